@@ -1,4 +1,4 @@
-"""Define documents, and store them: `documents/<source>.<split>.parquet`, columns `id`, `text`, `ended`."""
+"""Define documents, and store them: `documents/<source>.<split>.parquet`, a column for each attribute."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ class Document:
         id: Place where it comes from: a file and line, a term, a key.
         ended: Whether an end token follows. Cut samples and excerpts have none: it would teach the model to
             stop early.
+        part: Named part of the domain that it belongs to; empty in a source without parts.
     """
 
     id: str
     text: str
     ended: bool = True
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def data_error(problems: Iterable[Problem]) -> SourceError:
 PART = "."
 """Separator of a source's name and the name of a part of it: replay.books."""
 
-_COLUMNS = ("id", "text", "ended")
+_COLUMNS = ("id", "text", "ended", "part")
 _BYTES_AT_ONCE = 8 << 20
 _ROWS_AT_ONCE = 1024
 
@@ -77,9 +79,10 @@ class DocumentWriter:
         import pyarrow.parquet as pq
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("ended", pa.bool_())])
+        types = (pa.string(), pa.string(), pa.bool_(), pa.string())
+        self._schema = pa.schema(list(zip(_COLUMNS, types, strict=True)))
         # No dictionary and no minimum and maximum of texts: texts differ, and each would copy a long one.
-        compact = ["id", "ended"]
+        compact = ["id", "ended", "part"]
         self._writer: Any = pq.ParquetWriter(
             path, self._schema, compression="zstd", use_dictionary=compact, write_statistics=compact
         )
@@ -138,7 +141,7 @@ def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
     for path in paths:
         try:
             with pq.ParquetFile(path) as file:
-                # Corpora of earlier versions have no `ended`: their held-out text is still read.
+                # Corpora of earlier versions lack `ended` and `part`: their held-out text is still read.
                 columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
                 for batch in batches(file, columns):
                     rows = batch.to_pylist()[::-1]

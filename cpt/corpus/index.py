@@ -53,6 +53,7 @@ class SourceCounts(BaseModel):
         removed: By reason or block. Bytes hold what rewriting took from documents that stay; they are
             negative where it added more.
         splits: Documents kept.
+        parts: Training documents of each named part, where the source has parts.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,6 +64,7 @@ class SourceCounts(BaseModel):
         default_factory=lambda: {name: Amount() for name in ("duplicate", "empty", "duplicate_of_heldout")}
     )
     splits: dict[str, SplitCounts] = {}
+    parts: dict[str, SplitCounts] = {}
 
     @property
     def removed_documents(self) -> dict[str, int]:
@@ -130,6 +132,8 @@ class CorpusIndex(BaseModel):
             for split, counts in source["splits"].items():
                 if split != "train":
                     del counts["sequences"]
+            if not source["parts"]:
+                del source["parts"]
         return facts
 
     def ledger(self) -> dict[str, dict[str, Any]]:

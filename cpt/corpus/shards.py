@@ -130,7 +130,7 @@ class PackedSequence:
     """A row of training: pieces one after the other.
 
     Attributes:
-        source: Name of the text's source, "domain" or "replay".
+        source: Name of the text's source: "domain", "replay", or a part that is read alone, "domain.notes".
         tokens: uint32 (tokens,), a read-only view of the shard.
         piece_lengths: int64 (pieces,).
     """
@@ -150,14 +150,17 @@ class _Shard:
 class TokenisedSource:
     """The packed sequences of one source, by number, read by memory map."""
 
-    def __init__(self, *folders: Path) -> None:
+    def __init__(self, *folders: Path, name: str | None = None) -> None:
         """Open `tokens/<source>` of a corpus folder, or `tokens/<source>.<part>` of each of its parts.
+
+        Args:
+            name: Name of the source in its sequences; default: the folders', without a part.
 
         Raises:
             DataError: A folder holds no shards, or a shard is damaged.
         """
         parts = [_shards(folder) for folder in folders]
-        self.name = folders[0].name.partition(PART)[0]
+        self.name = name or folders[0].name.partition(PART)[0]
         self._shards = [shard for shards in parts for shard in shards]
         self._firsts = np.cumsum([0, *(len(shard.sequences) - 1 for shard in self._shards)])
         sizes = [sum(len(shard.sequences) - 1 for shard in shards) for shards in parts]

@@ -7,63 +7,18 @@ any number of processes, sees the same sequences, and the token ledger can be co
 from __future__ import annotations
 
 import copy
-import hashlib
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from cpt.corpus.mixture import MixturePhase, PlacedPhase, place
+from cpt.corpus.permutation import Permutation
 from cpt.corpus.shards import PackedSequence, TokenisedSource
 from cpt.errors import DataError, UsageError
 from cpt.sources import DOMAIN, REPLAY
-
-_ROUNDS = 6
-
-
-class Permutation:
-    """A pseudorandom bijection of 0 .. size - 1, computed from a key: the same on every machine and version.
-
-    A balanced Feistel network over the next even power of two, walked along its cycle until it is inside
-    (Black and Rogaway 2002): constant memory, and any element without the others.
-    """
-
-    def __init__(self, size: int, *key: int | str) -> None:
-        self.size = size
-        self._half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
-        seed = hashlib.blake2b(repr(key).encode(), digest_size=8 * _ROUNDS).digest()
-        self._round_keys = np.frombuffer(seed, dtype="<u8")
-
-    def __call__(self, positions: np.ndarray) -> np.ndarray:
-        """Return the elements at positions.
-
-        Args:
-            positions: int (n,), each in 0 .. size - 1.
-
-        Returns:
-            int64 (n,).
-        """
-        values = self._encipher(np.asarray(positions).astype(np.uint64))
-        outside = np.flatnonzero(values >= self.size)
-        while len(outside):
-            values[outside] = self._encipher(values[outside])
-            outside = outside[values[outside] >= self.size]
-        return values.astype(np.int64)
-
-    def _encipher(self, values: np.ndarray) -> np.ndarray:
-        bits, mask = np.uint64(self._half_bits), np.uint64((1 << self._half_bits) - 1)
-        left, right = values >> bits, values & mask
-        for key in self._round_keys:
-            left, right = right, left ^ (_mix(right ^ key) & mask)
-        return (left << bits) | right
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """Apply the finaliser of SplitMix64 (Steele et al. 2014): every input bit reaches every output bit."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def replay_rows(share: float, batch_sequences: int) -> int:
@@ -102,9 +57,10 @@ Phases = Sequence[tuple[int, int]]
 class TrainingStream:
     """Global batches of packed sequences: domain rows with an exact share of replay rows.
 
-    The share may change in phases. A batch does not depend on later phases, and a new phase continues each
-    source at its next unseen row. Rows are permuted within each batch, so that micro-batches mix. Every epoch
-    reads a source in a new permutation.
+    Domain rows may be divided among named parts by weight. Mixtures may change in phases, and gates may
+    change the replay share on the way. A batch does not depend on later phases, and a new phase continues
+    each source at its next unseen row. Rows are permuted within each batch, so that micro-batches mix. Every
+    epoch reads a source in a new permutation.
     """
 
     def __init__(
@@ -114,14 +70,16 @@ class TrainingStream:
         batch_sequences: int,
         seed: int,
         offset: Mapping[str, int] | None = None,
+        mixture: Sequence[MixturePhase] = (),
     ) -> None:
         """Lay out the stream.
 
         Args:
-            sources: Source "domain", and "replay" if there are ever replay rows.
+            sources: Source "domain" or those of the mixture, and "replay" if there are ever replay rows.
             replay_share: Share x, 0 <= x < 1; each global batch holds exactly round(x * B) replay rows.
             batch_sequences: Number B of rows in a global batch (all processes and micro-batches together).
             offset: Number of sequences of each source that an earlier run consumed; this one continues there.
+            mixture: Phases, in place of the replay share; more than one need `for_steps`.
 
         Raises:
             UsageError: The share rounds to no row or to all rows.
@@ -129,47 +87,111 @@ class TrainingStream:
         """
         self.batch_sequences = batch_sequences
         self._sources, self._seed, self._offset = dict(sources), seed, dict(offset or {})
-        self._set_phases([(0, replay_rows(replay_share, batch_sequences))])
+        whole_run = MixturePhase(1.0, {DOMAIN: 1}, replay_rows(replay_share, batch_sequences))
+        self._mixture = tuple(mixture) or (whole_run,)
+        self._changes: Phases = ()
+        self._lay_out(place(self._mixture, 0))
+
+    def for_steps(self, steps: int) -> Self:
+        """Return the same stream with the phases of its mixture in a run of so many steps."""
+        other = copy.copy(self)
+        other._lay_out(place(self._mixture, steps))
+        return other
 
     def with_phases(self, phases: Phases) -> Self:
-        """Return the same stream with other numbers of replay rows.
+        """Return the same stream with numbers of replay rows that gates have set.
+
+        A number above that of the mixture at its first step is a floor for the mixture's later phases, one
+        below it a ceiling. An equal one gives the share back to the mixture.
 
         Raises:
             DataError: There are replay rows, but no replay source.
             ValueError: The phases do not begin at step 0, are not in order, or leave no domain rows.
         """
-        other = copy.copy(self)
-        other._set_phases(phases)
-        return other
-
-    def _set_phases(self, phases: Phases) -> None:
         in_order = all(a < b for (a, _), (b, _) in pairwise(phases))
         fit = all(0 <= rows < self.batch_sequences for _, rows in phases)
         if not phases or phases[0][0] != 0 or not in_order or not fit:
             raise ValueError(f"{list(phases)} are no phases of batches of {self.batch_sequences} rows")
-        most = max(rows for _, rows in phases)
+        other = copy.copy(self)
+        other._changes = tuple((first, rows) for first, rows in phases)
+        other._lay_out(self._plan)
+        return other
+
+    def _lay_out(self, plan: tuple[PlacedPhase, ...]) -> None:
+        """Place the phases of the mixture, and the replay rows that follow from them and from gates."""
+        self._plan = plan
+        firsts = sorted({phase.first for phase in plan} | {first for first, _ in self._changes})
+        self._phases = tuple((first, self._replay_from(first)) for first in firsts)
+        most = max(rows for _, rows in self._phases)
         if most and REPLAY not in self._sources:
             raise DataError(
                 f"a replay share of {most / self.batch_sequences:g} is wanted, but the corpus has no "
                 "replay text",
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
             )
-        self._phases = tuple((first, rows) for first, rows in phases)
-        self._used = (DOMAIN, REPLAY) if most else (DOMAIN,)
+        self.domain_sources = tuple(plan[0].mixture.weights)
+        self._used = (*self.domain_sources, REPLAY) if most else self.domain_sources
+
+    def _replay_from(self, step: int) -> int:
+        planned = self._planned(step).mixture.replay_rows
+        changes = [change for change in self._changes if change[0] <= step]
+        if not changes:
+            return planned
+        changed_at, rows = changes[-1]
+        before = self._planned(changed_at).mixture.replay_rows
+        if rows == before:
+            return planned
+        return max(rows, planned) if rows > before else min(rows, planned)
+
+    def _planned(self, step: int) -> PlacedPhase:
+        return next(phase for phase in reversed(self._plan) if phase.first <= step)
+
+    @property
+    def planned_replay(self) -> Phases:
+        """Phases of the mixture's own replay rows, without what gates have set."""
+        return tuple((phase.first, phase.mixture.replay_rows) for phase in self._plan)
+
+    @property
+    def is_mixed(self) -> bool:
+        """True if domain rows are divided among parts, or the mixture has phases."""
+        return len(self.domain_sources) > 1 or len(self._plan) > 1
+
+    def size(self, source: str) -> int:
+        """Return the number of sequences of a source."""
+        return len(self._sources[source])
 
     def rows(self, step: int) -> dict[str, int]:
-        """Return the number of rows of each source in global batch `step`."""
-        replay = next(rows for first, rows in reversed(self._phases) if first <= step)
-        return {DOMAIN: self.batch_sequences - replay} | ({REPLAY: replay} if replay else {})
+        """Return the number of rows of each source in global batch `step`, of those that have any."""
+        phase, first = self._planned(step), self._domain_until(step)
+        before = self._domain_until(phase.first)
+        after = self._domain_until(step + 1)
+        counts = phase.interleaving.counts(after - before) - phase.interleaving.counts(first - before)
+        found = dict(zip(self.domain_sources, counts.tolist(), strict=True))
+        found[REPLAY] = self.batch_sequences - (after - first)
+        return {source: count for source, count in found.items() if count}
 
-    def _rows_until(self, source: str, steps: int) -> int:
-        """Return the number of sequences of a source in the first `steps` global batches."""
+    def _replay_until(self, steps: int) -> int:
+        """Return the number of replay rows in the first `steps` global batches."""
         ends = [*(first for first, _ in self._phases[1:]), steps]
         lengths = (
             max(0, min(end, steps) - first) for (first, _), end in zip(self._phases, ends, strict=True)
         )
-        replay = sum(length * rows for length, (_, rows) in zip(lengths, self._phases, strict=True))
-        return replay if source == REPLAY else steps * self.batch_sequences - replay
+        return sum(length * rows for length, (_, rows) in zip(lengths, self._phases, strict=True))
+
+    def _domain_until(self, steps: int) -> int:
+        return steps * self.batch_sequences - self._replay_until(steps)
+
+    def _rows_until(self, source: str, steps: int) -> int:
+        """Return the number of sequences of a source in the first `steps` global batches."""
+        if source == REPLAY:
+            return self._replay_until(steps)
+        part, rows = self.domain_sources.index(source), 0
+        ends = [*(phase.first for phase in self._plan[1:]), steps]
+        for phase, end in zip(self._plan, ends, strict=True):
+            if phase.first < steps:
+                own = self._domain_until(min(end, steps)) - self._domain_until(phase.first)
+                rows += int(phase.interleaving.counts(own)[part])
+        return rows
 
     def batch(self, step: int) -> list[PackedSequence]:
         """Return the rows of global batch `step` (from 0), in order. Processes take slices of it."""
@@ -211,6 +233,41 @@ class TrainingStream:
             tokens = self._tokens(name, offset + sequences) - self._tokens(name, offset)
             epochs = sequences / len(self._sources[name])
             result[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
+        return result
+
+    def by_phase(self, steps: int, dropped: Sequence[int] = ()) -> list[dict[str, Any]]:
+        """Count the first `steps` global batches by phase of the mixture and source.
+
+        Args:
+            dropped: Global batches among them that are not counted.
+
+        Returns:
+            For each phase that was begun: "first" (step), "steps", "until" (as planned), and "sources" with
+            "sequences", "tokens", "epochs" of each.
+        """
+        result = []
+        ends = [*(phase.first for phase in self._plan[1:]), steps]
+        for phase, end in zip(self._plan, ends, strict=True):
+            first, end = phase.first, min(end, steps)
+            if first >= end:
+                break
+            skipped = [place for step in dropped if first <= step < end for place in self.places(step)]
+            counts = {}
+            for name in self._used:
+                source, before, after = (
+                    self._sources[name],
+                    self._consumed(name, first),
+                    self._consumed(name, end),
+                )
+                lost = [number for of, number in skipped if of == name]
+                sequences = after - before - len(lost)
+                tokens = self._tokens(name, after) - self._tokens(name, before)
+                tokens -= int(source.sequence_lengths[lost].sum())
+                epochs = sequences / len(source)
+                counts[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
+            result.append(
+                {"first": first, "steps": end - first, "until": phase.mixture.until, "sources": counts}
+            )
         return result
 
     def parts(self, steps: int, dropped: Sequence[int] = ()) -> dict[str, dict[str, dict[str, float]]]:
@@ -261,19 +318,37 @@ class TrainingStream:
         rest_numbers = self._epoch(name, epochs)(np.arange(rest))
         return epochs * source.total_tokens + int(source.sequence_lengths[rest_numbers].sum())
 
-    def available_steps(self, max_epochs: float) -> int:
-        """Return the number of global batches until the domain text has been read `max_epochs` times.
+    def available_steps(self, max_epochs: float | Mapping[str, float]) -> int:
+        """Return the number of global batches until a domain source has been read `max_epochs` times.
 
         Replay text may be read more often: it only preserves old knowledge. The ledger reports how often.
+
+        Args:
+            max_epochs: Bound of all domain sources, or of each by its name.
         """
-        most = int(max_epochs * len(self._sources[DOMAIN]))
-        at_most = max(0, most - self._offset.get(DOMAIN, 0))  # every batch has a domain row
-        return bisect_right(range(1, at_most + 1), most, key=lambda steps: self._consumed(DOMAIN, steps))
+        most = {}
+        for name in self.domain_sources:
+            epochs = max_epochs if isinstance(max_epochs, int | float) else max_epochs[name]
+            most[name] = int(epochs * len(self._sources[name]))
 
-    def epochs(self, steps: int) -> float:
-        """Return the epochs of the domain text after `steps` global batches, earlier runs included."""
-        return self.consumed(steps)[DOMAIN] / len(self._sources[DOMAIN])
+        def exceeds(steps: int) -> bool:
+            run = self if len(self._mixture) == 1 else self.for_steps(steps)
+            read = (name for name in most if run._rows_until(name, steps))
+            return any(run._consumed(name, steps) > most[name] for name in read)
 
-    def available_tokens(self, max_epochs: float) -> int:
+        # every batch has a domain row
+        bound = sum(max(0, most[name] - self._offset.get(name, 0)) for name in most)
+        steps = bisect_left(range(1, bound + 1), True, key=exceeds)
+        while steps and exceeds(steps):  # the ends of phases are rounded, so more steps may read a row less
+            steps -= 1
+        return steps
+
+    def epochs(self, steps: int, source: str = DOMAIN) -> float:
+        """Return the epochs of a domain source after `steps` global batches, earlier runs included."""
+        return self.consumed(steps)[source] / len(self._sources[source])
+
+    def available_tokens(self, max_epochs: float | Mapping[str, float]) -> int:
         """Return the number of tokens, replay included, of the batches that `available_steps` allows."""
-        return sum(int(counts["tokens"]) for counts in self.ledger(self.available_steps(max_epochs)).values())
+        steps = self.available_steps(max_epochs)
+        run = self if len(self._mixture) == 1 else self.for_steps(steps)
+        return sum(int(counts["tokens"]) for counts in run.ledger(steps).values())

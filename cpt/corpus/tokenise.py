@@ -7,15 +7,16 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from cpt.corpus.documents import Document, documents_path, parts_of, read_documents
-from cpt.corpus.index import CorpusIndex, SplitCounts, read_index, write_index
+from cpt.corpus.documents import PART, Document, documents_path, parts_of, read_documents
+from cpt.corpus.index import CorpusIndex, SourceCounts, SplitCounts, byte_count, read_index, write_index
 from cpt.corpus.shards import ShardWriter, TokenisedSource, split_document
-from cpt.corpus.workers import chunked, ordered_map
+from cpt.corpus.workers import Workers, chunked
 from cpt.errors import DataError, UsageError
 from cpt.models.encoding import token_ids
 from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
@@ -176,11 +177,20 @@ def tokens_path(corpus: Path, source: str) -> Path:
 def open_source(corpus: Path, source: str) -> TokenisedSource:
     """Open the packed training sequences of one source of a corpus folder, of all its parts.
 
+    Args:
+        source: "domain", or one part of it, "domain.notes".
+
     Raises:
         DataError: The corpus has none.
     """
     plain = tokens_path(corpus, source)
-    return TokenisedSource(*(parts_of(plain.parent, source) or [plain]))
+    return TokenisedSource(*(parts_of(plain.parent, source) or [plain]), name=source)
+
+
+def part_names(corpus: Path, source: str) -> list[str]:
+    """Return the names of a source's parts that have training sequences, in order; none without parts."""
+    folders = parts_of(corpus / "tokens", source)
+    return [part for folder in folders if (part := folder.name.partition(PART)[2])]
 
 
 def tokenise(
@@ -203,31 +213,66 @@ def tokenise(
     result = index.model_copy(deep=True, update={"tokenizer": tokenizer_sha256(model)})
     total = sum(counts.documents for source in index.sources.values() for counts in source.splits.values())
     done = 0
-    for name, source in result.sources.items():
-        for split, counts in source.splits.items():
-            counts.tokens = counts.pieces = counts.sequences = 0
-            writer = (
-                ShardWriter(tokens_path(corpus, name), index.sequence_length) if split == "train" else None
-            )
-            batches = chunked(read_documents(corpus, name, split), _characters)
-            tokenised = ordered_map(_batch_tokenizer, arguments, batches, workers)
-            for pieces in (pieces for batch in tokenised for pieces in batch.documents()):
-                _count(counts, pieces_tokens=[len(piece) for piece in pieces])
-                if writer is not None:
-                    writer.add(pieces)
-                done += 1
-                if progress is not None and (done % 1000 == 0 or done == total):
-                    progress.update(done, total, "documents")
-            if writer is not None:
-                writer.close()
-                counts.sequences = writer.sequences
+    with Workers(_batch_tokenizer, arguments, workers) as pool:
+        for name, source in result.sources.items():
+            for split, counts in source.splits.items():
+                counts.tokens = counts.pieces = counts.sequences = 0
+                packer = _Packer(corpus, name, source, index.sequence_length) if split == "train" else None
+                documents, again = tee(read_documents(corpus, name, split))
+                tokenised = pool.map(chunked(documents, _characters))
+                in_order = (pieces for batch in tokenised for pieces in batch.documents())
+                for document, pieces in zip(again, in_order, strict=True):
+                    _count(counts, pieces)
+                    if packer is not None:
+                        packer.add(document, pieces)
+                    done += 1
+                    if progress is not None and (done % 1000 == 0 or done == total):
+                        progress.update(done, total, "documents")
+                if packer is not None:
+                    counts.sequences = packer.close()
     write_index(corpus, result)
     return result
 
 
-def _count(counts: SplitCounts, pieces_tokens: list[int]) -> None:
-    counts.pieces += len(pieces_tokens)
-    counts.tokens += sum(pieces_tokens)
+class _Packer:
+    """A writer of one source's shards, those of each part in a folder of their own; it counts the parts."""
+
+    def __init__(self, corpus: Path, name: str, counts: SourceCounts, sequence_length: int) -> None:
+        self._corpus, self._name, self._length = corpus, name, sequence_length
+        self._writers: dict[str, ShardWriter] = {}
+        self._part = ""
+        self._counts = counts.parts
+        self._counts.clear()
+
+    def add(self, document: Document, pieces: list[np.ndarray]) -> None:
+        """Add a document's pieces. When another part begins, the last one's are packed: one is in memory."""
+        part = document.part
+        if part != self._part and self._part in self._writers:
+            self._writers[self._part].close()
+        self._part = part
+        if part not in self._writers:
+            folder = tokens_path(self._corpus, f"{self._name}{PART}{part}" if part else self._name)
+            self._writers[part] = ShardWriter(folder, self._length)
+        self._writers[part].add(pieces)
+        if part:
+            counts = self._counts.setdefault(part, SplitCounts())
+            counts.documents += 1
+            counts.bytes += byte_count(document.text)
+            counts.cut += not document.ended
+            _count(counts, pieces)
+
+    def close(self) -> int:
+        """Pack what is left; return the number of sequences of all parts."""
+        for part, writer in self._writers.items():
+            writer.close()
+            if part:
+                self._counts[part].sequences = writer.sequences
+        return sum(writer.sequences for writer in self._writers.values())
+
+
+def _count(counts: SplitCounts, pieces: list[np.ndarray]) -> None:
+    counts.pieces += len(pieces)
+    counts.tokens += sum(map(len, pieces))
 
 
 def retokenise(

@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, islice
+from functools import cached_property
+from itertools import islice
 from multiprocessing.connection import wait
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from cpt.errors import StageFailed
 
@@ -56,47 +57,71 @@ def chunked(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list
         yield chunk
 
 
-def ordered_map(
-    prepare: Callable[..., Callable[[Chunk], Result]],
-    arguments: tuple[Any, ...],
-    chunks: Iterable[Chunk],
-    workers: int,
-) -> Iterator[Result]:
-    """Yield the result of each chunk, in order, whatever the number of processes.
+class Workers(Generic[Chunk, Result]):
+    """Processes that do the same work on chunks; results come in the order of the chunks.
 
-    Args:
-        prepare: Function of a module, which each process imports; returns the work on one chunk. It is called
-            once in each process.
-        arguments: Its arguments, sent to the processes.
-        chunks: Chunks of work; read ahead of the results by a few for each process.
-        workers: Number of processes; with 1 the work is done in this one.
-
-    Raises:
-        StageFailed: A process died, as when memory runs out. Errors of the work are raised as they are.
+    The first chunks are done in the main process, so that little work starts no other.
     """
-    remaining = iter(chunks)
-    function = prepare(*arguments)
-    yield from map(function, remaining if workers == 1 else islice(remaining, _INLINE))
-    first = next(remaining, None)
-    if first is None:
-        return
-    # Not forked: a fork would copy the locks of PyTorch's and the tokenizer's threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (prepare, arguments)) as pool:
-        ahead = chain([first], islice(remaining, _IN_FLIGHT * workers))
+
+    def __init__(
+        self, prepare: Callable[..., Callable[[Chunk], Result]], arguments: tuple[Any, ...], count: int
+    ) -> None:
+        """Describe the work.
+
+        Args:
+            prepare: Function of a module, which each process imports; returns the work on one chunk. It is
+                called once in each process.
+            arguments: Its arguments, sent to the processes.
+            count: Number of processes; with 1 all work is done in the main one.
+        """
+        self._prepare, self._arguments, self._count = prepare, arguments, count
+        self._inline = _INLINE
+        self._pool: ProcessPoolExecutor | None = None
+
+    @cached_property
+    def _own(self) -> Callable[[Chunk], Result]:
+        return self._prepare(*self._arguments)
+
+    def map(self, chunks: Iterable[Chunk]) -> Iterator[Result]:
+        """Yield the result of each chunk, in order; chunks are read ahead by a few for each process.
+
+        Raises:
+            StageFailed: A process died, as when memory runs out. Errors of the work are raised as they are.
+        """
+        remaining = iter(chunks)
+        while self._count == 1 or self._inline:
+            for chunk in islice(remaining, 1):
+                self._inline -= 1
+                yield self._own(chunk)
+                break
+            else:
+                return
+        ahead = islice(remaining, _IN_FLIGHT * self._count)
         try:
-            pending: deque[Future[Result]] = deque(pool.submit(_work, chunk) for chunk in ahead)
+            pending = deque(self._submit(chunk) for chunk in ahead)
             while pending:
                 result = pending.popleft().result()
-                pending.extend(pool.submit(_work, chunk) for chunk in islice(remaining, 1))
+                pending.extend(self._submit(chunk) for chunk in islice(remaining, 1))
                 yield result
         except BrokenProcessPool as error:
             raise StageFailed(
-                f"one of {workers} processes died, perhaps because memory ran out",
+                f"one of {self._count} processes died, perhaps because memory ran out",
                 hint="Use fewer processes (workers), or give the machine more memory.",
             ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, chunk: Chunk) -> Future[Result]:
+        if self._pool is None:
+            # Not forked: a fork would copy the locks of PyTorch's and the tokenizer's threads.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._count, context, _begin, (self._prepare, self._arguments))
+        return self._pool.submit(_work, chunk)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 _function: Callable[[Any], Any]

@@ -101,7 +101,7 @@ def plan_job(
         probe_tokens=round(planned_work(config, inputs, upstream, Moment(steps, tokens)) / FORWARD),
         processes=place.processes,
         sharded=place.sharded,
-        replay_rows=replay_rows(config.replay, config.batch_sequences),
+        replay_rows=replay_rows(max(config.replay_shares.values()), config.batch_sequences),
     )
     job = job.with_micro_batch(min(settings.micro_batch, job.own_sequences))
     return Planned(step, job, (*assumptions, *_simplifications(job)))

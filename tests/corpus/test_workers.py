@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from cpt.corpus.blocks.whitespace import Whitespace
 from cpt.corpus.documents import Document, Removed
 from cpt.corpus.examples import Examples
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.workers import chunked, ordered_map
+from cpt.corpus.workers import Workers, chunked
 from cpt.errors import DataError, StageFailed
 
 ROOT = Path(__file__).parents[2]
@@ -37,15 +37,27 @@ def worker(factor: int) -> Callable[[int], tuple[int, int]]:
     return work
 
 
+def mapped(factor: int, chunks: Iterable[int], count: int) -> Iterator[tuple[int, int]]:
+    with Workers(worker, (factor,), count) as pool:
+        yield from pool.map(chunks)
+
+
 def test_results_keep_their_order_and_are_made_by_several() -> None:
-    results = list(ordered_map(worker, (3,), range(40), 2))
+    results = list(mapped(3, range(40), 2))
     assert [result for result, _ in results] == [3 * number for number in range(40)]
     assert os.getpid() == results[0][1]
     assert len({process for _, process in results}) == 3
 
 
 def test_little_work_starts_no_process() -> None:
-    assert {process for _, process in ordered_map(worker, (3,), range(8), 4)} == {os.getpid()}
+    assert {process for _, process in mapped(3, range(8), 4)} == {os.getpid()}
+
+
+def test_processes_are_started_once_for_several_texts() -> None:
+    with Workers(worker, (2,), 2) as pool:
+        first = [process for _, process in pool.map(range(20))]
+        second = [process for _, process in pool.map(range(20))]
+    assert set(second) == set(first) - {os.getpid()}
 
 
 def test_chunks_are_read_ahead_by_a_few_only() -> None:
@@ -56,19 +68,19 @@ def test_chunks_are_read_ahead_by_a_few_only() -> None:
             read.append(number)
             yield number
 
-    for done, _ in enumerate(ordered_map(worker, (1,), chunks(), 2)):
+    for done, _ in enumerate(mapped(1, chunks(), 2)):
         assert len(read) <= done + 1 + 8
 
 
 def test_errors_of_the_work_keep_their_message_and_hint() -> None:
     with pytest.raises(DataError, match="no") as caught:
-        list(ordered_map(worker, (1,), range(80, 120), 2))
+        list(mapped(1, range(80, 120), 2))
     assert caught.value.hint == "mend it"
 
 
 def test_a_killed_process_is_told() -> None:
     with pytest.raises(StageFailed, match="2 processes died"):
-        list(ordered_map(worker, (1,), range(60, 90), 2))
+        list(mapped(1, range(60, 90), 2))
 
 
 def test_chunks_are_bounded_by_size_and_number() -> None:
@@ -93,10 +105,11 @@ def test_cleaning_counts_and_shows_the_same_with_any_number() -> None:
 SCRIPT = """
 import sys, time
 from test_workers import sleeper
-from cpt.corpus.workers import ordered_map
+from cpt.corpus.workers import Workers
 if __name__ == "__main__":
-    for result in ordered_map(sleeper, (), range(100), 2):
-        print(result, flush=True)
+    with Workers(sleeper, (), 2) as pool:
+        for result in pool.map(range(100)):
+            print(result, flush=True)
 """
 
 

@@ -13,7 +13,7 @@ from cpt.corpus.blocks.whitespace import Whitespace
 from cpt.corpus.documents import Document, Item, Removed
 from cpt.corpus.examples import Examples
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.workers import chunked, ordered_map
+from cpt.corpus.workers import Workers, chunked
 
 
 def _with_kind(value: Any) -> Any:
@@ -44,12 +44,11 @@ def clean(
             yield item
         return
     chunks = chunked(items, lambda item: len(item.text))
-    for cleaned, counted, found in ordered_map(
-        _chunk_cleaner, (tuple(blocks), examples.source), chunks, workers
-    ):
-        counts.add(counted)
-        examples.merge(found)
-        yield from cleaned
+    with Workers(_chunk_cleaner, (tuple(blocks), examples.source), workers) as pool:
+        for cleaned, counted, found in pool.map(chunks):
+            counts.add(counted)
+            examples.merge(found)
+            yield from cleaned
 
 
 def _chunk_cleaner(

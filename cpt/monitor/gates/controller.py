@@ -49,7 +49,7 @@ class DecisionPoint:
         step: Number of steps done.
         progress: Share of the run that is done.
         batch: Rows of a global batch.
-        start_rows: Replay rows in the recipe.
+        start_rows: Replay rows in the recipe, at this step.
     """
 
     step: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
@@ -38,6 +38,18 @@ class Source(_Settings):
         default=True,
         description="Whether each document is a whole text. false: excerpts, such as definitions or "
         "paragraphs; they are trained on without an end token, so the model does not learn to stop early.",
+    )
+
+
+class DomainSource(Source):
+    """A source of the domain."""
+
+    part: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="Named part of the domain that its documents belong to. A training reads parts by weight "
+        "(pretrain.mixture) and counts them apart. Several sources may be one part; a document that occurs "
+        "in two parts stays in the one that is listed first.",
     )
 
 
@@ -178,7 +190,7 @@ class CorpusConfig(StageConfig):
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"workers"})
 
-    domain: list[Source] = Field(min_length=1, description="The text of the new domain.")
+    domain: list[DomainSource] = Field(min_length=1, description="The text of the new domain.")
     select: Selection | None = Field(
         default=None,
         description="Train only on the best of the domain's documents; by default on all.",
@@ -217,6 +229,19 @@ class CorpusConfig(StageConfig):
         "is the same with any number.",
     )
 
+    @field_validator("domain")
+    @classmethod
+    def _parts_of_all_or_none(cls, domain: list[DomainSource]) -> list[DomainSource]:
+        without = [source.path for source in domain if source.part is None]
+        if 0 < len(without) < len(domain):
+            raise ValueError(f"{without[0]} has no part, and others have: give every source a part, or none")
+        return domain
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the domain's parts, as listed; none if the domain is one text."""
+        return list(dict.fromkeys(source.part for source in self.domain if source.part is not None))
+
     @field_validator("clean")
     @classmethod
     def _blocks_once(cls, blocks: list[Cleaning]) -> list[Cleaning]:
@@ -231,7 +256,7 @@ class CorpusConfig(StageConfig):
         replay = self.replay.sources or [] if self.replay else []
         mixture = self.replay.mixture or [] if self.replay else []
         by = self.select.by if self.select else None
-        lists = {
+        lists: dict[str, Sequence[Source]] = {
             "domain": self.domain,
             "select.by.reference": by.reference if isinstance(by, ByNGrams) else [],
             "replay": replay,

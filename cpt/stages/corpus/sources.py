@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from cpt.corpus.documents import Document
 from cpt.progress import Progress
 from cpt.references import require_read, resolve_file
 from cpt.stages.base import Artifact, Context
-from cpt.stages.corpus.config import SelfGenerated, Source
+from cpt.stages.corpus.config import DomainSource, SelfGenerated, Source
 
 if TYPE_CHECKING:
     from cpt.corpus.documents import Item
@@ -39,12 +40,18 @@ def read_sources(
         items = read(path, source.format, source.text_field, files)
         if not source.complete:
             items = map(_excerpt, items)
+        if isinstance(source, DomainSource) and source.part:
+            items = map(partial(_in_part, source.part), items)
         yield from _transliterated(items, source, progress) if source.transliterate else items
         require_read(source.path, files.of(path), contents.get(source.path))
 
 
 def _excerpt(item: Item) -> Item:
     return replace(item, ended=False) if isinstance(item, Document) else item
+
+
+def _in_part(part: str, item: Item) -> Item:
+    return replace(item, part=part) if isinstance(item, Document) else item
 
 
 def _transliterated(items: Iterator[Item], source: Source, progress: Progress) -> Iterator[Item]:

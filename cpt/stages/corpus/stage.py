@@ -57,6 +57,8 @@ class CorpusStage(Stage[CorpusConfig]):
     ) -> str:
         """Describe the cleaning, the selection and the mixture of replay text."""
         parts = [f"cleaned by {', '.join(block.kind for block in config.clean)}"] if config.clean else []
+        if config.parts:
+            parts.append(f"the domain in parts: {', '.join(config.parts)}")
         if config.select:
             parts.append(
                 f"the {config.select.tokens:,} best tokens of the domain, by {config.select.by.kind}"

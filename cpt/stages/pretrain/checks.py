@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Any
 from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import Problem, RecipeError, UsageError
 from cpt.monitor.reading import Kind
+from cpt.sources import DOMAIN
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import consumed_before
 from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain.mixture import (
+    continuation_problems,
+    domain_parts,
+    domain_sources,
+    epoch_problems,
+    part_problems,
+    step_problems,
+)
 from cpt.stages.pretrain.probe_budget import sizes_of
 from cpt.stages.pretrain.probe_texts import (
     EARLY_END,
@@ -43,10 +52,11 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     """Return what is wrong in the settings, with the corpus, and with the model, as far as they are known."""
     from cpt.corpus.stream import replay_rows
 
-    try:
-        replay_rows(config.replay, config.batch_sequences)
-    except UsageError as error:
-        return [Problem(error.message, key="replay", hint=error.hint)]
+    for key, share in config.replay_shares.items():
+        try:
+            replay_rows(share, config.batch_sequences)
+        except UsageError as error:
+            return [Problem(error.message, key=key, hint=error.hint)]
     found = start_checkpoint(config, inputs)
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
     problems = _rounding_problems(config) + _objective_problems(config)
@@ -106,6 +116,8 @@ def environment_problems(
     corpora = [maker for maker in upstream.get("corpus", ()) if isinstance(maker, CorpusConfig)]
     if corpora and not any(maker.replay for maker in corpora):
         problems += GateController(config.gates).without_replay_text()
+    if corpora:
+        problems += part_problems(config, corpora[-1].parts)
     if place.assumed_hardware is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += TrackerLogging(config.trackers).missing_packages()
@@ -149,24 +161,40 @@ def _corpus_problems(
     config: PretrainConfig, corpus: Path, begin: Mapping[str, int]
 ) -> tuple[int | None, list[Problem]]:
     """Return the number of steps, if there are any, and what the corpus cannot give."""
-    if config.replay and not has_texts(corpus, "replay", "train"):
+    if any(config.replay_shares.values()) and not has_texts(corpus, "replay", "train"):
+        key, share = next((key, share) for key, share in config.replay_shares.items() if share)
         return None, [
             Problem(
-                f"a replay share of {config.replay:g} is wanted, but the corpus has no replay text",
-                key="replay",
+                f"a replay share of {share:g} is wanted, but the corpus has no replay text",
+                key=key,
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
             )
         ]
+    sources = domain_sources(corpus) if config.mixture else [DOMAIN]
+    wrong = part_problems(config, domain_parts(corpus)) + continuation_problems(begin, sources)
+    if wrong:
+        return None, wrong
     planned_stream = stream_of(config, corpus, 0, begin)
     steps = steps_of(config, corpus, planned_stream)
-    fewest = least_rows(config.gates, planned_stream.rows(0).get("replay", 0), config.batch_sequences)
-    stream = planned_stream.with_phases([(0, fewest)])  # with which the domain text is gone through fastest
-    most = stream.available_steps(config.epochs)
+    planned_stream = planned_stream.for_steps(steps)
+    fewest = [
+        (first, least_rows(config.gates, rows, config.batch_sequences))
+        for first, rows in planned_stream.planned_replay
+    ]
+    stream = planned_stream.with_phases(fewest)  # with which the domain text is gone through fastest
     if not steps:
-        message = f"the domain text, gone through {config.epochs:g} times, does not fill one batch"
+        times = "as often as `epochs` allows" if config.mixture else f"{config.epochs:g} times"
+        message = f"the domain text, gone through {times}, does not fill one batch"
         hint = "Add text, use smaller batches, or set more epochs."
         return None, [Problem(message, key="epochs", hint=hint)]
     problems = _schedule_problems(config, steps)
+    if config.mixture is not None:
+        return steps, [
+            *problems,
+            *step_problems(config, steps),
+            *epoch_problems(config, planned_stream, stream, steps),
+        ]
+    most = stream.available_steps(config.epochs)
     if steps <= most:
         return steps, problems
     if config.tokens is None:
@@ -209,7 +237,7 @@ def _facts(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int | 
         steps,
         probe_kinds(config.monitor, corpus, new_tokens),
         config.batch_sequences,
-        replay_rows(config.replay, config.batch_sequences),
+        replay_rows(config.first_replay, config.batch_sequences),
         None if corpus is None else has_texts(corpus, "replay", "train"),
     )
 
@@ -275,7 +303,8 @@ def _has_matrices(model: Any) -> bool:
 
 
 def _objective_problems(config: PretrainConfig) -> list[Problem]:
-    if not isinstance(config.objective, SelfConstraint) or config.replay or may_replay(config.gates):
+    replay = any(config.replay_shares.values()) or may_replay(config.gates)
+    if not isinstance(config.objective, SelfConstraint) or replay:
         return []
     return [
         Problem(

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from cpt.monitor.gates.gate import percent
 from cpt.monitor.schedule import Regular
 from cpt.stages.base import StageConfig
 from cpt.stages.corpus.config import Source
 from cpt.stages.pretrain.continuation import Start
+from cpt.stages.pretrain.mixture import Mixture, check_ends, keyed, one_or_more
 from cpt.training.schedules import Schedule
 from cpt.training.settings import TrainingConfig
 
@@ -27,6 +36,9 @@ RESERVED_NAMES = frozenset(
 """Names that a user's text or task cannot have."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
+Epochs = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _budget(value: Any) -> Any:
@@ -221,13 +233,53 @@ class PretrainConfig(TrainingConfig, StageConfig):
     replay: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each global batch that is replay text."
     )
-    epochs: float = Field(default=1.0, gt=0, description="How often the domain text may be gone through.")
+    mixture: Annotated[list[Mixture] | None, BeforeValidator(one_or_more)] = Field(
+        default=None,
+        min_length=1,
+        description="Weights of the domain's parts, which are then read apart: one mixture, or a list of "
+        "phases. Left out: the whole domain is read as one text.",
+    )
+    epochs: Epochs | dict[Name, Epochs] = Field(
+        default=1.0,
+        description="How often the domain text may be gone through; with a `mixture` each of its parts, as "
+        "one number or by part (1 for those that are not named).",
+    )
     monitor: Monitor = Field(default=Monitor(), description="What is measured during training.")
     deterministic: bool = Field(
         default=False,
         description="On a GPU, use only algorithms that give the same bits every time, which are slower: a "
         "run that was killed then ends as one that was not, to the bit. On CPUs it does in any case.",
     )
+
+    @field_validator("mixture")
+    @classmethod
+    def _phases_in_order(cls, mixture: list[Mixture] | None) -> list[Mixture] | None:
+        if mixture is not None:
+            check_ends(mixture)
+        return mixture
+
+    @field_validator("epochs")
+    @classmethod
+    def _parts_are_read_apart(cls, epochs: Any, known: ValidationInfo) -> Any:
+        if isinstance(epochs, Mapping) and known.data.get("mixture") is None:
+            raise ValueError(
+                "epochs by part need a `mixture` (temperature: 1 reads parts by their sizes), or give one "
+                "number"
+            )
+        return epochs
+
+    @property
+    def replay_shares(self) -> dict[str, float]:
+        """Replay share of each phase, by its key; one without phases."""
+        phases = keyed(self.mixture)
+        shares = {f"{key}.replay": phase.replay for key, phase in phases if phase.replay is not None}
+        return shares if 0 < len(phases) == len(shares) else {"replay": self.replay} | shares
+
+    @property
+    def first_replay(self) -> float:
+        """Replay share that the run begins with."""
+        first = self.mixture[0].replay if self.mixture else None
+        return self.replay if first is None else first
 
     def for_tokens(self, tokens: int) -> Self:
         """Return the same settings with the schedule of a run of so many tokens."""

@@ -16,6 +16,7 @@ from cpt.stages.base import Artifact, StageConfig, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import Checkpoint, consumed_before, find_start
+from cpt.stages.pretrain.mixture import described, domain_sources, epoch_bounds, phases_of
 from cpt.stages.pretrain.probe_budget import (
     Sizes,
     over_budget,
@@ -47,10 +48,10 @@ def steps_of(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> in
     from cpt.corpus import read_index
 
     if config.tokens is None:
-        return stream.available_steps(config.epochs)
+        return stream.available_steps(epoch_bounds(config, stream))
     most = config.batch_sequences * read_index(corpus).sequence_length
     steps = 0
-    while (missing := config.tokens - tokens_of(stream, steps)) > 0:
+    while (missing := config.tokens - tokens_of(stream.for_steps(steps), steps)) > 0:
         steps += math.ceil(missing / most)
     return steps
 
@@ -70,6 +71,8 @@ def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> 
 
     if config.tokens is not None or config.start is not None:  # an earlier stage has used some text
         return config.tokens
+    if config.mixture is not None or isinstance(config.epochs, Mapping):  # sizes of parts decide
+        return None
     selected = [maker.select.tokens for maker in upstream if isinstance(maker, CorpusConfig) and maker.select]
     domain_rows = config.batch_sequences - replay_rows(config.replay, config.batch_sequences)
     share = domain_rows / config.batch_sequences
@@ -85,13 +88,14 @@ def planned(config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int) -
     found, corpus = start_checkpoint(config, inputs), inputs["corpus"].path("corpus")
     begin = consumed_before(config.start, None if isinstance(found, Problem) else found, inputs)
     stream = stream_of(config, corpus, seed, begin)
-    return stream, steps_of(config, corpus, stream)
+    steps = steps_of(config, corpus, stream)
+    return stream.for_steps(steps), steps
 
 
 def stream_of(
     config: PretrainConfig, corpus: Path, seed: int, begin: Mapping[str, int] | None = None
 ) -> TrainingStream:
-    """Return domain and replay text in the order of training.
+    """Return domain and replay text in the order of training; phases are placed by `for_steps`.
 
     Args:
         begin: number of sequences of each source that an earlier training has consumed.
@@ -99,22 +103,32 @@ def stream_of(
     from cpt.corpus import TrainingStream, open_source
     from cpt.sources import DOMAIN, REPLAY
 
-    names = (DOMAIN, REPLAY) if config.replay or may_replay(config.gates) else (DOMAIN,)
-    sources = {name: open_source(corpus, name) for name in names if has_texts(corpus, name, "train")}
-    return TrainingStream(sources, config.replay, config.batch_sequences, seed, begin)
+    replay = any(config.replay_shares.values()) or may_replay(config.gates)
+    opened = {REPLAY: open_source(corpus, REPLAY)} if replay and has_texts(corpus, REPLAY, "train") else {}
+    if config.mixture is None:
+        opened[DOMAIN] = open_source(corpus, DOMAIN)
+        return TrainingStream(opened, config.replay, config.batch_sequences, seed, begin)
+    parts = {name: open_source(corpus, name) for name in domain_sources(corpus)}
+    sizes = {name: len(part) for name, part in parts.items()}
+    mixture = phases_of(config.mixture, config.replay, config.batch_sequences, sizes)
+    return TrainingStream({**parts, **opened}, 0, config.batch_sequences, seed, begin, mixture)
 
 
 def planned_tokens(
     config: PretrainConfig, inputs: Mapping[str, Artifact], upstream: Mapping[str, UpstreamConfigs]
 ) -> str:
     """Describe the number of steps and tokens, as far as the corpus is known."""
-    passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
+    if config.mixture is not None:
+        passes = f"mixture of {'; then '.join(phase.described() for phase in config.mixture)}"
+    else:
+        passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
     if "corpus" in inputs:
         stream, steps = planned(config, inputs, seed=0)
         tokens = f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
-        return tokens if config.tokens else f"{tokens}: {passes}"
+        named = config.tokens or config.mixture
+        return "; ".join([tokens if named else f"{tokens}: {passes}", *described(stream, steps)])
     if config.tokens:
-        return f"{config.tokens:,} tokens"
+        return f"{config.tokens:,} tokens" + (f": {passes}" if config.mixture else "")
     expected = expected_tokens(config, upstream.get("corpus", ()))
     return f"about {expected:,} tokens: {passes}" if expected else passes
 

@@ -10,8 +10,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.corpus.documents import PART
+from cpt.errors import StageFailed
 from cpt.monitor.gates.gate import Gate
 from cpt.progress import Progress
+from cpt.sources import DOMAIN
 from cpt.stages.base import Context
 from cpt.stages.gates import require_held
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
@@ -63,11 +66,7 @@ def save_training(
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     if (context.work / "adapter").is_dir():
         shutil.copytree(context.work / "adapter", folder / "adapter")
-    parts = stream.parts(result.steps, result.dropped)
-    ledger = {
-        source: {**row, "parts": parts[source]} if source in parts else row
-        for source, row in result.ledger.items()
-    }
+    ledger = _ledger(result, stream)
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
     probing = result.probe_seconds + _save_samples(config.monitor, probe_context, folder)
     probing += seconds_spent(context.work, "samples.json", "drift.json")
@@ -79,6 +78,7 @@ def save_training(
         "seconds": result.seconds,
         "tokens_per_second": result.tokens / result.seconds,
         "schedule": _phases(settings),
+        "mixture": _mixture(result, stream) if config.mixture else [],
         "probe_seconds": probing,
         "checkpoint_seconds": result.checkpoint_seconds,
         "anomalies": len(result.anomalies),
@@ -88,6 +88,45 @@ def save_training(
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return {**summary, "ledger": ledger}
+
+
+def _ledger(result: Result, stream: TrainingStream) -> dict[str, dict[str, Any]]:
+    """Return the ledger by source, in which each source with named parts has theirs."""
+    parts = stream.parts(result.steps, result.dropped)
+    ledger: dict[str, dict[str, Any]] = {}
+    for name, row in result.ledger.items():
+        source = name.partition(PART)[0]
+        if source == name:
+            ledger[name] = {**row, "parts": parts[name]} if name in parts else dict(row)
+        else:
+            ledger.setdefault(source, {"parts": {}})["parts"][name] = dict(row)
+    domain = ledger[DOMAIN]
+    if DOMAIN not in result.ledger:  # its parts were read apart
+        rows = domain.pop("parts")
+        for key in ("sequences", "tokens", "skipped_sequences", "skipped_tokens"):
+            if any(key in row for row in rows.values()):
+                domain[key] = sum(row.get(key, 0) for row in rows.values())
+        domain["epochs"] = domain["sequences"] / sum(map(stream.size, rows))
+        domain["parts"] = rows
+    return ledger
+
+
+def _mixture(result: Result, stream: TrainingStream) -> list[dict[str, Any]]:
+    """Return what was trained on by phase of the mixture and source.
+
+    Raises:
+        StageFailed: it does not add up to the ledger.
+    """
+    phases = stream.by_phase(result.steps, result.dropped)
+    for name, row in result.ledger.items():
+        for key in ("sequences", "tokens"):
+            by_phase = sum(phase["sources"][name][key] for phase in phases)
+            if by_phase != row[key]:
+                raise StageFailed(
+                    f"by the ledger {row[key]:,} {key} of {name} were trained on, by its phases {by_phase:,}",
+                    hint="Please report this.",
+                )
+    return phases
 
 
 def _save_samples(monitor: Monitor, probe_context: ProbeContext, folder: Path) -> float:

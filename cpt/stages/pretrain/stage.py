@@ -29,6 +29,7 @@ from cpt.stages.pretrain.data import (
     stream_of,
     tokens_of,
 )
+from cpt.stages.pretrain.mixture import repeated
 from cpt.stages.pretrain.probe_budget import over_budget, planned_readings, probe_budget_of, sizes_of
 from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
 from cpt.stages.pretrain.probes import build_probes, monitor_references
@@ -110,6 +111,9 @@ class PretrainStage(Stage[PretrainConfig]):
         begin = consumed_before(config.start, found, inputs)
         model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
         steps = steps_of(config, corpus, stream)
+        stream = stream.for_steps(steps)
+        for warning in repeated(stream, steps):
+            context.progress.message(warning)
         new_tokens = read_new_tokens(model_folder)
         settings = settings_of(config, steps, tokens_of(stream, steps), new_tokens, context.seed)
         settings = replace(settings, tracking=_tracking(config, context))

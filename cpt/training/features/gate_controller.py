@@ -18,7 +18,7 @@ from cpt.monitor.gates.controller import fewest_rows, most_rows
 from cpt.monitor.gates.gate import HALF, Budget, Gate, RaiseReplay, RollBack, Stop, Warn
 from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import Kind, Reading
-from cpt.sources import DOMAIN
+from cpt.sources import DOMAIN, REPLAY
 from cpt.training.feature import ExtraMemory, Run, RunFacts, TrainingFeature, WeightBytes
 from cpt.training.json_lines import write_lines
 
@@ -167,7 +167,7 @@ class GateController(TrainingFeature):
         actions, after = decide(judged, before, now)
         state.control = after.as_json()
         if after.rows != before.rows:
-            state.phases = [*(state.phases or [[0, before.rows]]), [state.step, after.rows]]
+            state.phases = [*(state.phases or [[0, self._planned_rows(0)]]), [state.step, after.rows]]
         actions = [
             self._with_saved_step(action, readings) if action.action in _BACK else action
             for action in actions
@@ -249,21 +249,23 @@ class GateController(TrainingFeature):
         progress.note("verdict", {"step": state.step, "said": verdict(judged), "gates": stand})
 
     def _remembered(self) -> ControlState:
+        """Return the controller's state with the present rows, which the recipe's phases may change."""
+        rows = cast("PhasedStream", self.stream).rows(self._state.step).get(REPLAY, 0)
         if self._state.control is None:
-            return ControlState(self._start_rows)
-        return ControlState.from_json(self._state.control)
+            return ControlState(rows)
+        return replace(ControlState.from_json(self._state.control), rows=rows)
 
     def _now(self) -> DecisionPoint:
-        step = self._state.step
-        return DecisionPoint(step, step / self._run.settings.steps, self._batch, self._start_rows)
+        step, planned = self._state.step, self._planned_rows(self._state.step)
+        return DecisionPoint(step, step / self._run.settings.steps, self._batch, planned)
 
     @property
     def _batch(self) -> int:
         return cast("PhasedStream", self._stream).batch_sequences
 
-    @property
-    def _start_rows(self) -> int:
-        return cast("PhasedStream", self._stream).rows(0).get("replay", 0)
+    def _planned_rows(self, step: int) -> int:
+        """Return the replay rows that the recipe has at a step."""
+        return cast("PhasedStream", self._stream).rows(step).get(REPLAY, 0)
 
     def _share(self, rows: int) -> float:
         return rows / self._batch
