@@ -221,15 +221,15 @@ def test_the_plan_tells_tokens_and_epochs_by_phase_and_part(inputs: dict[str, Ar
     boundary = round(0.75 * steps)
     first, last = stream.by_phase(steps)
     notes, papers = (first["sources"][f"domain.{name}"] for name in ("notes", "papers"))
-    expected = f"steps 1 to {boundary}: notes 0.75 of the domain ({notes['tokens']:,} tokens, "
-    assert expected + f"{notes['epochs']:.2f} times), papers 0.25" in words
-    assert f"({papers['tokens']:,} tokens, {papers['epochs']:.2f} times)" in words
+    expected = f"steps 1 to {boundary}: notes 75% of the domain ({notes['tokens']:,} tokens, "
+    assert expected + f"{notes['epochs']:.3g} times), papers 25%" in words
+    assert f"({papers['tokens']:,} tokens, {papers['epochs']:.3g} times)" in words
     replay = last["sources"]["replay"]["tokens"]
-    assert f"steps {boundary + 1} to {steps}: notes 0 of the domain (0 tokens" in words
-    assert f"replay 0.5 ({replay:,} tokens" in words
+    assert f"steps {boundary + 1} to {steps}: notes 0% of the domain (0 tokens" in words
+    assert f"replay 50% ({replay:,} tokens" in words
     assert "parts of replay: books (" in words
     unknown = PRETRAIN.forecast(config, {}, {})
-    assert "notes 0.75, papers 0.25 until 75%; then notes 0, papers 1, replay 0.5 until 100%" in unknown
+    assert "notes 75%, papers 25% until 75%; then notes 0%, papers 100%, replay 50% until 100%" in unknown
 
 
 def test_a_plan_and_a_run_warn_of_text_that_is_read_more_than_four_times(

@@ -81,11 +81,13 @@ class Mixture(BaseModel):
         words = []
         if self.weights is not None:
             total = sum(self.weights.values())
-            words.append(", ".join(f"{name} {weight / total:.3g}" for name, weight in self.weights.items()))
+            words.append(
+                ", ".join(f"{name} {100 * weight / total:.3g}%" for name, weight in self.weights.items())
+            )
         elif self.temperature is not None:
             words.append(f"parts by temperature {self.temperature:g}")
         if self.replay is not None:
-            words.append(f"replay {self.replay:.3g}")
+            words.append(f"replay {100 * self.replay:.3g}%")
         return f"{', '.join(words) or 'parts by size'} until {self.until:.0%}"
 
 
@@ -262,7 +264,7 @@ def described(stream: TrainingStream, steps: int) -> Iterator[str]:
             rows = domain if name != REPLAY else domain + counts["sequences"]
             share = counts["sequences"] / rows if rows else 0.0
             of = " of the domain" if name != REPLAY else ""
-            words.append(f"{part_of(name)} {share:.3g}{of} ({_amount(counts)})")
+            words.append(f"{part_of(name)} {100 * share:.3g}%{of} ({_amount(counts)})")
         last = phase["first"] + phase["steps"]
         yield f"steps {phase['first'] + 1:,} to {last:,}: {', '.join(words)}"
     for source, parts in stream.parts(steps).items():
@@ -272,7 +274,7 @@ def described(stream: TrainingStream, steps: int) -> Iterator[str]:
 
 
 def _amount(counts: Mapping[str, float]) -> str:
-    return f"{int(counts['tokens']):,} tokens, {counts['epochs']:.2f} times"
+    return f"{int(counts['tokens']):,} tokens, {counts['epochs']:.3g} times"
 
 
 def repeated(stream: TrainingStream, steps: int) -> Iterator[str]:
