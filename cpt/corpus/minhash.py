@@ -8,22 +8,20 @@ Ullman, Mining of Massive Datasets, section 3.4; 14 bands of 8 rows as in FineWe
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from evals.overlap import hashes, word_numbers
+from cpt.models.encoding import blocks
+from evals.overlap import words
 
 _SEED = 1
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_CHARACTERS_AT_ONCE = 4 << 20
-_DOCUMENTS_AT_ONCE = 4096
-_CACHED_WORDS = 1 << 20
+_CHARACTERS_AT_ONCE = 1 << 19
+_DOCUMENTS_AT_ONCE = 64
 
 
 class MinHash(BaseModel):
@@ -79,45 +77,43 @@ def found_by_bands(similarity: float, bands: int, rows: int) -> float:
     return float(1 - (1 - similarity**rows) ** bands)
 
 
-class Signer:
-    """A function from texts to signatures. Each depends on its text alone."""
+def sign(texts: Iterable[str], settings: MinHash) -> Iterator[np.ndarray]:
+    """Yield signatures of texts, in order, batch by batch: uint32 [texts, numbers].
 
-    def __init__(self, settings: MinHash) -> None:
-        self._settings = settings
-        self._numbers = _Numbers()
+    Each depends on its text alone. A text of fewer words than an n-gram has one n-gram, all its words. One
+    without words has the largest number everywhere; `is_empty` tells it.
+    """
+    from rensa import RMinHash
 
-    def sign(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        """Yield signatures of texts, in order, batch by batch: uint32 [texts, numbers].
+    for batch in _batches(texts):
+        if len(batch[0]) <= _CHARACTERS_AT_ONCE:
+            ngrams = [_ngrams(words(text), settings.ngram) for text in batch]
+            rows = RMinHash.digest_matrix_from_token_sets(ngrams, settings.numbers, _SEED).to_rows()
+        else:
+            rows = [_long_signature(batch[0], settings)]
+        yield np.array(rows, dtype=np.uint32)
 
-        A text of fewer words than an n-gram has one n-gram, all its words. One without words has the largest
-        number everywhere; `is_empty` tells it.
-        """
-        from rensa import RMinHash
 
-        for batch in _batches(texts):
-            ngrams, counts = self._ngrams(batch)
-            offsets = np.cumsum([0, *counts]).astype(np.uint64)
-            matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-                ngrams, offsets, self._settings.numbers, _SEED
-            )
-            flat = chain.from_iterable(matrix.to_rows())
-            size = len(batch) * self._settings.numbers
-            yield np.fromiter(flat, np.uint32, size).reshape(len(batch), -1)
+def _ngrams(found: list[str], n: int) -> list[str]:
+    """Return the n-grams of words; all words together if there are fewer than n."""
+    if len(found) < n:
+        return [" ".join(found)] if found else []
+    return list(map(" ".join, zip(*(found[at:] for at in range(n)), strict=False)))
 
-    def _ngrams(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the hashes of the n-grams of all texts, end to end, and their number in each."""
-        numbers = [word_numbers(text, self._numbers.__getitem__) for text in texts]
-        self._numbers.shrink()
-        lengths = np.array([len(each) for each in numbers])
-        n, between = self._settings.ngram, np.zeros(1, dtype=np.uint64)
-        joined = hashes(np.concatenate([part for each in numbers for part in (each, between)]), n)
-        ngrams = joined[joined != 0]  # an n-gram over two texts has a word of number 0
-        counts = np.maximum(lengths - n + 1, 0)
-        short = np.flatnonzero((lengths > 0) & (lengths < n))
-        whole = [hashes(numbers[place], lengths[place])[0] for place in short]
-        ngrams = np.insert(ngrams, (np.cumsum(counts) - counts)[short], np.array(whole, dtype=np.uint64))
-        counts[short] = 1
-        return ngrams, counts
+
+def _long_signature(text: str, settings: MinHash) -> list[int]:
+    """Return the signature of a long text, block by block: its n-grams take a hundred times its memory."""
+    from rensa import RMinHash
+
+    sketch, before = RMinHash(settings.numbers, _SEED), settings.ngram - 1
+    last: list[str] = []
+    for block in blocks(text):
+        found = [*last, *words(block)]
+        if len(found) > before:
+            sketch.update(_ngrams(found, settings.ngram))
+        last = found[max(0, len(found) - before) :]
+    numbers: list[int] = sketch.digest()
+    return numbers
 
 
 def is_empty(signatures: np.ndarray) -> np.ndarray:
@@ -134,27 +130,17 @@ def band_keys(signatures: np.ndarray, band: int, rows: int) -> np.ndarray:
     return keys
 
 
-class _Numbers(dict[str, int]):
-    """A number of 64 bits for each word, by its hash: the same in every process."""
-
-    def __missing__(self, word: str) -> int:
-        digest = hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest()
-        number = self[word] = int.from_bytes(digest, "little") or 1
-        return number
-
-    def shrink(self) -> None:
-        """Forget all words if there are many, so that memory stays bounded."""
-        if len(self) > _CACHED_WORDS:
-            self.clear()
-
-
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield texts in batches, small enough for a processor's cache; a long text by itself."""
     batch: list[str] = []
     size = 0
     for text in texts:
+        if batch and size + len(text) > _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, size = [], 0
         batch.append(text)
         size += len(text)
-        if size >= _CHARACTERS_AT_ONCE or len(batch) == _DOCUMENTS_AT_ONCE:
+        if len(batch) == _DOCUMENTS_AT_ONCE:
             yield batch
             batch, size = [], 0
     if batch:

@@ -22,7 +22,7 @@ from cpt.corpus.build import describe
 from cpt.corpus.documents import Document, read_documents
 from cpt.corpus.examples import Example, Examples
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.minhash import MinHash, Signer, band_keys, is_empty
+from cpt.corpus.minhash import MinHash, band_keys, is_empty, sign
 from cpt.corpus.selection import KEPT, keep
 from cpt.errors import DataError
 from cpt.progress import Progress
@@ -181,7 +181,7 @@ def _signed(
     texts = (document.text for part in parts for document in read_documents(corpus, part.source, part.side))
     try:
         with file.open("wb") as out:
-            for batch in Signer(settings).sign(texts):
+            for batch in sign(texts, settings):
                 out.write(batch.tobytes())
                 done += len(batch)
                 progress.update(done, total, "documents")

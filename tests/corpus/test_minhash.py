@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from near_copies import WORDS, near_copy, unrelated
 
-from cpt.corpus.minhash import MinHash, Signer, band_keys, found_by_bands, is_empty
+from cpt.corpus.minhash import MinHash, band_keys, found_by_bands, is_empty
+from cpt.corpus.minhash import sign as sign_in_batches
 
 
 def sign(texts: list[str], **settings: object) -> np.ndarray:
-    return np.concatenate(list(Signer(MinHash.model_validate(settings)).sign(texts)))
+    return np.concatenate(list(sign_in_batches(texts, MinHash.model_validate(settings))))
 
 
 def test_the_formula_has_the_published_values() -> None:
@@ -76,10 +77,12 @@ def test_a_signature_does_not_depend_on_the_other_texts() -> None:
     assert (sign(texts[::-1]) == together[::-1]).all()
 
 
-def test_a_long_text_is_read_in_blocks() -> None:
+def test_a_long_text_is_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     [text] = unrelated(np.random.default_rng(2), 1, 30_000)  # more than one block of 65,536 characters
     copy, similarity = near_copy(text, 5, 3_000)
     signatures = sign([text, copy])
+    monkeypatch.setattr("cpt.corpus.minhash._CHARACTERS_AT_ONCE", 1000)
+    assert (sign(["short", text, copy, "short"])[1:3] == signatures).all()
     assert (signatures[0] == signatures[1]).mean() == pytest.approx(similarity, abs=0.15)
 
 

@@ -12,7 +12,8 @@ from cpt.corpus import read_documents
 from cpt.corpus.build import always, check_sums, write_source
 from cpt.corpus.documents import Document
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.minhash import MinHash, Signer, found_by_bands
+from cpt.corpus.minhash import MinHash, found_by_bands
+from cpt.corpus.minhash import sign as sign_in_batches
 from cpt.corpus.near_duplicates import find_near_duplicates, remove_near_duplicates
 from cpt.errors import DataError
 from cpt.progress import NullProgress
@@ -21,7 +22,7 @@ SETTINGS = MinHash()
 
 
 def sign(texts: list[str], settings: MinHash = SETTINGS) -> np.ndarray:
-    return np.concatenate(list(Signer(settings).sign(texts)))
+    return np.concatenate(list(sign_in_batches(texts, settings)))
 
 
 def family(generator: np.random.Generator, size: int) -> list[str]:
