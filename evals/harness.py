@@ -11,7 +11,7 @@ import functools
 import logging
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +203,27 @@ def item_texts(
     with silence_lm_eval():
         tasks = load_tasks([each for each in prepared if each.entry.task in wanted], SEED, failures)
         return {name: _texts(task, wanted[name]) for name, task in tasks.items()}
+
+
+def all_item_texts(prepared: Sequence[PreparedTask], failures: Failures) -> dict[str, dict[str, str]]:
+    """Return the texts of all items, by task and id, as far as the data have them.
+
+    Args:
+        prepared: Tasks; of each all items are read, whatever its level.
+        failures: Receives the reason for every task that does not load.
+    """
+    found: dict[str, dict[str, str]] = {}
+    with silence_lm_eval():
+        whole = [replace(each, level="full") for each in prepared]
+        for name, task in load_tasks(whole, SEED, failures).items():
+            try:
+                documents = list(task.eval_docs)
+                texts = [item_text(task, document) for document in documents]
+            except Exception as error:  # a task's own code may raise anything
+                failures[name] = f"its items cannot be read: {_message(error)}"
+            else:
+                found[name] = dict(zip(item_ids(documents), texts, strict=True))
+    return found
 
 
 def _texts(task: Any, wanted: Collection[str]) -> dict[str, str]:

@@ -23,13 +23,17 @@ from typing import Literal
 
 import numpy as np
 
+from cpt.models.encoding import blocks
+
 Verdict = Literal["clean", "dirty", "short"]
 
 SHORTEST, LONGEST = 8, 13
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, kana, Han."""
 _ASCII_SEPARATORS = {point: " " for point in range(128) if not chr(point).isalnum()}
-"""ASCII characters that separate words: most words are ASCII, and this first pass is quick."""
+"""ASCII characters that separate words, for texts of ASCII alone: quicker than a pattern."""
+_ASCII_WORDS = re.compile("[0-9a-z\u0080-\U0010ffff]+")
+"""Stretches between them in other texts: most are words of ASCII, and this first pass is quick."""
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _WORDS_AT_ONCE = 1 << 18
 _SHARED = 0.5
@@ -65,9 +69,24 @@ class TaskOverlaps:
 
 def words(text: str) -> list[str]:
     """Split a text into words without case and punctuation."""
-    pieces = unicodedata.normalize("NFKC", text).casefold().translate(_ASCII_SEPARATORS).split()
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    if folded.isascii():
+        return folded.translate(_ASCII_SEPARATORS).split()
     part = _pattern().findall
+    pieces = _ASCII_WORDS.findall(folded)
     return [word for piece in pieces for word in ((piece,) if piece.isascii() else part(piece))]
+
+
+def word_numbers(text: str, number: Callable[[str], int]) -> np.ndarray:
+    """Return a number for each word of a text: uint64 [words].
+
+    A list of all words of a long text would be ten times as large as the text, so it is read in blocks.
+    """
+    parts = [np.zeros(0, dtype=np.uint64)]
+    for block in blocks(text):
+        found = words(block)
+        parts.append(np.fromiter(map(number, found), np.uint64, len(found)))
+    return np.concatenate(parts)
 
 
 @functools.cache
@@ -106,8 +125,8 @@ def find_overlaps(
         n: Length of the N-grams; each task's own (see above) if None.
         on_progress: Function of the number of documents done.
     """
-    index = _Index()
-    indexed = {task: [index.encode(words(text)) for text in items.values()] for task, items in tasks.items()}
+    index = WordIndex()
+    indexed = {task: [index.encode(text) for text in items.values()] for task, items in tasks.items()}
     lengths = {task: n or ngram_length(map(len, items)) for task, items in indexed.items() if items}
     searches = {
         length: _Search(
@@ -144,23 +163,24 @@ def find_overlaps(
     }
 
 
-class _Index:
+class WordIndex:
     """Random numbers for the words of items; any other word is 0."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._random = np.random.default_rng(0)
 
-    def encode(self, found: list[str]) -> np.ndarray:
-        """Add words and return their numbers: uint64 [words]."""
-        for word in found:
+    def encode(self, text: str) -> np.ndarray:
+        """Add an item's words and return their numbers: uint64 [words]."""
+        for word in words(text):
             if word not in self._numbers:
                 self._numbers[word] = int(self._random.integers(1, 2**64, dtype=np.uint64))
-        return self.known(found)
+        return self.known(text)
 
-    def known(self, found: list[str]) -> np.ndarray:
-        """Return the numbers of words: uint64 [words]."""
-        return np.fromiter((self._numbers.get(word, 0) for word in found), np.uint64, len(found))
+    def known(self, text: str) -> np.ndarray:
+        """Return the numbers of a text's words: uint64 [words]."""
+        known = self._numbers.get
+        return word_numbers(text, lambda word: known(word, 0))
 
 
 def hashes(numbers: np.ndarray, n: int) -> np.ndarray:
@@ -191,12 +211,12 @@ class _Batch:
     names: list[tuple[str, str]]
 
 
-def _batches(documents: Iterable[tuple[str, str, str]], index: _Index) -> Iterator[_Batch]:
+def _batches(documents: Iterable[tuple[str, str, str]], index: WordIndex) -> Iterator[_Batch]:
     parts: list[np.ndarray] = []
     names: list[tuple[str, str]] = []
     size = 0
     for source, id, text in documents:
-        parts.append(np.append(index.known(words(text)), np.uint64(0)))
+        parts.append(np.append(index.known(text), np.uint64(0)))
         names.append((source, id))
         size += len(parts[-1])
         if size >= _WORDS_AT_ONCE:
@@ -235,27 +255,29 @@ def _overlaps(items: list[np.ndarray], n: int, found: Mapping[int, Mapping[str, 
     """Yield the overlaps of a task's items; n-grams that most of them share do not count."""
     grams = [hashes(numbers, n) for numbers in items]
     holders = Counter(hashed for each in grams for hashed in set(each.tolist()) if hashed in found)
-    most = max(_FEWEST_SHARING, _SHARED * len(items))
-    counted = {hashed for hashed, count in holders.items() if count < most}
+    counted = {hashed for hashed, count in holders.items() if not belongs_to_prompt(count, len(items))}
     for numbers, each in zip(items, grams, strict=True):
         hits = [place for place, hashed in enumerate(each.tolist()) if hashed in counted]
         documents: dict[str, str] = {}
         for place in hits:
             for source, id in found[int(each[place])].items():
                 documents.setdefault(source, id)
-        runs = _runs(hits, n)
+        lengths = [length for _, length in runs(hits, n)]
         verdict: Verdict = "dirty" if hits else "clean" if len(numbers) >= n else "short"
-        yield Overlap(len(numbers), sum(runs), max(runs, default=0), documents, verdict)
+        yield Overlap(len(numbers), sum(lengths), max(lengths, default=0), documents, verdict)
 
 
-def _runs(hits: list[int], n: int) -> list[int]:
-    """Return the lengths in words of the stretches that n-grams at ascending positions cover."""
-    runs: list[int] = []
-    end = -1
-    for place in hits:
-        if place <= end:
-            runs[-1] += place + n - end
+def belongs_to_prompt(holders: int, items: int) -> bool:
+    """Return True if so many of a task's items share an n-gram that it belongs to their prompt."""
+    return holders >= max(_FEWEST_SHARING, _SHARED * items)
+
+
+def runs(places: Iterable[int], n: int) -> list[tuple[int, int]]:
+    """Return first word and number of words of each stretch that n-grams at ascending places cover."""
+    found: list[tuple[int, int]] = []
+    for place in places:
+        if found and place <= sum(found[-1]):
+            found[-1] = (found[-1][0], place + n - found[-1][0])
         else:
-            runs.append(n)
-        end = place + n
-    return runs
+            found.append((place, n))
+    return found

@@ -24,6 +24,7 @@ class Example(NamedTuple):
         detail: The finer reason, if the block gives one.
         before: An excerpt of its text.
         after: An excerpt of what was made of it; None if it was removed.
+        like: An excerpt of the document that it was removed for; None without one.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Example(NamedTuple):
     detail: str
     before: str
     after: str | None
+    like: str | None = None
 
 
 class Examples:
@@ -41,13 +43,24 @@ class Examples:
         self._source, self._most = source, most
         self._kept: dict[str, list[tuple[int, Example]]] = {}
 
-    def add(self, block: str, id: str, before: str, after: str | None = None, detail: str = "") -> None:
+    def add(
+        self,
+        block: str,
+        id: str,
+        before: str,
+        after: str | None = None,
+        detail: str = "",
+        like: str | None = None,
+    ) -> None:
         """Add a document, if it is one of the block's examples."""
         kept = self._kept.setdefault(block, [])
         rank = -int.from_bytes(blake2b(f"{block}\0{id}".encode(), digest_size=8).digest(), "little")
         if len(kept) == self._most and rank <= kept[0][0]:
             return
-        self._keep(rank, Example(self._source, block, id, detail, *_excerpts(before, after)))
+        other = after if like is None else like
+        before, other = _excerpts(before, other)
+        texts = (before, other) if like is None else (before, None, other)
+        self._keep(rank, Example(self._source, block, id, detail, *texts))
 
     def merge(self, others: Examples) -> None:
         """Add the examples that another process collected of the same source."""
@@ -71,13 +84,13 @@ class Examples:
                 yield example
 
 
-def _excerpts(before: str, after: str | None) -> tuple[str, str | None]:
+def _excerpts(text: str, other: str | None) -> tuple[str, str | None]:
     """Return the beginnings of both texts, or what surrounds their first difference."""
-    if after is None:
-        return before[:_CHARACTERS], None
-    same = next((at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), 0)
+    if other is None:
+        return text[:_CHARACTERS], None
+    same = next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), 0)
     first = max(0, same - _CHARACTERS // 4)
-    return before[first : first + _CHARACTERS], after[first : first + _CHARACTERS]
+    return text[first : first + _CHARACTERS], other[first : first + _CHARACTERS]
 
 
 def write_examples(corpus: Path, examples: list[Example]) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from cpt.corpus.blocks import Cleaning
+from cpt.corpus.decontamination import Cut, Drop
+from cpt.corpus.minhash import MinHash
 from cpt.stages.base import StageConfig
 
 
@@ -185,6 +187,56 @@ class HeldoutMin(_Settings):
     )
 
 
+class Exact(_Settings):
+    """Only documents of the same text, but for Unicode form and white space, are left out."""
+
+    kind: Literal["exact"] = "exact"
+
+
+class Decontamination(_Settings):
+    """Benchmark items that may not occur in training text."""
+
+    suites: tuple[str, ...] = Field(
+        default=(),
+        description="Suites, as the evaluate stage names them; all items of the tasks of the level.",
+    )
+    tasks: tuple[str, ...] = Field(
+        default=(), description="Single tasks: of any suite, or any other of lm-eval, by name."
+    )
+    files: tuple[str, ...] = Field(
+        default=(),
+        description="JSONL files of one item per line; every text in a line is searched for, whatever its "
+        "field (question, context, choices).",
+    )
+    data: str | None = Field(
+        default=None,
+        description="Folder with the data sets of suites and tasks, as for the evaluate stage; what it lacks "
+        "comes from the hub.",
+    )
+    ngram: int = Field(
+        default=13,
+        ge=5,
+        le=100,
+        description="Number of words in a row that make a match; shorter items cannot be found.",
+    )
+    action: Annotated[Drop | Cut, Field(discriminator="kind")] = Field(
+        default=Drop(), description="Treatment of a document with a match: drop or cut."
+    )
+
+    @field_validator("action", mode="before")
+    @classmethod
+    def _plain_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _some_items(self) -> Decontamination:
+        if not (self.suites or self.tasks or self.files):
+            raise ValueError("name the benchmarks: suites, tasks or files")
+        if self.data is not None and not (self.suites or self.tasks):
+            raise ValueError("there are no suites or tasks to take `data` for")
+        return self
+
+
 class CorpusConfig(StageConfig):
     """The text to train on, the text to hold out, and how text is cut into sequences."""
 
@@ -203,6 +255,14 @@ class CorpusConfig(StageConfig):
         default=[],
         description="Blocks that rewrite or remove documents of all sources, in this order, before anything "
         "else; text that the base model samples is left as it is.",
+    )
+    deduplicate: Annotated[Exact | MinHash, Field(discriminator="kind")] = Field(
+        default=Exact(),
+        description="Duplicates to leave out: exact; or minhash, near-duplicates within and across all "
+        "sources. Of these the first stays, in the order domain, replay; none of held-out text stays.",
+    )
+    decontaminate: Decontamination | None = Field(
+        default=None, description="Benchmarks to keep out of training text; by default none."
     )
     heldout: float = Field(
         default=0.02,
@@ -241,6 +301,11 @@ class CorpusConfig(StageConfig):
     def parts(self) -> list[str]:
         """Names of the domain's parts, as listed; none if the domain is one text."""
         return list(dict.fromkeys(source.part for source in self.domain if source.part is not None))
+
+    @field_validator("deduplicate", mode="before")
+    @classmethod
+    def _plain_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
 
     @field_validator("clean")
     @classmethod

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.documents import PART
+from cpt.corpus.minhash import MinHash
 from cpt.errors import Problem
 from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
+from cpt.stages.corpus.benchmarks import benchmark_problems, benchmark_references
 from cpt.stages.corpus.checks import model_problems, source_problem, transliteration_problems
 from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
 from cpt.stages.corpus.sources import read_sources, sample
@@ -31,7 +33,8 @@ class CorpusStage(Stage[CorpusConfig]):
     produces = ("corpus",)
 
     def references(self, config: CorpusConfig) -> list[str]:
-        return [source.path for _, source in config.sources()]
+        benchmarks = [] if config.decontaminate is None else benchmark_references(config.decontaminate)
+        return [*(source.path for _, source in config.sources()), *benchmarks]
 
     def check(self, config: CorpusConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         problems = [
@@ -45,6 +48,10 @@ class CorpusStage(Stage[CorpusConfig]):
             for at, block in enumerate(config.clean)
             if (missing := block.problem()) is not None
         ]
+        if isinstance(config.deduplicate, MinHash) and (missing := config.deduplicate.problem()) is not None:
+            problems.append(Problem(missing, key="deduplicate"))
+        if config.decontaminate is not None:
+            problems += benchmark_problems(config.decontaminate)
         if "model" in inputs:
             problems += model_problems(config, inputs["model"].path("model"))
         return problems
@@ -55,10 +62,15 @@ class CorpusStage(Stage[CorpusConfig]):
         inputs: Mapping[str, Artifact],
         upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
-        """Describe the cleaning, the selection and the mixture of replay text."""
+        """Describe the cleaning, what else is removed, the selection and the mixture of replay text."""
         parts = [f"cleaned by {', '.join(block.kind for block in config.clean)}"] if config.clean else []
         if config.parts:
             parts.append(f"the domain in parts: {', '.join(config.parts)}")
+        if isinstance(config.deduplicate, MinHash):
+            parts.append(f"without near-duplicates ({config.deduplicate.similarity:.0%} alike)")
+        if config.decontaminate:
+            names = (*config.decontaminate.suites, *config.decontaminate.tasks, *config.decontaminate.files)
+            parts.append(f"without items of {', '.join(names)}")
         if config.select:
             parts.append(
                 f"the {config.select.tokens:,} best tokens of the domain, by {config.select.by.kind}"
@@ -150,12 +162,25 @@ def _write_documents(
             f"{describe(domain)}"
         )
     require_both_sides(domain, config.heldout)
+    for name, items, sampled in _replay(config.replay, base, index, context):
+        write(name, items, always("train"), sampled=sampled)
+    if isinstance(config.deduplicate, MinHash):
+        from cpt.corpus.near_duplicates import remove_near_duplicates
+
+        context.progress.message("comparing documents with each other")
+        work = context.work / "near-duplicates"
+        examples += remove_near_duplicates(corpus, index.sources, config.deduplicate, work, context.progress)
+    if config.decontaminate:
+        from cpt.stages.corpus.benchmarks import remove_benchmarks
+
+        chosen["decontamination"], found = remove_benchmarks(
+            config.decontaminate, corpus, index.sources, context
+        )
+        examples += found
     if config.select:
         from cpt.stages.corpus.selection import select
 
         chosen["selection"] = select(config.select, model, corpus, index, heldout, context)
-    for name, items, sampled in _replay(config.replay, base, index, context):
-        write(name, items, always("train"), sampled=sampled)
     if config.replay and config.replay.mixture:
         from cpt.stages.corpus.selection import mix
 

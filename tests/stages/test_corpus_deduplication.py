@@ -1,0 +1,137 @@
+"""Near-duplicates in the corpus stage: keys, order of sources, counts, and a run that was killed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corpus_runs import byte_model, run, write
+from pydantic import ValidationError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
+
+from near_copies import near_copy, unrelated
+
+from cpt.corpus import read_documents, read_index
+from cpt.corpus.examples import read_examples
+from cpt.corpus.near_duplicates import remove_near_duplicates
+from cpt.stages.base import Artifact
+from cpt.stages.corpus.stage import STAGE, CorpusConfig
+
+TEXTS = unrelated(np.random.default_rng(0), 40, 60)
+COPIES = [near_copy(text, 5, 2)[0] for text in TEXTS]  # 0.93 alike
+ALMOST = [near_copy(text, 5, 10)[0] for text in TEXTS]  # 0.7 alike
+FULL = {
+    "domain": [*TEXTS[:20], *COPIES[:5], *ALMOST[5:10]],
+    "replay": [*COPIES[10:15], *TEXTS[20:30]],
+    "general": [*COPIES[15:18], *TEXTS[30:]],
+}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Artifact:
+    return byte_model(tmp_path)
+
+
+def sources(tmp_path: Path) -> dict[str, list[dict[str, str]]]:
+    return {name: [write(tmp_path / f"{name}.jsonl", *texts)] for name, texts in FULL.items()}
+
+
+def trained(corpus: Path, source: str) -> list[str]:
+    return [document.text for document in read_documents(corpus, source, "train")]
+
+
+def test_near_duplicates_within_and_across_sources_do_not_train(base: Artifact, tmp_path: Path) -> None:
+    corpus, metrics, messages = run(base, tmp_path, **sources(tmp_path), deduplicate="minhash")
+    heldout = {document.text for document in read_documents(corpus, "domain", "heldout")}
+    originals = {text: text for text in TEXTS} | dict(zip(COPIES, TEXTS, strict=True))
+    domain = [originals.get(text, text) for text in trained(corpus, "domain") if text not in ALMOST]
+    assert len(set(domain)) == len(domain)
+    assert not set(domain) & {originals.get(text, text) for text in heldout}
+    assert not set(domain) & set(TEXTS[15:18])  # general
+    assert trained(corpus, "replay") == TEXTS[20:30]
+    index = read_index(corpus)
+    for counts in index.sources.values():
+        kept = sum(split.bytes for split in counts.splits.values())
+        assert counts.bytes_in == kept + sum(amount.bytes for amount in counts.removed.values())
+        kept = sum(split.documents for split in counts.splits.values())
+        assert counts.documents_in == kept + sum(counts.removed_documents.values())
+    lost = index.sources["domain"].removed_documents
+    assert lost["near_duplicate"] > 0
+    assert lost["near_duplicate_of_heldout"] >= 3 - len(heldout & set(TEXTS[15:18]))
+    assert metrics["sources"]["replay"]["removed"]["near_duplicate"]["documents"] >= 4
+    assert any(message.startswith("replay, without near-duplicates: 15 documents in") for message in messages)
+    assert {each.block for each in read_examples(corpus) if each.like} == {
+        "near_duplicate",
+        "near_duplicate_of_heldout",
+    }
+
+
+def test_the_default_is_exact(base: Artifact, tmp_path: Path) -> None:
+    given = sources(tmp_path)
+    plain, _, _ = run(base, tmp_path, "plain", **given)
+    exact, _, _ = run(base, tmp_path, "exact", **given, deduplicate="exact")
+    assert trained(plain, "replay") == trained(exact, "replay") == FULL["replay"]
+    assert read_index(plain) == read_index(exact)
+
+
+def test_every_setting_changes_what_is_removed(base: Artifact, tmp_path: Path) -> None:
+    texts = [*TEXTS, *ALMOST, *COPIES]
+    given = {"domain": [write(tmp_path / "domain.jsonl", *texts)]}
+
+    def left(name: str, **settings: object) -> int:
+        deduplicate = {"kind": "minhash", **settings}
+        corpus, _, _ = run(base, tmp_path, name, **given, deduplicate=deduplicate)
+        return len(trained(corpus, "domain"))
+
+    default = left("default")
+    assert left("threshold", threshold=0.95) > default
+    assert left("bands", bands=60, threshold=0.6) < left("few", bands=14, threshold=0.6)
+    assert left("rows", rows=40, threshold=0.6) > left("few", threshold=0.6)
+    assert left("ngram", ngram=1) < default
+
+
+def test_a_run_that_was_killed_begins_again_with_the_same_result(
+    base: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = sources(tmp_path)
+    whole, _, _ = run(base, tmp_path, "whole", **given, deduplicate="minhash")
+
+    def killed(*arguments: object) -> None:
+        remove_near_duplicates(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cpt.corpus.near_duplicates.remove_near_duplicates", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(base, tmp_path, "killed", **given, deduplicate="minhash")
+    (tmp_path / "work" / "near-duplicates" / "signatures").write_bytes(b"left over")
+    again, _, _ = run(base, tmp_path, "again", **given, deduplicate="minhash")
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    assert [(whole / file).read_bytes() == (again / file).read_bytes() for file in files] == [True] * len(
+        files
+    )
+
+
+def test_a_missing_library_is_found_before_running(base: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "rensa" else find(name))
+    config = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "deduplicate": "minhash"})
+    problems = {problem.key: problem.message for problem in STAGE.check(config, {"model": base})}
+    assert problems["deduplicate"] == "minhash needs rensa: pip install 'cpt-workbench[deduplicate]'"
+    exact = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}]})
+    assert "deduplicate" not in {problem.key for problem in STAGE.check(exact, {"model": base})}
+    assert STAGE.forecast(config, {}, {}) == "without near-duplicates (72% alike)"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["near", {"kind": "exact", "bands": 3}, {"kind": "minhash", "bands": 0}, {"kind": "minhash", "n": 5}],
+)
+def test_wrong_settings_are_refused(wrong: object) -> None:
+    with pytest.raises(ValidationError):
+        CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "deduplicate": wrong})
