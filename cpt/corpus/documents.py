@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,13 @@ class Document:
         id: Place where it comes from: a file and line, a term, a key.
         ended: Whether an end token follows. Cut samples and excerpts have none: it would teach the model to
             stop early.
+        metadata: Fields of its record that the source keeps, as JSON values.
     """
 
     id: str
     text: str
     ended: bool = True
+    metadata: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
