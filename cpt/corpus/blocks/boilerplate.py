@@ -13,6 +13,7 @@ from cpt.corpus.blocks.block import Block, Cleaner
 from cpt.corpus.documents import Document
 
 _DIGITS = re.compile(r"\d+")
+_PAGE_OF = re.compile(r"\b(page|p\.|pg\.)(\s?)\d+(?:(\s?(?:of|/)\s?)\d+)?", re.IGNORECASE)
 _PAGE = re.compile(
     r"(?:(?P<bare>\d{1,4})|[-\u2013\u2014]\s?(?P<dashes>\d{1,4})\s?[-\u2013\u2014]|\[(?P<brackets>\d{1,4})\]"
     r"|(?:page|p\.|pg\.)\s?(?P<page>\d{1,4})(?:\s?(?:of|/)\s?\d{1,4})?|(?P<of>\d{1,4})\s?(?:of|/)\s?\d{1,4})",
@@ -26,7 +27,7 @@ _FEWEST_CHARACTERS = 500
 class Boilerplate(Block):
     """Lines that many documents of a source have in common: headers, footers, notices, menus.
 
-    A line is compared without the white space around it, and with every number as 0, so "Page 3 of 12" is one
+    A line is compared without the white space around it, and with page numbers as 0, so "Page 3 of 12" is one
     line on all pages. Lines without a word of three letters are not compared: they number sections. Llama 3
     (arXiv 2407.21783, section 3.1.1) removes lines by their number alone, which in text of one domain also
     takes headings and clauses; hence the share.
@@ -47,13 +48,18 @@ class Boilerplate(Block):
     longest: int = Field(
         default=200, ge=1, description="Most characters of a line; longer ones are not compared."
     )
+    ignore_numbers: bool = Field(
+        default=False,
+        description="Compare lines with every number as 0, for running headers with dates and docket "
+        "numbers. Not for forms and tables, whose lines differ in nothing else.",
+    )
     page_numbers: bool = Field(
         default=True,
         description="Remove lines that are a page number, if at least three in a row count up by one.",
     )
     lines: list[str] = Field(
         default=[],
-        description="Lines to remove besides those found, with every number written as 0.",
+        description="Lines to remove besides those found, with page numbers (or all) written as 0.",
     )
     most_lines: int = Field(
         default=500_000,
@@ -89,7 +95,14 @@ class Boilerplate(Block):
     def _key(self, line: str) -> str:
         """Return a line as it is compared; empty for one that is not."""
         line = line.strip()
-        return _DIGITS.sub("0", line) if len(line) <= self.longest and _has_word(line) else ""
+        if len(line) > self.longest or not _has_word(line):
+            return ""
+        return _DIGITS.sub("0", line) if self.ignore_numbers else _PAGE_OF.sub(_page_zero, line)
+
+
+def _page_zero(match: re.Match[str]) -> str:
+    page, space, of = match.groups()
+    return f"{page}{space}0{of}0" if of else f"{page}{space}0"
 
 
 def _has_word(line: str) -> bool:

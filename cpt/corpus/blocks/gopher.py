@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.corpus.blocks.block import Block, Cleaner
 from cpt.corpus.blocks.filters import by_filters, splitter
-from cpt.corpus.documents import Document
+from cpt.corpus.documents import Document, Removed
 
 if TYPE_CHECKING:
     from datatrove.pipeline.filters.base_filter import BaseFilter
@@ -29,7 +29,12 @@ class GopherQuality(_Rules):
     min_words: int = Field(
         default=50, ge=1, description="Fewest words, without punctuation; lower for definitions and clauses."
     )
-    max_words: int | None = Field(default=100_000, ge=1, description="Most words, without punctuation.")
+    max_words: int | None = Field(
+        default=100_000,
+        ge=1,
+        description="Most words, without punctuation. With null, a long document takes about 70 times its "
+        "size in memory.",
+    )
     min_word_length: _Positive | None = Field(default=3, description="Smallest mean length of words.")
     max_word_length: _Positive | None = Field(default=10, description="Largest mean length of words.")
     max_symbols: _Positive | None = Field(
@@ -109,7 +114,26 @@ class Gopher(Block):
             enough = sum(1 for _ in islice(words(document.text), fewest)) == fewest
             return quality + (repetition if enough else short)
 
-        return by_filters(self, choose)
+        judge = by_filters(self, choose)
+        most = self.quality.max_words if self.quality else None
+
+        def clean(document: Document) -> Document | Removed:
+            # The filters hold all words of a text, about 70 times its size; this holds one.
+            if most and len(document.text) > most and _has_more_words(document.text, most):
+                return self.removed(document, "gopher_long_doc")
+            return judge(document)
+
+        return clean
+
+
+def _has_more_words(text: str, most: int) -> bool:
+    """Return True if a text has more words than `most`, without punctuation."""
+    from datatrove.utils.text import PUNCTUATION_SET
+
+    from cpt.corpus.blocks.words import words
+
+    counted = (word for word in words(text) if not PUNCTUATION_SET.issuperset(word))
+    return next(islice(counted, most, None), None) is not None
 
 
 def _quality(rules: GopherQuality) -> list[Any]:

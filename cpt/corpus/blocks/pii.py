@@ -178,7 +178,8 @@ def _phones(regions: list[str]) -> _Rewrite:
         for region in regions or ["ZZ"]:
             for number in PhoneNumberMatcher(found, region, leniency=Leniency.STRICT_GROUPING):
                 if number.start <= 1:
-                    return slice(number.start, number.end)
+                    alone = found[0] == "(" and ")" not in found  # a bracket around the number, or more
+                    return slice(max(number.start, alone), number.end)
         return None
 
     return _checked(_DIALLED, check)

@@ -142,7 +142,7 @@ def _write_documents(
         sampled: bool = False,
     ) -> None:
         if any(block.learns for block in config.clean) and not sampled:
-            context.progress.message(f"{name}: learning what repeats")
+            context.progress.message(f"{name}: learning which lines repeat")
         blocks, found = ([] if sampled else learn(read, config.clean)), Examples(name)
         index.sources[name] = write_source(corpus, name, read(), rule, heldout, blocks, found)
         examples.extend(found)

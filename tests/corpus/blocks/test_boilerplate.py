@@ -21,7 +21,7 @@ def documents(number: int) -> list[Document]:
     return [
         Document(
             str(at),
-            f"We use cookies on this site.\nBody {at} has a first line.\n  Case 12-{at}, Page {at} of 90  \n"
+            f"We use cookies on this site.\nBody {at} has a first line.\n  Opinions, Page {at} of 90  \n"
             f"(a)\nCommon heading{'' if at % 5 else ' here'}\nAnother body line, {'x' * at}.",
         )
         for at in range(number)
@@ -31,13 +31,13 @@ def documents(number: int) -> list[Document]:
 def test_what_many_documents_share_goes_and_the_rest_stays() -> None:
     block = Boilerplate().learn(documents(50))
     assert block.lines == [
-        "Body 0 has a first line.",
-        "Case 0-0, Page 0 of 0",
         "Common heading",
+        "Opinions, Page 0 of 0",
         "We use cookies on this site.",
     ]
     cleaned = text_after(block, documents(6)[5].text + "\nWe use cookies on this site, too.")
-    assert cleaned == "(a)\nCommon heading here\nAnother body line, xxxxx.\nWe use cookies on this site, too."
+    body = "Body 5 has a first line.\n(a)\nCommon heading here\nAnother body line, xxxxx."
+    assert cleaned == f"{body}\nWe use cookies on this site, too."
 
 
 def test_share_documents_and_length() -> None:
@@ -47,6 +47,14 @@ def test_share_documents_and_length() -> None:
     assert "Common heading here" not in Boilerplate(share=0.2, documents=11).learn(texts).lines
     assert Boilerplate(documents=51).learn(texts).lines == []
     assert Boilerplate(longest=14).learn(texts).lines == ["Common heading"]
+
+
+def test_numbers_count_unless_they_are_to_be_ignored() -> None:
+    records = [Document(str(at), f"Age: {at} years\nRecord p. {at}\nOf {'x' * at}.") for at in range(40)]
+    assert Boilerplate().learn(records).lines == ["Record p. 0"]
+    block = Boilerplate(ignore_numbers=True).learn(records)
+    assert block.lines == ["Age: 0 years", "Record p. 0"]
+    assert text_after(block, "Age: 99 years\nAge: unknown") == "Age: unknown"
 
 
 def test_lines_of_the_recipe_are_removed_too() -> None:

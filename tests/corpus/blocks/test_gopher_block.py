@@ -9,6 +9,7 @@ from blocks import reason
 from pydantic import ValidationError
 
 from cpt.corpus.blocks.gopher import Gopher, GopherQuality, GopherRepetition
+from cpt.corpus.blocks.words import words
 
 PROSE = (
     "The patient came to the clinic with a cough that had lasted for three weeks, and was seen by a nurse. "
@@ -61,7 +62,11 @@ def test_quality_rules(text: str, detail: str | None, loose: dict[str, Any]) -> 
 
 
 def test_the_most_words() -> None:
-    assert reason(quality(max_words=60), PROSE) == "gopher_long_doc"
+    found = sum(any(map(str.isalnum, word)) for word in words(PROSE))
+    assert reason(quality(max_words=found - 1), PROSE) == "gopher_long_doc"
+    assert reason(quality(max_words=found), PROSE) is None
+    loose = {"max_symbols": None, "min_alphabetic_words": None, "max_words": found}
+    assert reason(quality(**loose), PROSE.replace(" ", " ... ")) is None
 
 
 @pytest.mark.parametrize(
