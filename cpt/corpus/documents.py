@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +20,14 @@ class Document:
         ended: Whether an end token follows. Cut samples and excerpts have none: it would teach the model to
             stop early.
         part: Named part of the domain that it belongs to; empty in a source without parts.
+        metadata: Fields of its record that the source keeps, as JSON values.
     """
 
     id: str
     text: str
     ended: bool = True
     part: str = ""
+    metadata: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus_runs import byte_model, run, write
+from corpus_runs import Heard, byte_model, run, write
 from pydantic import ValidationError
 
 from cpt.corpus import read_documents, read_index, workers
 from cpt.corpus.blocks.unicode import Unicode
 from cpt.corpus.examples import read_examples
+from cpt.errors import DataError
 from cpt.recipe.fingerprint import config_data
-from cpt.stages.base import Artifact
+from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.stage import STAGE, CorpusConfig
 
 
@@ -91,3 +92,78 @@ def test_any_number_of_processes_makes_the_same_corpus(
     assert set(begun) == {2}
     config = CorpusConfig.model_validate({"domain": [domain], "workers": 3})
     assert config_data(config) == config_data(CorpusConfig.model_validate({"domain": [domain]}))
+
+
+HEADER = "Printed from the register of the court"
+
+
+def opinions(number: int) -> list[str]:
+    return [f"{HEADER}, page {at}\nOpinion {at} is affirmed, {'x' * at}." for at in range(number)]
+
+
+def test_what_repeats_is_learnt_for_each_source_alone(base: Artifact, tmp_path: Path) -> None:
+    domain = write(tmp_path / "domain.jsonl", *opinions(80))
+    replay = write(tmp_path / "replay.jsonl", *opinions(5), *(f"own {at}" for at in range(80)))
+    block = {"kind": "boilerplate", "share": 0.9}
+    corpus, _, messages = run(base, tmp_path, domain=[domain], replay=[replay], clean=[block])
+    counts = read_index(corpus).sources
+    texts = [document.text for document in read_documents(corpus, "domain", "train")]
+    assert not any(HEADER in text for text in texts)
+    assert all("is affirmed" in text for text in texts)
+    assert counts["domain"].removed["boilerplate"].bytes == sum(
+        len(f"{HEADER}, page {at}\n") for at in range(80)
+    )
+    assert "boilerplate" not in counts["replay"].removed
+    assert "domain: learning which lines repeat" in messages
+    _, _, messages = run(base, tmp_path, "plain", domain=[domain], clean=["whitespace"])
+    assert not any("learning" in message for message in messages)
+
+
+def test_removed_documents_are_counted_with_their_bytes_and_reasons(base: Artifact, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("fool\n")
+    domain = write(tmp_path / "domain.jsonl", "You fool!", "Dosis: 5 mg", *(f"text {at}" for at in range(80)))
+    blocks = [
+        {"kind": "toxicity", "words": str(words)},
+        {"kind": "age", "pattern": "text 1.*", "first": 2000},
+    ]
+    corpus, _, _ = run(base, tmp_path, domain=[domain], clean=blocks)
+    counts = read_index(corpus).sources["domain"]
+    assert counts.removed["toxicity"].model_dump() == {"documents": 1, "bytes": 9}
+    assert "age" not in counts.removed
+    [example] = [example for example in read_examples(corpus) if example.block == "toxicity"]
+    assert (example.before, example.after) == ("You fool!", None)
+    assert example.detail == "1 of 2 words, first: fool"
+
+
+def test_files_of_blocks_are_references_of_the_stage() -> None:
+    block = {"kind": "toxicity", "words": "lists/words.txt"}
+    config = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "clean": ["unicode", block]})
+    assert STAGE.references(config) == ["a.jsonl", "lists/words.txt"]
+
+
+def test_a_file_of_a_block_that_changes_before_the_run_stops_it(base: Artifact, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("fool\n")
+    domain = write(tmp_path / "domain.jsonl", *map(str, range(80)))
+    config = CorpusConfig.model_validate(
+        {"domain": [domain], "clean": [{"kind": "toxicity", "words": str(words)}]}
+    )
+    context = Context(
+        output=tmp_path / "out",
+        work=tmp_path / "work",
+        seed=17,
+        progress=Heard(),
+        recipe={},
+        contents={str(words): "fingerprint of another content"},
+    )
+    with pytest.raises(DataError, match=r"words\.txt"):
+        STAGE.run(config, {"model": base}, context)
+
+
+@pytest.mark.parametrize("kind", ["language", "pii"])
+def test_blocks_with_an_extra_name_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    block = {"kind": kind, **({"keep": ["en"]} if kind == "language" else {})}
+    config = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "clean": [block]})
+    assert f"pip install 'cpt-workbench[{kind}]'" in (config.clean[0].problem() or "")

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from cpt.corpus.blocks.age import Age
 from cpt.corpus.blocks.block import Block, Cleaner
+from cpt.corpus.blocks.boilerplate import Boilerplate
+from cpt.corpus.blocks.c4 import C4
+from cpt.corpus.blocks.fineweb import FineWeb
+from cpt.corpus.blocks.gopher import Gopher
+from cpt.corpus.blocks.language import Language
+from cpt.corpus.blocks.pii import PII
+from cpt.corpus.blocks.quality import Quality
+from cpt.corpus.blocks.toxicity import Toxicity
 from cpt.corpus.blocks.unicode import Unicode
 from cpt.corpus.blocks.whitespace import Whitespace
 from cpt.corpus.documents import Document, Item, Removed
@@ -21,11 +30,33 @@ def _with_kind(value: Any) -> Any:
 
 
 Cleaning = Annotated[
-    Unicode | Whitespace,
+    Unicode | Whitespace | Boilerplate | Language | Gopher | C4 | FineWeb | Toxicity | Age | Quality | PII,
     Field(discriminator="kind"),
     BeforeValidator(_with_kind),
 ]
 """Settings of any block: `{kind: whitespace, empty_lines: 2}`, or its name alone."""
+
+
+def learn(read: Callable[[], Iterable[Item]], blocks: Sequence[Block]) -> list[Block]:
+    """Return the blocks for one source, each that learns after a pass over what the blocks before it leave.
+
+    Args:
+        read: Function that reads the source again from its start.
+    """
+    learnt: list[Block] = []
+    for block in blocks:
+        learnt.append(block.learn(_left_by(learnt, read())) if block.learns else block)
+    return learnt
+
+
+def _left_by(blocks: Sequence[Block], items: Iterable[Item]) -> Iterator[Document]:
+    cleaners = [block.prepare() for block in blocks]
+    for item in items:
+        for cleaner in cleaners:
+            if isinstance(item, Document) and item.text:
+                item = cleaner(item)
+        if isinstance(item, Document):
+            yield item
 
 
 def clean(
@@ -34,6 +65,7 @@ def clean(
     """Yield the entries of a source after all blocks, in their order.
 
     Args:
+        blocks: Blocks as `learn` returns them.
         counts: Counts of the source; entries, bytes, and bytes that rewriting takes are added.
         examples: Collection of rewritten documents; extended here.
         workers: Number of processes.
@@ -82,4 +114,4 @@ def _cleaned(
     return item
 
 
-__all__ = ["Block", "Cleaner", "Cleaning", "clean"]
+__all__ = ["Block", "Cleaner", "Cleaning", "clean", "learn"]

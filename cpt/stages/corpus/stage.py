@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.documents import PART
 from cpt.corpus.minhash import MinHash
 from cpt.errors import Problem
+from cpt.references import unchanged
 from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
 from cpt.stages.corpus.benchmarks import benchmark_problems, benchmark_references
@@ -34,7 +36,7 @@ class CorpusStage(Stage[CorpusConfig]):
 
     def references(self, config: CorpusConfig) -> list[str]:
         benchmarks = [] if config.decontaminate is None else benchmark_references(config.decontaminate)
-        return [*(source.path for _, source in config.sources()), *benchmarks]
+        return [*(source.path for _, source in config.sources()), *_files(config), *benchmarks]
 
     def check(self, config: CorpusConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         problems = [
@@ -88,7 +90,8 @@ class CorpusStage(Stage[CorpusConfig]):
         model = inputs["model"].path("model")
         corpus = context.output / "corpus"
         index = _index(config, model)
-        chosen = _write_documents(config, inputs["model"], corpus, index, context)
+        with unchanged(_files(config), context.contents):
+            chosen = _write_documents(config, inputs["model"], corpus, index, context)
         context.progress.message("tokenising and packing")
         return {
             **_metrics(tokenise(corpus, index, model, context.progress, process_count(config.workers))),
@@ -97,6 +100,11 @@ class CorpusStage(Stage[CorpusConfig]):
                 key: source.transliterate for key, source in config.sources() if source.transliterate
             },
         }
+
+
+def _files(config: CorpusConfig) -> list[str]:
+    """Return the data references that cleaning blocks name."""
+    return [reference for block in config.clean for reference in block.files()]
 
 
 def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
@@ -120,6 +128,7 @@ def _write_documents(
     Returns:
         Metrics of the selection and of the mixture, if there are any.
     """
+    from cpt.corpus.blocks import learn
     from cpt.corpus.build import (
         Minimum,
         always,
@@ -139,14 +148,20 @@ def _write_documents(
     examples: list[Example] = []
     workers = process_count(config.workers)
 
-    def read(sources: Sequence[Source]) -> Iterator[Item]:
-        return read_sources(sources, context.progress, context.contents)
+    def read(sources: Sequence[Source]) -> Callable[[], Iterator[Item]]:
+        return partial(read_sources, sources, context.progress, context.contents)
 
     def write(
-        name: str, items: Iterable[Item], rule: Callable[[bytes], Split], *, sampled: bool = False
+        name: str,
+        read: Callable[[], Iterable[Item]],
+        rule: Callable[[bytes], Split],
+        *,
+        sampled: bool = False,
     ) -> None:
-        blocks, found = ([] if sampled else config.clean), Examples(name)
-        index.sources[name] = write_source(corpus, name, items, rule, heldout, blocks, found, workers)
+        if any(block.learns for block in config.clean) and not sampled:
+            context.progress.message(f"{name}: learning which lines repeat")
+        blocks, found = ([] if sampled else learn(read, config.clean)), Examples(name)
+        index.sources[name] = write_source(corpus, name, read(), rule, heldout, blocks, found, workers)
         examples.extend(found)
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 
@@ -162,8 +177,8 @@ def _write_documents(
             f"{describe(domain)}"
         )
     require_both_sides(domain, config.heldout)
-    for name, items, sampled in _replay(config.replay, base, index, context):
-        write(name, items, always("train"), sampled=sampled)
+    for name, reader, sampled in _replay(config.replay, base, index, context):
+        write(name, reader, always("train"), sampled=sampled)
     if isinstance(config.deduplicate, MinHash):
         from cpt.corpus.near_duplicates import remove_near_duplicates
 
@@ -196,8 +211,8 @@ def _rank(source: str) -> int:
 
 def _replay(
     replay: Replay | None, base: Artifact, index: CorpusIndex, context: Context
-) -> Iterator[tuple[str, Iterator[Item], bool]]:
-    """Yield every source of replay text, one or one for each part of a mixture: name, entries, if sampled."""
+) -> Iterator[tuple[str, Callable[[], Iterator[Item]], bool]]:
+    """Yield every source of replay text, one or one for each part of a mixture: name, reader, if sampled."""
     if replay is None:
         return
     parts: dict[str, ReplayPart | Replay] = {REPLAY: replay}
@@ -205,10 +220,11 @@ def _replay(
         parts = {f"{REPLAY}{PART}{part.name}": part for part in replay.mixture}
     for name, part in parts.items():
         if part.self_generated is None:
-            yield name, read_sources(part.sources or [], context.progress, context.contents), False
+            sources = part.sources or []
+            yield name, partial(read_sources, sources, context.progress, context.contents), False
         else:
-            sampled = sample(part.self_generated, base, index.start_token, index.end_token, context)
-            yield name, sampled, True
+            wanted = part.self_generated
+            yield name, partial(sample, wanted, base, index.start_token, index.end_token, context), True
 
 
 def _metrics(index: CorpusIndex) -> dict[str, Any]:
