@@ -10,7 +10,12 @@ from cpt.corpus.documents import PART
 from cpt.errors import Problem
 from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
-from cpt.stages.corpus.checks import model_problems, source_problem, transliteration_problems
+from cpt.stages.corpus.checks import (
+    model_problems,
+    selection_problems,
+    source_problem,
+    transliteration_problems,
+)
 from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
 from cpt.stages.corpus.sources import read_sources, sample
 
@@ -31,7 +36,8 @@ class CorpusStage(Stage[CorpusConfig]):
     produces = ("corpus",)
 
     def references(self, config: CorpusConfig) -> list[str]:
-        return [source.path for _, source in config.sources()]
+        files = [reference for _, reference in config.rating_files()]
+        return [source.path for _, source in config.sources()] + files
 
     def check(self, config: CorpusConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         problems = [
@@ -39,7 +45,7 @@ class CorpusStage(Stage[CorpusConfig]):
             for key, source in config.sources()
             if (problem := source_problem(key, source)) is not None
         ]
-        problems += transliteration_problems(config)
+        problems += selection_problems(config) + transliteration_problems(config)
         problems += [
             Problem(missing, key=f"clean.{at}")
             for at, block in enumerate(config.clean)
@@ -58,9 +64,9 @@ class CorpusStage(Stage[CorpusConfig]):
         """Describe the cleaning, the selection and the mixture of replay text."""
         parts = [f"cleaned by {', '.join(block.kind for block in config.clean)}"] if config.clean else []
         if config.select:
-            parts.append(
-                f"the {config.select.tokens:,} best tokens of the domain, by {config.select.by.kind}"
-            )
+            tokens = config.select.tokens
+            chosen = f"the {tokens:,} best tokens" if tokens else "selected documents"
+            parts.append(f"{chosen} of the domain, by {config.select.by.kind}")
         if config.replay and config.replay.mixture:
             total = sum(part.weight for part in config.replay.mixture)
             shares = ", ".join(f"{part.name} {part.weight / total:.0%}" for part in config.replay.mixture)
