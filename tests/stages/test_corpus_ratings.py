@@ -297,7 +297,7 @@ def test_inside_a_band_documents_are_chosen_at_random(base: Artifact, tmp_path: 
 
 
 def terms(folder: Path, *names: str, **more: Any) -> dict[str, Any]:
-    pytest.importorskip("ahocorasick")
+    pytest.importorskip("ahocorasick_rs")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "terms.txt").write_text("\n".join(names))
     return {"kind": "concepts", "terms": [{"path": str(folder / "terms.txt")}], **more}
@@ -372,7 +372,7 @@ def test_how_terms_are_found(base: Artifact, tmp_path: Path) -> None:
 
 
 def test_formats_and_synonyms_of_terms(base: Artifact, tmp_path: Path) -> None:
-    pytest.importorskip("ahocorasick")
+    pytest.importorskip("ahocorasick_rs")
     path = tmp_path / "terms.list"
     path.write_text('format-version: 1.2\n\n[Term]\nid: X:1\nname: Hives\nsynonym: "fever" EXACT []\n')
     source = {"path": str(path), "format": "obo"}

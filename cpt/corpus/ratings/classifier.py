@@ -3,9 +3,9 @@
 The model is that of fastText (Joulin et al. 2017, arXiv 1607.01759) without its hidden layer: logistic
 regression on hashed words and word pairs, as in scikit-learn's guide to large text collections. Such
 classifiers chose GPT-3's web text (Brown et al. 2020, appendix A) and DCLM's (Li et al. 2024,
-arXiv 2406.11794). scikit-learn's is convex, so it has no learning rate, ends at the same weights whatever the
-seed, and is already installed; fastText is repeatable only in one thread, reads its examples from a file, and
-needs thousands of them.
+arXiv 2406.11794). scikit-learn's is convex: it ends at the same weights whatever the seed, without a learning
+rate or a number of epochs to suit to the number of examples. fastText is repeatable only in one thread, and
+with its default rate learned nothing from 600 documents.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Concept:
 class ConceptSettings(RatingSettings):
     """Settings of the balance of concepts."""
 
-    libraries: ClassVar[dict[str, str]] = {"ahocorasick": "concepts"}
+    libraries: ClassVar[dict[str, str]] = {"ahocorasick_rs": "concepts"}
 
     cap: int | None = Field(
         default=None,
@@ -61,12 +61,12 @@ class Matcher:
     """A finder of all concepts in a text at once (Aho and Corasick 1975)."""
 
     def __init__(self, concepts: Sequence[Concept], *, whole_words: bool, ignore_case: bool) -> None:
-        """Build the automaton, of some 100 bytes for each letter of the terms.
+        """Build the automaton.
 
         Raises:
             ValueError: No term has a letter or digit.
         """
-        import ahocorasick
+        from ahocorasick_rs import AhoCorasick
 
         self._whole_words, self._ignore_case = whole_words, ignore_case
         owners: dict[str, list[int]] = {}
@@ -76,10 +76,8 @@ class Matcher:
                     owners.setdefault(form, []).append(number)
         if not owners:
             raise ValueError("no term has a letter or a digit")
-        self._automaton: Any = ahocorasick.Automaton()
-        for form, numbers in owners.items():
-            self._automaton.add_word(form, tuple(numbers))
-        self._automaton.make_automaton()
+        self._automaton = AhoCorasick(list(owners))
+        self._owners = list(owners.values())
 
     def _normal(self, text: str) -> str:
         """Return the form in which terms and texts are compared; words have one space on each side."""
@@ -90,8 +88,9 @@ class Matcher:
 
     def find(self, text: str) -> list[int]:
         """Return the numbers of the concepts in a text, each once, ascending."""
-        found = {owners for _, owners in self._automaton.iter(self._normal(text))}
-        return sorted({number for owners in found for number in owners})
+        matches = self._automaton.find_matches_as_indexes(self._normal(text), overlapping=True)
+        found = {form for form, _, _ in matches}
+        return sorted({number for form in found for number in self._owners[form]})
 
 
 class Matches:

@@ -132,7 +132,7 @@ def in_order(
     """
     result = np.full((len(ids), width), np.nan)
     seen: set[str] = set()
-    for at in np.flatnonzero(able):
+    for at in map(int, np.flatnonzero(able)):
         if (row := figures.get(ids[at])) is None:
             continue
         if ids[at] in seen:

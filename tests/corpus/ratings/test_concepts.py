@@ -10,7 +10,7 @@ import pytest
 from cpt.corpus.build import digest
 from cpt.corpus.ratings.concepts import Concept, Matcher, Matches, balance_facts
 
-pytest.importorskip("ahocorasick")
+pytest.importorskip("ahocorasick_rs")
 
 HEART = Concept("heart", ("heart", "cor"))
 ATTACK = Concept("heart attack", ("heart attack", "Heart-attack", "MI"))
