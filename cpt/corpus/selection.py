@@ -160,12 +160,16 @@ def texts_to_rate(corpus: Path, source: str, reasons: np.ndarray) -> Iterator[Do
 Rater = Callable[[list[str]], np.ndarray]
 """A function from texts to ratings, float64 (texts,); lower is better."""
 
-_AT_ONCE = 32
 _BYTES = 8
 
 
 def rate(
-    documents: Iterable[Document], total: int, make: Callable[[], Rater], kept: Path, progress: Progress
+    documents: Iterable[Document],
+    total: int,
+    make: Callable[[], Rater],
+    kept: Path,
+    progress: Progress,
+    at_once: int = 32,
 ) -> np.ndarray:
     """Rate all documents, in order.
 
@@ -173,18 +177,19 @@ def rate(
         total: Number of documents.
         make: Function that prepares the rater; not called when everything is rated already.
         kept: File to which ratings are appended batch by batch, and from which an earlier attempt's are read.
+        at_once: Number of documents of a batch.
 
     Raises:
         DataError: A text has no finite rating.
     """
     kept.parent.mkdir(parents=True, exist_ok=True)
-    batch_bytes = _AT_ONCE * _BYTES
+    batch_bytes = at_once * _BYTES
     rater: Rater | None = None
     with kept.open("a+b") as file:
         whole = total * _BYTES if file.tell() == total * _BYTES else file.tell() // batch_bytes * batch_bytes
         file.truncate(whole)
         done = whole // _BYTES
-        for batch in _batches(islice(documents, done, None)):
+        for batch in _batches(islice(documents, done, None), at_once):
             rater = rater or make()
             ratings = rater([document.text for document in batch])
             _require_finite(batch, ratings)
@@ -196,9 +201,9 @@ def rate(
     return np.fromfile(kept, dtype="<f8")
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+def _batches(documents: Iterable[Document], at_once: int) -> Iterator[list[Document]]:
     iterator = iter(documents)
-    while batch := list(islice(iterator, _AT_ONCE)):
+    while batch := list(islice(iterator, at_once)):
         yield batch
 
 

@@ -140,6 +140,9 @@ def draw(facts: Facts) -> Charts:
                 for source, row in facts.ledger.items()
             },
         },
+        "selection": {
+            "Documents by score": charts.selection_scores(facts.selection) if facts.selection else None
+        },
         "vocabulary": {"Norms of new tokens": charts.new_token_norms(watched.new_tokens)},
         "vectors": draw_vectors(vectors) if vectors else {},
         "tasks": {"Task scores": charts.tasks_before_after(facts.tasks)},

@@ -138,6 +138,16 @@ def test_by_base_is_the_bits_per_byte_that_a_probe_would_read(
     assert ratings[document.id] == pytest.approx(own.bits_per_byte, rel=1e-3)
 
 
+def test_a_band_of_the_base(base: Artifact, sources: dict[str, Any], tmp_path: Path) -> None:
+    by = {"kind": "base", "band": [0, 0.5]}
+    corpus, *_ = made(base, tmp_path / "made", {**sources, "select": {"by": by, "min_tokens": 8}})
+    rows = pq.read_table(corpus / "selection.parquet").to_pylist()
+    middle = np.median([row["score"] for row in rows])
+    assert {row["id"] for row in rows if row["became"] == "selected"} == {
+        row["id"] for row in rows if row["score"] <= middle
+    }
+
+
 def test_the_order_of_n_grams(base: Artifact, sources: dict[str, Any], tmp_path: Path) -> None:
     ratings = []
     for order in (1, 3):

@@ -12,7 +12,7 @@ from cpt.errors import Problem
 
 
 def read_obo(path: Path, files: ReadFiles | None = None) -> Iterator[Item]:
-    """Yield every term as prose: its name, definition, comment and synonyms.
+    """Return every term as prose: its name, definition, comment and synonyms.
 
     Terms without a definition, and obsolete ones, are yielded as removed. Relations between terms (typedefs)
     are not documents.
@@ -24,13 +24,18 @@ def read_obo(path: Path, files: ReadFiles | None = None) -> Iterator[Item]:
         SourceError: The file is not OBO, or not UTF-8; names the place.
         OSError: The compressed stream is damaged or truncated.
     """
+    return map(_item, term_frames(path, files))
+
+
+def term_frames(path: Path, files: ReadFiles | None = None) -> Iterator[Any]:
+    """Yield fastobo's frame of every term; raises as `read_obo`."""
     import fastobo
 
     try:
         with open_bytes(path, files) as stream:
             for frame in fastobo.iter(stream, threads=1):
                 if isinstance(frame, fastobo.term.TermFrame):
-                    yield _item(frame)
+                    yield frame
     except SyntaxError as error:
         problem = Problem(f"not OBO: {shown(str(error.msg))}", file=str(path), line=error.lineno)
         raise data_error([problem]) from error

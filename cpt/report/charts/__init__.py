@@ -4,6 +4,7 @@ from cpt.report.charts.bar import time_by_probe, time_by_stage, tokens_by_part, 
 from cpt.report.charts.dumbbell import bits_before_after, tasks_before_after
 from cpt.report.charts.gap import stability_gap, task_curve
 from cpt.report.charts.heatmap import layer_updates
+from cpt.report.charts.histogram import selection_scores
 from cpt.report.charts.line import (
     bottom_top,
     drift,
@@ -30,6 +31,7 @@ __all__ = [
     "new_token_norms",
     "rate_factor",
     "replay_share",
+    "selection_scores",
     "stability_gap",
     "task_curve",
     "tasks_before_after",

@@ -14,6 +14,7 @@ from cpt.report.facts.monitoring import gather_texts, gather_watched
 from cpt.report.facts.records import RunRecord, StageRecord
 from cpt.report.schema import (
     Documents,
+    DocumentSelection,
     EarlyEnd,
     Facts,
     FurtherComparison,
@@ -104,6 +105,7 @@ def gather(run: RunRecord) -> Facts:
         training=training,
         ledger=ledger,
         documents=gather_documents(run.corpus),
+        selection=gather_selection(run.stages),
         merge=merge,
         stages=[stage_fact(stage) for stage in run.stages],
         absent=absent_parts(run),
@@ -136,6 +138,13 @@ def gather_documents(corpus: Mapping[str, Any] | None) -> dict[str, Documents]:
         source: Documents(**row | {"removed": _removed_documents(row.get("removed", {}))})
         for source, row in (corpus or {}).get("sources", {}).items()
     }
+
+
+def gather_selection(stages: Iterable[StageRecord]) -> DocumentSelection | None:
+    """Return the selection of the last corpus, if it selected documents."""
+    corpora = [stage for stage in stages if stage.kind == "corpus"]
+    found = corpora[-1].metrics.get("selection") if corpora else None
+    return DocumentSelection(**found) if found else None
 
 
 def _removed_documents(removed: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

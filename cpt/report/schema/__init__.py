@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from cpt.report.schema.artifacts import (
     BoundReached,
+    ConceptBalance,
     Documents,
+    DocumentSelection,
     Merge,
     MergeInput,
     Split,
@@ -68,9 +70,11 @@ __all__ = [
     "WORST_FIRST",
     "Action",
     "BoundReached",
+    "ConceptBalance",
     "Continual",
     "ControlPoint",
     "CurvePoint",
+    "DocumentSelection",
     "Documents",
     "EarlyEnd",
     "Fact",
@@ -141,6 +145,7 @@ class Facts(Fact):
     training: Training | None = None
     ledger: dict[str, TrainedTokens] = {}
     documents: dict[str, Documents] = {}
+    selection: DocumentSelection | None = None
     merge: Merge | None = None
     stages: list[StageFact] = []
     absent: list[str] = []

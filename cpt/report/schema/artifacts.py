@@ -163,6 +163,88 @@ class Documents(Fact):
         return self.documents_in == kept + sum(self.removed.values())
 
 
+class Candidates(Fact):
+    """Documents of a selection that became the same; the scores are those of the best, median and worst.
+
+    Inside a band no score is better than another: lowest and highest instead.
+    """
+
+    documents: int
+    tokens: int
+    best: float | None = None
+    lowest: float | None = None
+    median: float | None = None
+    worst: float | None = None
+    highest: float | None = None
+
+    @property
+    def scores(self) -> list[float | None]:
+        """Return the first, the median and the last score."""
+        first, last = (self.best, self.worst) if self.lowest is None else (self.lowest, self.highest)
+        return [first, self.median, last]
+
+
+class Histogram(Fact):
+    """Numbers of selected and of other documents by score; `edges` has one more entry."""
+
+    edges: list[float] = []
+    selected: list[int] = []
+    others: list[int] = []
+
+
+class ClassifierTest(Fact):
+    """Result of a classifier of documents on examples that it was not trained on."""
+
+    trained: int
+    tested: int
+    accuracy: float
+    auc: float
+
+
+class Occurrences(Fact):
+    """Pairs of a document and a term in it, before and after a selection."""
+
+    terms: int
+    before: int
+    after: int
+
+
+class TermCount(Fact):
+    """Documents that hold one term, before and after a selection."""
+
+    term: str
+    before: int
+    after: int
+
+
+class ConceptBalance(Fact):
+    """Balance of terms: those above the cap are the head, the other ones found are the tail."""
+
+    terms: int
+    found: int
+    cap: float
+    head: Occurrences
+    tail: Occurrences
+    largest: list[TermCount] = []
+    documents_without: int = 0
+
+
+class DocumentSelection(Fact):
+    """A selection of the domain's documents; `candidates` by what became of them.
+
+    better: side on which selected scores are, "low", "high" or "inside" a band.
+    """
+
+    by: str
+    measure: str = "score"
+    better: str = "low"
+    tokens: int | None = None
+    candidates: dict[str, Candidates] = {}
+    histogram: Histogram = Histogram()
+    classifier: ClassifierTest | None = None
+    concepts: ConceptBalance | None = None
+
+
 class Vocabulary(Fact):
     """Size of the vocabulary and bytes per token of held-out domain text, base and final tokenizer."""
 

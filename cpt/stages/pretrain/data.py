@@ -76,7 +76,8 @@ def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> 
     selected = [maker.select.tokens for maker in upstream if isinstance(maker, CorpusConfig) and maker.select]
     domain_rows = config.batch_sequences - replay_rows(config.replay, config.batch_sequences)
     share = domain_rows / config.batch_sequences
-    return round(selected[-1] * config.epochs / share) if selected else None
+    tokens = selected[-1] if selected else None
+    return round(tokens * config.epochs / share) if tokens is not None else None
 
 
 def planned(config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int) -> tuple[TrainingStream, int]:

@@ -1,0 +1,90 @@
+"""Weigh documents by importance: how much likelier target text makes their words than the documents do.
+
+DSIR (Xie et al. 2023, arXiv 2302.03169, section 3): both distributions are bags of hashed words and word
+pairs, log w = Σ count · (log p_target - log p_raw), and documents are resampled without replacement with
+these weights, by the Gumbel top-k trick: the k largest log w + g, g ~ Gumbel(0, 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+
+import numpy as np
+from pydantic import Field
+
+from cpt.corpus.ratings.settings import RatingSettings
+from cpt.corpus.ratings.words import vectorizer
+
+_FLOOR = 1e-8
+"""Probability added to every bucket, so that no logarithm is of zero; as in the authors' code."""
+
+
+class DSIRSettings(RatingSettings):
+    """Settings of importance weights."""
+
+    ngrams: int = Field(
+        default=2, ge=1, le=5, description="Words of the longest n-grams; 2 counts words and pairs."
+    )
+    buckets: int = Field(default=10_000, ge=2, description="Number of buckets that n-grams are hashed into.")
+    sampled: bool = Field(
+        default=True,
+        description="Resample with the weights (Gumbel top-k, seeded); false: the highest weights.",
+    )
+    per_ngram: bool = Field(
+        default=False,
+        description="Divide a document's log weight by its number of n-grams. A sum, as in the paper, "
+        "ranks by length too: among documents alike in kind, long ones have the most extreme weights.",
+    )
+
+
+class HashedNGrams:
+    """The distributions of hashed n-grams in target text and in the documents, and log weights by them."""
+
+    def __init__(self, settings: DSIRSettings) -> None:
+        self._settings = settings
+        self._vectorizer = vectorizer(settings.ngrams, settings.buckets, unit_length=False)
+
+    def total(self, texts: Iterable[str], at_once: int = 256) -> np.ndarray:
+        """Count the n-grams of all texts by bucket: float64 (buckets,)."""
+        result = np.zeros(self._settings.buckets)
+        iterator = iter(texts)
+        while batch := list(islice(iterator, at_once)):
+            result += np.asarray(self._vectorizer.transform(batch).sum(axis=0)).ravel()
+        return result
+
+    def weigher(self, target: np.ndarray, raw: np.ndarray) -> Callable[[Sequence[str]], np.ndarray]:
+        """Return a function from texts to log weights, float64 (texts,).
+
+        Args:
+            target, raw: Counts by bucket, (buckets,), of target text and of all documents.
+        """
+        ratio = log_ratio(target, raw)
+
+        def weigh(texts: Sequence[str]) -> np.ndarray:
+            counted = self._vectorizer.transform(texts)
+            sums = np.asarray(counted @ ratio)
+            if not self._settings.per_ngram:
+                return sums
+            return sums / np.maximum(np.asarray(counted.sum(axis=1)).ravel(), 1)
+
+        return weigh
+
+
+def log_ratio(target: np.ndarray, raw: np.ndarray) -> np.ndarray:
+    """Return log p_target - log p_raw of each bucket, (buckets,), from counts."""
+    shares = [counts / max(counts.sum(), 1) + _FLOOR for counts in (target, raw)]
+    return np.asarray(np.log(shares[0]) - np.log(shares[1]))
+
+
+def gumbel(digests: Sequence[bytes], seed: int) -> np.ndarray:
+    """Return standard Gumbel noise, float64 (documents,), by a hash of (seed, digest).
+
+    A document's noise does not depend on the other documents.
+    """
+    salt = seed.to_bytes(16, "little", signed=True)
+    hashed = [hashlib.blake2b(key, digest_size=8, salt=salt, person=b"gumbel").digest() for key in digests]
+    uniform = (np.array([int.from_bytes(each, "little") for each in hashed], dtype=np.float64) + 0.5) / 2**64
+    uniform = np.minimum(uniform, np.nextafter(1.0, 0.0))
+    return -np.log(-np.log(uniform))
