@@ -14,6 +14,15 @@ from cpt.errors import DataError
 _NAME = "corpus.json"
 
 
+class Amount(BaseModel):
+    """Documents, and bytes of UTF-8 text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: int = 0
+    bytes: int = 0
+
+
 class SplitCounts(BaseModel):
     """Counts of one split of one source.
 
@@ -23,6 +32,8 @@ class SplitCounts(BaseModel):
         pieces: Documents, and parts of documents longer than a sequence.
         sequences: Packed rows, of a training split only.
         cut: Cut samples and excerpts, without end token.
+        marked: Rendered conversations.
+        listed: By listed source, in order of their first documents.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,15 +44,25 @@ class SplitCounts(BaseModel):
     pieces: int = 0
     sequences: int = 0
     cut: int = 0
+    marked: int = 0
+    listed: dict[str, Amount] = {}
 
 
-class Amount(BaseModel):
-    """Documents, and bytes of UTF-8 text."""
+class ListedSource(BaseModel):
+    """One listed source of a role: its facts, as the recipe gives them, and what was read of it.
+
+    Attributes:
+        licence: Licence, such as an SPDX identifier.
+        language: BCP 47 tag.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    documents: int = 0
-    bytes: int = 0
+    path: str
+    licence: str | None = None
+    language: str | None = None
+    documents_in: int = 0
+    bytes_in: int = 0
 
 
 class SourceCounts(BaseModel):
@@ -53,6 +74,7 @@ class SourceCounts(BaseModel):
         removed: By reason or block. Bytes hold what rewriting took from documents that stay; they are
             negative where it added more.
         splits: Documents kept.
+        listed: Listed sources by name; what is left of each is counted in the splits.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,6 +85,7 @@ class SourceCounts(BaseModel):
         default_factory=lambda: {name: Amount() for name in ("duplicate", "empty", "duplicate_of_heldout")}
     )
     splits: dict[str, SplitCounts] = {}
+    listed: dict[str, ListedSource] = {}
 
     @property
     def removed_documents(self) -> dict[str, int]:
@@ -71,8 +94,12 @@ class SourceCounts(BaseModel):
 
     def enter(self, item: Item) -> None:
         """Count one entry that is read."""
+        size = byte_count(item.text)
         self.documents_in += 1
-        self.bytes_in += byte_count(item.text)
+        self.bytes_in += size
+        if (listed := self.listed.get(item.source)) is not None:
+            listed.documents_in += 1
+            listed.bytes_in += size
 
     def remove(self, reason: str, text: str) -> None:
         """Count one document that is not used."""
@@ -87,9 +114,22 @@ class SourceCounts(BaseModel):
     def keep(self, split: str, document: Document) -> None:
         """Count one document that is kept."""
         counts = self.splits.setdefault(split, SplitCounts())
+        size = byte_count(document.text)
         counts.documents += 1
-        counts.bytes += byte_count(document.text)
+        counts.bytes += size
         counts.cut += not document.ended
+        counts.marked += document.marked
+        if document.source:
+            listed = counts.listed.setdefault(document.source, Amount())
+            listed.documents += 1
+            listed.bytes += size
+
+    def kept(self, name: str) -> Amount:
+        """Return what is left of a listed source, in all splits."""
+        found = [split.listed[name] for split in self.splits.values() if name in split.listed]
+        return Amount(
+            documents=sum(each.documents for each in found), bytes=sum(each.bytes for each in found)
+        )
 
 
 def byte_count(text: str) -> int:
@@ -118,9 +158,14 @@ class CorpusIndex(BaseModel):
         """Return the index as plain data. Held-out splits are not packed, so they have no "sequences"."""
         facts = self.model_dump(exclude=set() if self.former_start_token else {"former_start_token"})
         for source in facts["sources"].values():
+            if not source["listed"]:
+                del source["listed"]
             for split, counts in source["splits"].items():
                 if split != "train":
                     del counts["sequences"]
+                for name in ("marked", "listed"):
+                    if not counts[name]:
+                        del counts[name]
         return facts
 
     def bytes_per_token(self, source: str, split: str) -> float:

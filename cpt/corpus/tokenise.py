@@ -7,10 +7,12 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from cpt.corpus.documents import Document, documents_path, parts_of, read_documents
 from cpt.corpus.index import CorpusIndex, SplitCounts, read_index, write_index
@@ -91,7 +93,7 @@ class DocumentTokenizer:
     def __init__(
         self, model: Path, sequence_length: int, start_token: str | None, end_token: str | None
     ) -> None:
-        self._tokenizer = load_tokenizer(model)
+        self._model, self._tokenizer = model, load_tokenizer(model)
         self._length = sequence_length
         self._start, self._end = self._id(start_token), self._id(end_token)
 
@@ -109,16 +111,27 @@ class DocumentTokenizer:
         Cut samples and excerpts have no end token.
         """
         for batch in _batches(documents):
-            found = token_ids(self._tokenizer, [document.text for document in batch])
+            plain = token_ids(self._tokenizer, [each.text for each in batch if not each.marked])
+            marked = self._marked_ids([each.text for each in batch if each.marked])
             for document in batch:
                 try:
-                    tokens = next(found)
+                    tokens = next(marked if document.marked else plain)
                 except DataError as error:
                     raise DataError(f"document {document.id}: {error.message}", hint=error.hint) from error
                 if not len(tokens):
                     raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
                 end = self._end if document.ended else None
                 yield split_document(tokens, self._length, self._start, end)
+
+    def _marked_ids(self, texts: list[str]) -> Iterator[np.ndarray]:
+        """Yield the ids of texts in which the spelling of a special token means that token."""
+        return token_ids(self._marking, texts) if texts else iter(())
+
+    @cached_property
+    def _marking(self) -> Tokenizer:
+        tokenizer = load_tokenizer(self._model)
+        tokenizer.encode_special_tokens = False
+        return tokenizer
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
