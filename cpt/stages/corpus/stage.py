@@ -12,7 +12,7 @@ from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
 from cpt.stages.corpus.checks import model_problems, source_problem, transliteration_problems
 from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
-from cpt.stages.corpus.sources import read_sources, sample
+from cpt.stages.corpus.sources import listed_sources, read_sources, sample
 
 if TYPE_CHECKING:
     from cpt.corpus.build import Split
@@ -25,7 +25,7 @@ class CorpusStage(Stage[CorpusConfig]):
     """The stage that reads, deduplicates, holds out, tokenises and packs text."""
 
     kind = "corpus"
-    contract = 3  # 3: bytes of removed documents
+    contract = 4  # 4: counts by listed source; more formats in folders
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)
@@ -116,28 +116,36 @@ def _write_documents(
         write_source,
     )
     from cpt.corpus.examples import Examples, write_examples
+    from cpt.corpus.readers.conversations import TemplateRenderer
 
     model = base.path("model")
     heldout: set[bytes] = set()
     chosen: dict[str, Any] = {}
     examples: list[Example] = []
 
+    renderer = TemplateRenderer(model, index.start_token, index.end_token)
+
     def read(sources: Sequence[Source]) -> Iterator[Item]:
-        return read_sources(sources, context.progress, context.contents)
+        return read_sources(sources, context.progress, context.contents, renderer)
 
     def write(
-        name: str, items: Iterable[Item], rule: Callable[[bytes], Split], *, sampled: bool = False
+        name: str,
+        items: Iterable[Item],
+        rule: Callable[[bytes], Split],
+        sources: Sequence[Source],
+        *,
+        sampled: bool = False,
     ) -> None:
-        blocks, found = ([] if sampled else config.clean), Examples(name)
-        index.sources[name] = write_source(corpus, name, items, rule, heldout, blocks, found)
+        blocks, found, listed = ([] if sampled else config.clean), Examples(name), listed_sources(sources)
+        index.sources[name] = write_source(corpus, name, items, rule, heldout, blocks, found, listed)
         examples.extend(found)
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 
     minimum = Minimum(**config.heldout_min.model_dump())
     if config.general:
-        write(GENERAL, read(config.general), always("heldout"))
+        write(GENERAL, read(config.general), always("heldout"), config.general)
         require_heldout(GENERAL, index.sources[GENERAL], minimum)
-    write(DOMAIN, read(config.domain), by_hash(config.heldout, context.seed))
+    write(DOMAIN, read(config.domain), by_hash(config.heldout, context.seed), config.domain)
     domain = index.sources[DOMAIN]
     if moved := hold_out_more(corpus, DOMAIN, domain, minimum, context.seed, heldout):
         context.progress.message(
@@ -149,8 +157,13 @@ def _write_documents(
         from cpt.stages.corpus.selection import select
 
         chosen["selection"] = select(config.select, model, corpus, index, heldout, context)
-    for name, items, sampled in _replay(config.replay, base, index, context):
-        write(name, items, always("train"), sampled=sampled)
+    for name, part in _replay_parts(config.replay):
+        if part.self_generated is None:
+            sources = part.sources or []
+            write(name, read(sources), always("train"), sources)
+        else:
+            made = sample(part.self_generated, base, index.start_token, index.end_token, context)
+            write(name, made, always("train"), [], sampled=True)
     if config.replay and config.replay.mixture:
         from cpt.stages.corpus.selection import mix
 
@@ -164,21 +177,12 @@ def _rank(source: str) -> int:
     return (DOMAIN, REPLAY, GENERAL).index(source.partition(PART)[0])
 
 
-def _replay(
-    replay: Replay | None, base: Artifact, index: CorpusIndex, context: Context
-) -> Iterator[tuple[str, Iterator[Item], bool]]:
-    """Yield every source of replay text, one or one for each part of a mixture: name, entries, if sampled."""
-    if replay is None:
-        return
-    parts: dict[str, ReplayPart | Replay] = {REPLAY: replay}
-    if replay.mixture:
-        parts = {f"{REPLAY}{PART}{part.name}": part for part in replay.mixture}
-    for name, part in parts.items():
-        if part.self_generated is None:
-            yield name, read_sources(part.sources or [], context.progress, context.contents), False
-        else:
-            sampled = sample(part.self_generated, base, index.start_token, index.end_token, context)
-            yield name, sampled, True
+def _replay_parts(replay: Replay | None) -> Iterator[tuple[str, ReplayPart | Replay]]:
+    """Yield every source of replay text with its name: one, or one for each part of a mixture."""
+    if replay is not None and not replay.mixture:
+        yield REPLAY, replay
+    for part in replay.mixture or [] if replay else []:
+        yield f"{REPLAY}{PART}{part.name}", part
 
 
 def _metrics(index: CorpusIndex) -> dict[str, Any]:
