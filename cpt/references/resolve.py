@@ -31,6 +31,7 @@ from cpt.references.cache import (
     visible_files,
 )
 from cpt.references.hub import require_model
+from cpt.references.patterns import matches, required_matches
 from cpt.references.prose import module_source
 from cpt.references.syntax import (
     Address,
@@ -65,8 +66,8 @@ def locate(reference: str, relative_to: Path) -> str:
     location = parse(reference).location
     if isinstance(location, LocalPattern):
         near, far = relative_to.absolute() / location.root, Path.cwd() / location.root
-        base = near if _matches(LocalPattern(near, location.pattern)) else far
-        base = base if _matches(LocalPattern(base, location.pattern)) else near
+        base = near if matches(LocalPattern(near, location.pattern)) else far
+        base = base if matches(LocalPattern(base, location.pattern)) else near
         return os.path.normpath(base / location.pattern)
     if not isinstance(location, LocalPath):
         return reference.strip()
@@ -83,7 +84,7 @@ def check(reference: str, relative_to: Path) -> Problem | None:
         if isinstance(location, Address):
             addresses.require_package(location)
         if isinstance(location, LocalPattern):
-            _required_matches(location)
+            required_matches(location)
     except RecipeError as error:
         return error.problems[0]
     except ReferenceUnavailable as error:
@@ -143,7 +144,7 @@ def _content_fingerprint(parsed: Reference) -> str:
         case Address() as location:
             return parsed.sha256 or addresses.fingerprint(location)
         case LocalPattern() as location:
-            hashes = {path: file_sha256(path) for path in _required_matches(location)}
+            hashes = {path: file_sha256(path) for path in required_matches(location)}
             return folder_sha256(location.root, hashes)
         case HubFile() as location:
             return parsed.sha256 or f"{hub.commit(location)}:{location.path}"
@@ -230,29 +231,8 @@ def resolve_files(reference: str, progress: Progress = _SILENT) -> SourceFiles:
     """
     location = parse(reference).location
     if isinstance(location, LocalPattern):
-        return SourceFiles(location.root, tuple(_required_matches(location)))
+        return SourceFiles(location.root, tuple(required_matches(location)))
     return SourceFiles(resolve_file(reference, progress))
-
-
-def _matches(location: LocalPattern) -> list[Path]:
-    """Return the regular files that match, sorted, without hidden ones."""
-    root = location.root
-    if not root.is_dir():
-        return []
-    found = {path for path in root.glob(location.pattern) if path.is_file()}
-    parts = {path: path.relative_to(root).parts for path in found}
-    visible = [path for path in found if not any(part.startswith(".") for part in parts[path])]
-    return sorted(visible, key=lambda path: path.relative_to(root).as_posix())
-
-
-def _required_matches(location: LocalPattern) -> list[Path]:
-    found = _matches(location)
-    if not found:
-        raise MissingInput(
-            f"no file matches {location.root / location.pattern}",
-            hint="* stands for a part of a name, ** for any folders; hidden files do not count.",
-        )
-    return found
 
 
 def _fetch(parsed: Reference, location: WheelFile, progress: Progress) -> Path:
