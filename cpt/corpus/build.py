@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from cpt.atomic import atomic_file
 from cpt.corpus.blocks import Block, clean
 from cpt.corpus.documents import Document, DocumentWriter, Item, Removed, documents_path, read_documents
 from cpt.corpus.examples import Examples
-from cpt.corpus.index import SourceCounts, SplitCounts
+from cpt.corpus.index import ListedSource, SourceCounts, SplitCounts
 from cpt.errors import DataError
 from cpt.models.encoding import blocks
 
@@ -86,7 +87,7 @@ def divide(
             remove(item, item.reason, item.detail)
             continue
         key = digest(item.text)
-        split = rule(key)
+        split = "train" if item.marked else rule(key)  # figures on held-out text read no special tokens
         if not item.text or item.text.isspace():
             remove(item, "empty")
         elif key in seen:
@@ -113,6 +114,22 @@ def check_sums(counts: SourceCounts) -> None:
                 f"internal error: {read} {what} in, but {kept} kept and {removed} removed",
                 hint="Please report this.",
             )
+        _check_listed(counts, what)
+
+
+def _check_listed(counts: SourceCounts, what: str) -> None:
+    """Raise if the listed sources do not add up to their role."""
+    if not counts.listed:
+        return
+    read = sum(getattr(listed, f"{what}_in") for listed in counts.listed.values())
+    kept = sum(getattr(counts.kept(name), what) for name in counts.listed)
+    whole = sum(getattr(split, what) for split in counts.splits.values())
+    if (read, kept) != (getattr(counts, f"{what}_in"), whole):
+        raise DataError(
+            f"internal error: listed sources have {read} {what} in and {kept} kept, but the role has "
+            f"{getattr(counts, f'{what}_in')} and {whole}",
+            hint="Please report this.",
+        )
 
 
 def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[Item]:
@@ -130,6 +147,7 @@ def write_source(
     blocks: Sequence[Block] = (),
     examples: Examples | None = None,
     workers: int = 1,
+    listed: Mapping[str, ListedSource] = MappingProxyType({}),
 ) -> SourceCounts:
     """Write one source's documents to `documents/<name>.<split>.parquet`, with bounded memory.
 
@@ -139,6 +157,7 @@ def write_source(
         blocks: Cleaning blocks, applied before anything else.
         examples: Collection of removed and rewritten documents; extended here.
         workers: Number of processes that clean.
+        listed: Facts of the sources that the documents name, by name.
 
     Returns:
         Counts of documents and bytes; tokens are not counted yet.
@@ -146,7 +165,7 @@ def write_source(
     Raises:
         DataError: No document is left.
     """
-    counts = SourceCounts()
+    counts = SourceCounts(listed=dict(listed))
     with contextlib.ExitStack() as files:
         writers: dict[str, DocumentWriter] = {}
         for split, document in divide(items, rule, heldout, counts, blocks, examples, workers):
@@ -248,7 +267,9 @@ def hold_out_more(
 def _missing(corpus: Path, source: str, counts: SourceCounts, minimum: Minimum, seed: int) -> set[bytes]:
     """Return the digests of the documents that the held-out side lacks."""
     training = _side(corpus, source, "train", counts)
-    able = [(digest(document.text), len(document.text.encode())) for document in training]
+    able = [
+        (digest(document.text), len(document.text.encode())) for document in training if not document.marked
+    ]
     able.sort(key=lambda each: position(each[0], seed))
     held = counts.splits.get("heldout", SplitCounts())
     total, documents, size = held.documents + len(able), held.documents, held.bytes

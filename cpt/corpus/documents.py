@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,9 @@ class Document:
         ended: Whether an end token follows. Cut samples and excerpts have none: it would teach the model to
             stop early.
         part: Named part of the domain that it belongs to; empty in a source without parts.
+        source: Name of the listed source that it comes from; empty for sampled text.
+        marked: Whether special tokens that its text spells are meant as such: a rendered conversation, whose
+            messages spell none themselves.
         metadata: Fields of its record that the source keeps, as JSON values.
     """
 
@@ -27,6 +32,8 @@ class Document:
     text: str
     ended: bool = True
     part: str = ""
+    source: str = ""
+    marked: bool = False
     metadata: Mapping[str, Any] | None = None
 
 
@@ -38,12 +45,14 @@ class Removed:
         reason: Name of the block that removed it, or the reader's reason; a key of the ledger.
         text: Its text; empty for entries without any.
         detail: The finer reason, for the examples.
+        source: Name of the listed source that it comes from; empty for sampled text.
     """
 
     id: str
     reason: str
     text: str = ""
     detail: str = ""
+    source: str = ""
 
 
 Item = Document | Removed
@@ -57,7 +66,7 @@ def data_error(problems: Iterable[Problem]) -> SourceError:
 PART = "."
 """Separator of a source's name and the name of a part of it: replay.books."""
 
-_COLUMNS = ("id", "text", "ended", "part")
+_COLUMNS = ("id", "text", "ended", "part", "source", "marked", "metadata")
 _BYTES_AT_ONCE = 8 << 20
 _ROWS_AT_ONCE = 1024
 
@@ -81,10 +90,10 @@ class DocumentWriter:
         import pyarrow.parquet as pq
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        types = (pa.string(), pa.string(), pa.bool_(), pa.string())
+        types = (pa.string(), pa.string(), pa.bool_(), pa.string(), pa.string(), pa.bool_(), pa.string())
         self._schema = pa.schema(list(zip(_COLUMNS, types, strict=True)))
         # No dictionary and no minimum and maximum of texts: texts differ, and each would copy a long one.
-        compact = ["id", "ended", "part"]
+        compact = ["id", "ended", "part", "source", "marked"]
         self._writer: Any = pq.ParquetWriter(
             path, self._schema, compression="zstd", use_dictionary=compact, write_statistics=compact
         )
@@ -102,6 +111,7 @@ class DocumentWriter:
 
     def _flush(self) -> None:
         columns = {name: [getattr(row, name) for row in self._rows] for name in _COLUMNS}
+        columns["metadata"] = [_json(row.metadata) for row in self._rows]
         if self._rows:
             import pyarrow as pa
 
@@ -117,6 +127,35 @@ class DocumentWriter:
         if kind is None:
             self._flush()
         self._writer.close()
+
+
+def json_value(value: Any) -> Any:
+    """Return a field of a record as a JSON value: dates and other values as text, NaN and infinities as null.
+
+    Bytes have no JSON value; their `str` would be Python's notation, so they become null too.
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): json_value(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [json_value(inner) for inner in value]
+        case bytes():
+            return None
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _json(metadata: Mapping[str, Any] | None) -> str | None:
+    # Escapes keep half characters, which UTF-8 cannot hold.
+    return None if metadata is None else json.dumps(metadata)
+
+
+def _document(row: dict[str, Any]) -> Document:
+    kept = row.pop("metadata", None)
+    return Document(**row, metadata=None if kept is None else json.loads(kept))
 
 
 def batches(file: Any, columns: list[str]) -> Iterator[Any]:
@@ -143,12 +182,12 @@ def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
     for path in paths:
         try:
             with pq.ParquetFile(path) as file:
-                # Corpora of earlier versions lack `ended` and `part`: their held-out text is still read.
+                # Corpora of earlier versions lack columns: their held-out text is still read.
                 columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
                 for batch in batches(file, columns):
                     rows = batch.to_pylist()[::-1]
                     del batch
                     while rows:
-                        yield Document(**rows.pop())
+                        yield _document(rows.pop())
         except pa.ArrowException as error:
             raise DataError(f"{path}: damaged: {error}", hint="Run the corpus stage again.") from error

@@ -14,6 +14,15 @@ from cpt.errors import DataError
 _NAME = "corpus.json"
 
 
+class Amount(BaseModel):
+    """Documents, and bytes of UTF-8 text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: int = 0
+    bytes: int = 0
+
+
 class SplitCounts(BaseModel):
     """Counts of one split of one source.
 
@@ -23,6 +32,8 @@ class SplitCounts(BaseModel):
         pieces: Documents, and parts of documents longer than a sequence.
         sequences: Packed rows, of a training split only.
         cut: Cut samples and excerpts, without end token.
+        marked: Rendered conversations.
+        listed: By listed source, in order of their first documents.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,15 +44,25 @@ class SplitCounts(BaseModel):
     pieces: int = 0
     sequences: int = 0
     cut: int = 0
+    marked: int = 0
+    listed: dict[str, Amount] = {}
 
 
-class Amount(BaseModel):
-    """Documents, and bytes of UTF-8 text."""
+class ListedSource(BaseModel):
+    """One listed source of a role: its facts, as the recipe gives them, and what was read of it.
+
+    Attributes:
+        licence: Licence, such as an SPDX identifier.
+        language: BCP 47 tag.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    documents: int = 0
-    bytes: int = 0
+    path: str
+    licence: str | None = None
+    language: str | None = None
+    documents_in: int = 0
+    bytes_in: int = 0
 
 
 class SourceCounts(BaseModel):
@@ -54,6 +75,7 @@ class SourceCounts(BaseModel):
             negative where it added more.
         splits: Documents kept.
         parts: Training documents of each named part, where the source has parts.
+        listed: Listed sources by name; what is left of each is counted in the splits.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -65,6 +87,7 @@ class SourceCounts(BaseModel):
     )
     splits: dict[str, SplitCounts] = {}
     parts: dict[str, SplitCounts] = {}
+    listed: dict[str, ListedSource] = {}
 
     @property
     def removed_documents(self) -> dict[str, int]:
@@ -72,9 +95,7 @@ class SourceCounts(BaseModel):
         return {reason: amount.documents for reason, amount in self.removed.items()}
 
     def add(self, other: SourceCounts) -> None:
-        """Add what was read and removed of further entries of the same source."""
-        self.documents_in += other.documents_in
-        self.bytes_in += other.bytes_in
+        """Add what was removed and rewritten of further entries of the same source."""
         for reason, amount in other.removed.items():
             mine = self.removed.setdefault(reason, Amount())
             mine.documents += amount.documents
@@ -82,8 +103,12 @@ class SourceCounts(BaseModel):
 
     def enter(self, item: Item) -> None:
         """Count one entry that is read."""
+        size = byte_count(item.text)
         self.documents_in += 1
-        self.bytes_in += byte_count(item.text)
+        self.bytes_in += size
+        if (listed := self.listed.get(item.source)) is not None:
+            listed.documents_in += 1
+            listed.bytes_in += size
 
     def remove(self, reason: str, text: str) -> None:
         """Count one document that is not used."""
@@ -98,9 +123,22 @@ class SourceCounts(BaseModel):
     def keep(self, split: str, document: Document) -> None:
         """Count one document that is kept."""
         counts = self.splits.setdefault(split, SplitCounts())
+        size = byte_count(document.text)
         counts.documents += 1
-        counts.bytes += byte_count(document.text)
+        counts.bytes += size
         counts.cut += not document.ended
+        counts.marked += document.marked
+        if document.source:
+            listed = counts.listed.setdefault(document.source, Amount())
+            listed.documents += 1
+            listed.bytes += size
+
+    def kept(self, name: str) -> Amount:
+        """Return what is left of a listed source, in all splits."""
+        found = [split.listed[name] for split in self.splits.values() if name in split.listed]
+        return Amount(
+            documents=sum(each.documents for each in found), bytes=sum(each.bytes for each in found)
+        )
 
 
 def byte_count(text: str) -> int:
@@ -129,11 +167,17 @@ class CorpusIndex(BaseModel):
         """Return the index as plain data. Held-out splits are not packed, so they have no "sequences"."""
         facts = self.model_dump(exclude=set() if self.former_start_token else {"former_start_token"})
         for source in facts["sources"].values():
+            if not source["listed"]:
+                del source["listed"]
             for split, counts in source["splits"].items():
                 if split != "train":
                     del counts["sequences"]
             if not source["parts"]:
                 del source["parts"]
+            for counts in source["splits"].values():
+                for name in ("marked", "listed"):
+                    if not counts[name]:
+                        del counts[name]
         return facts
 
     def ledger(self) -> dict[str, dict[str, Any]]:

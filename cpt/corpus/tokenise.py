@@ -7,11 +7,13 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import tee
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from cpt.corpus.documents import PART, Document, documents_path, parts_of, read_documents
 from cpt.corpus.index import CorpusIndex, SourceCounts, SplitCounts, byte_count, read_index, write_index
@@ -90,7 +92,7 @@ class DocumentTokenizer:
     def __init__(
         self, model: Path, sequence_length: int, start_token: str | None, end_token: str | None
     ) -> None:
-        self._tokenizer = load_tokenizer(model)
+        self._model, self._tokenizer = model, load_tokenizer(model)
         self._length = sequence_length
         self._start, self._end = self._id(start_token), self._id(end_token)
 
@@ -112,16 +114,27 @@ class DocumentTokenizer:
 
     def batch(self, documents: list[Document]) -> Iterator[list[np.ndarray]]:
         """Yield the pieces of each document of a batch."""
-        found = token_ids(self._tokenizer, [document.text for document in documents])
+        plain = token_ids(self._tokenizer, [each.text for each in documents if not each.marked])
+        marked = self._marked_ids([each.text for each in documents if each.marked])
         for document in documents:
             try:
-                tokens = next(found)
+                tokens = next(marked if document.marked else plain)
             except DataError as error:
                 raise DataError(f"document {document.id}: {error.message}", hint=error.hint) from error
             if not len(tokens):
                 raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
             end = self._end if document.ended else None
             yield split_document(tokens, self._length, self._start, end)
+
+    def _marked_ids(self, texts: list[str]) -> Iterator[np.ndarray]:
+        """Yield the ids of texts in which the spelling of a special token means that token."""
+        return token_ids(self._marking, texts) if texts else iter(())
+
+    @cached_property
+    def _marking(self) -> Tokenizer:
+        tokenizer = load_tokenizer(self._model)
+        tokenizer.encode_special_tokens = False
+        return tokenizer
 
 
 def _characters(document: Document) -> int:

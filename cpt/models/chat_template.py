@@ -65,11 +65,25 @@ class ChatTemplate:
             ModelError: the template takes more time or memory than any needs.
             CptError: the process that renders ended by itself.
         """
+        return self._render(messages, prompt=to_be_continued, cut=not to_be_continued)
+
+    def render_whole(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Render a finished conversation, to its end: to train on.
+
+        Args:
+            messages: with `role`, `content`, and whatever else the template knows.
+
+        Raises:
+            as `render`.
+        """
+        return self._render(messages, prompt=False, cut=False)
+
+    def _render(self, messages: Sequence[Mapping[str, Any]], *, prompt: bool, cut: bool) -> str:
         asked = {
             "conversations": [[dict(message) for message in messages]],
             "chat_template": self._template,
-            "add_generation_prompt": to_be_continued,
-            "continue_final_message": not to_be_continued,
+            "add_generation_prompt": prompt,
+            "continue_final_message": cut,
             **self._special,
         }
         with self._lock:

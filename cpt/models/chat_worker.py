@@ -23,10 +23,10 @@ def main(seconds: int, more_bytes: int) -> None:
     from jinja2.exceptions import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    _limit(resource.RLIMIT_AS, _address_space() + more_bytes)
+    limit(resource.RLIMIT_AS, address_space() + more_bytes)
     for line in sys.stdin:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + 1 + seconds)
+        limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + 1 + seconds)
         answer: dict[str, Any]
         try:
             rendered: Any = render_jinja_template(**json.loads(line))
@@ -40,7 +40,7 @@ def main(seconds: int, more_bytes: int) -> None:
         sys.stdout.flush()
 
 
-def _address_space() -> int:
+def address_space() -> int:
     """Return the bytes of address space in use, or 0 if the system does not report them."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
@@ -49,7 +49,8 @@ def _address_space() -> int:
     return pages * resource.getpagesize()
 
 
-def _limit(kind: int, value: int) -> None:
+def limit(kind: int, value: int) -> None:
+    """Set a limit of this process, as far as the system lets it."""
     _, hard = resource.getrlimit(kind)
     with suppress(ValueError, OSError):  # macOS refuses a limit below the address space in use
         resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

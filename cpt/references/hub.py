@@ -10,7 +10,7 @@ from typing import Any
 
 from cpt.errors import MissingInput, ReferenceUnavailable
 from cpt.models.folder_files import weight_names
-from cpt.references.syntax import HubFile, HubModel
+from cpt.references.syntax import HubDataSet, HubFile, HubModel
 
 
 def missing_from_model(folder: Path) -> list[str]:
@@ -58,7 +58,7 @@ _MODEL_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 """Patterns without pickles and code: weights come as safetensors only."""
 
 
-def commit(location: HubModel | HubFile) -> str:
+def commit(location: HubModel | HubFile | HubDataSet) -> str:
     """Return the commit of a hub reference: its own, else the cached one, else the hub's.
 
     Raises:
@@ -69,11 +69,13 @@ def commit(location: HubModel | HubFile) -> str:
     return _cached_commit(location) or _remote_commit(location)
 
 
-def _repo_type(location: HubModel | HubFile) -> str:
+def _repo_type(location: HubModel | HubFile | HubDataSet) -> str:
+    if isinstance(location, HubDataSet):
+        return "dataset"
     return location.repo_type if isinstance(location, HubFile) else "model"
 
 
-def _cached_commit(location: HubModel | HubFile) -> str | None:
+def _cached_commit(location: HubModel | HubFile | HubDataSet) -> str | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -88,7 +90,7 @@ def _cached_commit(location: HubModel | HubFile) -> str | None:
     return Path(folder).name
 
 
-def _remote_commit(location: HubModel | HubFile) -> str:
+def _remote_commit(location: HubModel | HubFile | HubDataSet) -> str:
     from huggingface_hub import HfApi
 
     try:
@@ -96,7 +98,7 @@ def _remote_commit(location: HubModel | HubFile) -> str:
             location.repo, repo_type=_repo_type(location), revision=location.revision, timeout=20
         )
     except Exception as error:  # the hub client raises its HTTP library's errors besides its own
-        raise _unavailable(location, error) from error
+        raise unavailable(location, error) from error
     return str(info.sha)
 
 
@@ -150,14 +152,14 @@ def file(location: HubFile) -> Path:
     return Path(_call(location, hf_hub_download, **wanted))
 
 
-def _call(location: HubModel | HubFile, download: Any, **arguments: Any) -> str:
+def _call(location: HubModel | HubFile | HubDataSet, download: Any, **arguments: Any) -> str:
     try:
         return str(download(location.repo, **arguments))
     except Exception as error:  # the hub client raises its HTTP library's errors besides its own
-        raise _unavailable(location, error) from error
+        raise unavailable(location, error) from error
 
 
-def _unavailable(location: HubModel | HubFile, error: Exception) -> ReferenceUnavailable:
+def unavailable(location: HubModel | HubFile | HubDataSet, error: Exception) -> ReferenceUnavailable:
     """Return an error that says what failed and what to do, by the kind of failure."""
     from huggingface_hub import errors
 

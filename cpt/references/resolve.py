@@ -10,12 +10,13 @@ import difflib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cpt.errors import DataError, MissingInput, Problem, RecipeError, ReferenceUnavailable
 from cpt.models.folder_files import check_settings_files
 from cpt.progress import NullProgress, Progress
-from cpt.references import gguf, hub, wheel
+from cpt.references import addresses, gguf, hub, wheel
 from cpt.references.cache import (
     building,
     cache_folder,
@@ -30,11 +31,15 @@ from cpt.references.cache import (
     visible_files,
 )
 from cpt.references.hub import require_model
+from cpt.references.patterns import matches, required_matches
 from cpt.references.prose import module_source
 from cpt.references.syntax import (
+    Address,
+    HubDataSet,
     HubFile,
     HubModel,
     LocalPath,
+    LocalPattern,
     PythonModule,
     Reference,
     WheelFile,
@@ -59,6 +64,11 @@ def locate(reference: str, relative_to: Path) -> str:
     if text and exists(beside):
         return f"{os.path.normpath(beside)}{mark}{pin}"
     location = parse(reference).location
+    if isinstance(location, LocalPattern):
+        near, far = relative_to.absolute() / location.root, Path.cwd() / location.root
+        base = near if matches(LocalPattern(near, location.pattern)) else far
+        base = base if matches(LocalPattern(base, location.pattern)) else near
+        return os.path.normpath(base / location.pattern)
     if not isinstance(location, LocalPath):
         return reference.strip()
     path = location.path.absolute() if exists(location.path) else relative_to.absolute() / location.path
@@ -71,6 +81,10 @@ def check(reference: str, relative_to: Path) -> Problem | None:
         location = parse(locate(reference, relative_to)).location
         if isinstance(location, PythonModule):
             module_source(location)
+        if isinstance(location, Address):
+            addresses.require_package(location)
+        if isinstance(location, LocalPattern):
+            required_matches(location)
     except RecipeError as error:
         return error.problems[0]
     except ReferenceUnavailable as error:
@@ -125,8 +139,13 @@ def _content_fingerprint(parsed: Reference) -> str:
     match parsed.location:
         case WheelFile() as location:
             return wheel.pin(parsed.text, parsed.sha256) or file_sha256(_fetch(parsed, location, _SILENT))
-        case HubModel() as location:
+        case HubModel() | HubDataSet() as location:
             return hub.commit(location)
+        case Address() as location:
+            return parsed.sha256 or addresses.fingerprint(location)
+        case LocalPattern() as location:
+            hashes = {path: file_sha256(path) for path in required_matches(location)}
+            return folder_sha256(location.root, hashes)
         case HubFile() as location:
             return parsed.sha256 or f"{hub.commit(location)}:{location.path}"
         case PythonModule() | LocalPath() as location:
@@ -172,6 +191,15 @@ def resolve_file(reference: str, progress: Progress = _SILENT) -> Path:
                 f"{parsed.text} is neither a local file nor a local folder",
                 hint="A file of a hub data set is written hub:datasets/org/name/path/in/repo@revision.",
             )
+        case HubDataSet() | LocalPattern():
+            raise ReferenceUnavailable(
+                f"{parsed.text} is more than one file or folder",
+                hint="Only sources of a corpus may be patterns or data sets: name one file or folder.",
+            )
+        case Address() as location:
+            path = addresses.fetch(location, progress, parsed.sha256)
+            if parsed.sha256 is not None and path.is_dir():
+                raise ReferenceUnavailable(f"{parsed.text}: is a folder, which takes no #sha256=")
         case HubFile() as location:
             progress.message(f"fetching {parsed.text}")
             path = hub.file(location)
@@ -179,6 +207,32 @@ def resolve_file(reference: str, progress: Progress = _SILENT) -> Path:
             path = _existing(location)
     _verify(path, parsed)
     return path
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """Local files of a data reference.
+
+    Attributes:
+        root: The file, or the folder.
+        chosen: Files below the folder, in order; None for all.
+    """
+
+    root: Path
+    chosen: tuple[Path, ...] | None = None
+
+
+def resolve_files(reference: str, progress: Progress = _SILENT) -> SourceFiles:
+    """Return the local files of a data reference, as `resolve_file`, which may be a pattern too.
+
+    Raises:
+        ReferenceUnavailable: The files cannot be fetched, differ from their pin, or there are none.
+        RecipeError: The reference is malformed.
+    """
+    location = parse(reference).location
+    if isinstance(location, LocalPattern):
+        return SourceFiles(location.root, tuple(required_matches(location)))
+    return SourceFiles(resolve_file(reference, progress))
 
 
 def _fetch(parsed: Reference, location: WheelFile, progress: Progress) -> Path:
@@ -292,7 +346,13 @@ def require_read(reference: str, files: Mapping[Path, str], expected: str | None
     if expected is None or (isinstance(parsed.location, HubFile) and parsed.sha256 is None):
         return  # a hub commit identifies its content
     location = parsed.location
-    if isinstance(location, LocalPath) and location.path.is_dir():
+    if isinstance(location, HubDataSet):
+        return
+    if isinstance(location, Address) and parsed.sha256 is None:
+        found = addresses.fingerprint_of(files)
+    elif isinstance(location, LocalPattern):
+        found = folder_sha256(location.root, files)
+    elif isinstance(location, LocalPath) and location.path.is_dir():
         found = folder_sha256(location.path, files)
     else:
         found = "".join(files.values())

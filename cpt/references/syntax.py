@@ -16,6 +16,11 @@ _HUB_FILE = re.compile(
     r"(?P<type>datasets|models)/(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
     r"/(?P<path>[^@]+)(?:@(?P<revision>\w[\w./-]*))?"
 )
+_HUB_DATA_SET = re.compile(
+    r"datasets/(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>\w[\w./-]*))?"
+)
+_ADDRESS = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.+)")
+_PATTERN = re.compile(r"[*?[]")
 _WHEEL = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)==(?P<version>[A-Za-z0-9][\w.!+-]*)/(?P<member>.+)"
 )
@@ -67,7 +72,36 @@ class LocalPath:
     path: Path
 
 
-Location = HubModel | HubFile | WheelFile | PythonModule | LocalPath
+@dataclass(frozen=True)
+class LocalPattern:
+    """The local files that match a pattern: `*`, `?`, `[...]`, and `**` for any folders."""
+
+    root: Path
+    pattern: str
+
+
+@dataclass(frozen=True)
+class HubDataSet:
+    """A data set repository on the hub, read by `datasets`, at a branch, tag or commit."""
+
+    repo: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class Address:
+    """A file, a folder or a pattern of files in a store that fsspec reaches."""
+
+    protocol: str
+    url: str
+
+    @property
+    def is_pattern(self) -> bool:
+        """Return True if the address is a pattern of several files; web addresses are none."""
+        return self.protocol not in ("http", "https") and _PATTERN.search(self.url) is not None
+
+
+Location = HubModel | HubFile | HubDataSet | WheelFile | PythonModule | LocalPath | LocalPattern | Address
 
 
 @dataclass(frozen=True)
@@ -91,8 +125,8 @@ def parse(reference: str) -> Reference:
     text, pin = _split_pin(reference.strip())
     location = _location(text)
     if pin is not None and _is_folder(location):
-        hint = "Only files take #sha256=. A hub model is pinned with org/name@COMMIT."
-        _refuse(reference, "pins a folder to a SHA-256", hint)
+        hint = "Only single files take #sha256=. A hub repository is pinned with org/name@COMMIT."
+        _refuse(reference, "pins a folder or several files to a SHA-256", hint)
     return Reference(text, location, pin)
 
 
@@ -106,7 +140,10 @@ def _location(text: str) -> Location:
     if not text:
         _refuse(text, "is empty", "Name a path, org/name on the hub, wheel:..., hub:... or python:...")
     if "://" in text:
-        _refuse(text, "is a web address", "Download it and name its path, or use hub:datasets/org/name/file.")
+        address = _address(text)
+        if isinstance(address, Address):
+            return address
+        text = address
     try:
         path = Path(text).expanduser()
     except RuntimeError:
@@ -114,11 +151,39 @@ def _location(text: str) -> Location:
     match = _HUB_ID.fullmatch(text)
     if match and PurePosixPath(match["repo"]).suffix.lower() not in _FILE_SUFFIXES and not exists(path):
         return HubModel(match["repo"], match["revision"])
-    return LocalPath(path)
+    return LocalPath(path) if exists(path) or not _PATTERN.search(text) else _pattern(text, path)
+
+
+def _pattern(text: str, path: Path) -> LocalPattern:
+    """Divide a pattern after its last folder without signs of a pattern."""
+    parts = path.parts
+    first = next(at for at, part in enumerate(parts) if _PATTERN.search(part))
+    if ".." in parts[first:]:
+        _refuse(text, "goes back up after a pattern", "Write the folder before the pattern.")
+    return LocalPattern(Path(*parts[:first]), "/".join(parts[first:]))
+
+
+def _address(text: str) -> Address | str:
+    """Return an address; that of a local file (file://) as its path."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None or "::" in text:
+        _refuse(text, "is not an address", "For example s3://bucket/folder/*.jsonl or https://host/file.")
+    protocol = match["protocol"].lower()
+    if protocol in ("file", "local"):
+        return match["rest"]
+    if protocol == "hf":
+        _refuse(text, "is the hub without a commit", "Write hub:datasets/org/name/path/in/repo@revision.")
+    if ":" in match["rest"].split("/")[0].rpartition("@")[0]:
+        _refuse("with an address", "holds a password", "Recipes are copied: log in as its package says.")
+    return Address(protocol, f"{protocol}://{match['rest']}")
 
 
 def _is_folder(location: Location) -> bool:
-    return isinstance(location, HubModel) or (isinstance(location, LocalPath) and location.path.is_dir())
+    return (
+        isinstance(location, HubModel | HubDataSet | LocalPattern)
+        or (isinstance(location, Address) and location.is_pattern)
+        or (isinstance(location, LocalPath) and location.path.is_dir())
+    )
 
 
 def exists(path: Path) -> bool:
@@ -145,10 +210,12 @@ def _wheel(text: str) -> WheelFile:
     return WheelFile(match["name"], match["version"], _safe_path(text, match["member"]))
 
 
-def _hub_file(text: str) -> HubFile:
+def _hub_file(text: str) -> HubFile | HubDataSet:
+    if (whole := _HUB_DATA_SET.fullmatch(text.removeprefix("hub:"))) is not None:
+        return HubDataSet(whole["repo"], whole["revision"])
     match = _HUB_FILE.fullmatch(text.removeprefix("hub:"))
     if match is None:
-        _refuse(text, "is not a hub file reference", "Write hub:datasets/org/name/path/in/repo@revision.")
+        _refuse(text, "is not a hub reference", "Write hub:datasets/org/name[/path/in/repo]@revision.")
     path = _safe_path(text, match["path"])
     return HubFile(match["type"].removesuffix("s"), match["repo"], path, match["revision"])
 

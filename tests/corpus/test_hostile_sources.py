@@ -38,6 +38,9 @@ WHOLE = {
     "a.obo": OBO,
     "a.obo.gz": gzip.compress(OBO),
     "a.py": b"x = {'a': 'text'}\n",
+    "a.csv": b'id,text\n1,"one, two"\n2,three\n',
+    "a.tsv": b"id\ttext\n1\tone\n",
+    "a.md": b"---\ntitle: a\n---\n\n# Head\n\nText.\n",
 }
 """One good file of every format."""
 CONTENTS = {

@@ -31,11 +31,21 @@ def parquet(texts: list[str]) -> bytes:
     return bytes(sink.getvalue())
 
 
+def arrow(texts: list[str]) -> bytes:
+    sink, table = pa.BufferOutputStream(), pa.table({"text": texts})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
 WRITERS: dict[str, Callable[[list[str]], bytes]] = {
     "a.jsonl": jsonl,
     "a.jsonl.gz": lambda texts: gzip.compress(jsonl(texts)),
     "a.jsonl.zst": lambda texts: zstandard.compress(jsonl(texts)),
     "a.parquet": parquet,
+    "a.csv": lambda texts: "\n".join(["text", *texts]).encode(),
+    "a.md": lambda texts: "\n".join(texts).encode(),
+    "a.arrow": arrow,
     "a.txt": lambda texts: "\n".join(texts).encode(),
     "a.txt.gz": lambda texts: gzip.compress("\n".join(texts).encode()),
     "a.obo": lambda texts: OBO.format(texts[0]).encode(),

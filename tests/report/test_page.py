@@ -157,7 +157,9 @@ def test_strings_from_data_are_escaped_wherever_they_appear(run: RunRecord) -> N
     ledger = {HOSTILE: row | {"parts": {HOSTILE: row}}}
     probes = [{"step": n, "tokens": n, "probe": HOSTILE, "kind": "text", "value": 1 + n} for n in (0, 1)]
     training = dataclasses.replace(run.training, stage=HOSTILE, ledger=ledger, probes=probes)
+    listed = {"path": HOSTILE, "licence": HOSTILE, "language": HOSTILE, "documents_in": 1, "bytes_in": 9}
     source = {"documents_in": 1, "removed": {HOSTILE: {"documents": 1, "bytes": 9}}, "splits": {}}
+    source["listed"] = {HOSTILE: listed}
     recipe = {"name": HOSTILE, "base": HOSTILE, "stages": [{HOSTILE: HOSTILE}]}
     hostile = RunRecord(
         recipe=recipe,
@@ -240,6 +242,19 @@ def test_unaccounted_documents_stand_out(run: RunRecord) -> None:
     source = {"documents_in": 5, "removed": {}, "splits": {"train": {"documents": 4}}}
     page = render(gather(dataclasses.replace(run, corpus={"sources": {"domain": source}})))
     assert "NOT all" in page
+
+
+def test_every_listed_source_has_its_licence_and_language(run: RunRecord) -> None:
+    books = {"path": "a", "licence": "CC-BY-4.0", "language": "pt-BR", "documents_in": 1200, "bytes_in": 9}
+    sides = {
+        name: {"documents": 500, "listed": {"books": {"documents": 500, "bytes": 4}}}
+        for name in ("train", "heldout")
+    }
+    source = {"documents_in": 1200, "removed": {}, "splits": sides, "listed": {"books": books}}
+    page = render(gather(dataclasses.replace(run, corpus={"sources": {"domain": source}})))
+    for shown in ("books", "CC-BY-4.0", "pt-BR", "1,200", "1,000"):
+        assert f">{shown}<" in page
+    assert "their licences" not in render(gather(run))
 
 
 def test_a_long_run_stays_under_a_megabyte(run: RunRecord) -> None:

@@ -356,8 +356,8 @@ def test_references_and_forecast() -> None:
 
 
 def test_problems_are_found_in_every_source(base: Artifact, tmp_path: Path) -> None:
-    (tmp_path / "x.docx").write_text("x")
-    wrong = [{"path": str(tmp_path / "x.docx")}]
+    (tmp_path / "x.odt").write_text("x")
+    wrong = [{"path": str(tmp_path / "x.odt")}]
     own = {"name": "own", "weight": 1, "self_generated": {"tokens": 9, "length": 900}}
     config = CorpusConfig.model_validate(
         {

@@ -265,7 +265,7 @@ def test_references_are_all_sources_but_not_what_the_model_writes() -> None:
         {"heldout": 0.5},
         {"sequence_length": 15},
         {"general": [{"path": ""}]},
-        {"general": [{"path": "a", "format": "csv"}]},
+        {"general": [{"path": "a", "format": "xls"}]},
         {"general": [{"path": "a", "field": "body"}]},
         {"general": [{"path": "a", "transliterate": "Ukrainian"}]},
         {"replay": []},
@@ -302,13 +302,13 @@ def test_the_models_length_is_read_from_every_kind_of_config(base: Artifact, fac
 
 
 def test_a_source_that_cannot_be_read_is_found_before_running(tmp_path: Path) -> None:
-    (tmp_path / "notes.docx").write_text("x")
+    (tmp_path / "notes.odt").write_text("x")
     sources = [
         {"path": "org/name"},
-        {"path": str(tmp_path / "notes.docx")},
-        {"path": "wheel:a==1/data.csv"},
-        {"path": "hub:datasets/org/name/data.csv"},
-        {"path": "hub:datasets/org/name/data.csv", "format": "text"},
+        {"path": str(tmp_path / "notes.odt")},
+        {"path": "wheel:a==1/data.ods"},
+        {"path": "hub:datasets/org/name/data.ods"},
+        {"path": "hub:datasets/org/name/data.ods", "format": "text"},
         {"path": str(tmp_path)},
         {"path": "python:pydoc_data.topics"},
         {"path": next(name for name in PINNED_SHA256 if name.endswith(".obo"))},
@@ -316,7 +316,7 @@ def test_a_source_that_cannot_be_read_is_found_before_running(tmp_path: Path) ->
     found = problems(None, domain=sources)
     assert set(found) == {"domain.0.path", "domain.1.format", "domain.2.format", "domain.3.format"}
     assert "hub:datasets/org/name/path" in found["domain.0.path"]
-    assert "format of notes.docx cannot be told" in found["domain.1.format"]
+    assert "format of notes.odt cannot be told" in found["domain.1.format"]
     assert set(problems(None, replay=sources[:1], general=sources[:1])) == {"replay.0.path", "general.0.path"}
 
 

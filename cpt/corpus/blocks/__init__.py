@@ -70,17 +70,22 @@ def clean(
         examples: Collection of rewritten documents; extended here.
         workers: Number of processes.
     """
+    entered = _entered(items, counts)
     if not blocks:
-        for item in items:
-            counts.enter(item)
-            yield item
+        yield from entered
         return
-    chunks = chunked(items, lambda item: len(item.text))
+    chunks = chunked(entered, lambda item: len(item.text))
     with Workers(_chunk_cleaner, (tuple(blocks), examples.source), workers) as pool:
         for cleaned, counted, found in pool.map(chunks):
             counts.add(counted)
             examples.merge(found)
             yield from cleaned
+
+
+def _entered(items: Iterable[Item], counts: SourceCounts) -> Iterator[Item]:
+    for item in items:
+        counts.enter(item)
+        yield item
 
 
 def _chunk_cleaner(
@@ -93,7 +98,6 @@ def _chunk_cleaner(
         counts, examples = SourceCounts(), Examples(source)
         cleaned = []
         for item in items:
-            counts.enter(item)
             cleaned.append(_cleaned(item, cleaners, counts, examples))
         return cleaned, counts, examples
 

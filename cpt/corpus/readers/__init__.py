@@ -2,30 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from cpt.corpus.documents import Document, Item, Removed
+from cpt.corpus.readers.arrow import is_saved_data_set, read_arrow, read_parquet, saved_files
+from cpt.corpus.readers.csv import read_csv
+from cpt.corpus.readers.extracted import LIBRARIES, Extraction, missing_library
 from cpt.corpus.readers.files import ReadFiles, open_bytes, read_text, read_whole
 from cpt.corpus.readers.jsonl import read_jsonl
+from cpt.corpus.readers.markdown import read_markdown
 from cpt.corpus.readers.obo import read_obo
-from cpt.corpus.readers.parquet import read_parquet
+from cpt.corpus.readers.records import Fields
 from cpt.errors import SourceError
 from cpt.references.cache import visible_files
 from cpt.references.prose import prose_of
 
-Format = Literal["auto", "jsonl", "parquet", "text", "obo", "python"]
+Format = Literal[
+    "auto", "jsonl", "parquet", "arrow", "csv", "text", "markdown", "html", "pdf", "docx", "obo", "python"
+]
 
 _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".csv": "csv",
+    ".tsv": "csv",
     ".txt": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".pdf": "pdf",
+    ".docx": "docx",
     ".obo": "obo",
     ".py": "python",
 }
 _COMPRESSED = (".gz", ".zst")
+
+RECORDS: tuple[Format, ...] = ("jsonl", "parquet", "arrow", "csv")
+"""Formats with fields, of which one holds the text."""
+
+FORMATS = ", ".join(name for name in get_args(Format) if name != "auto")
+"""The names of all formats, for messages."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a source that its files are read by.
+
+    Attributes:
+        fields: Fields of records that are read; of Markdown, fields of the front matter.
+        delimiter: Delimiter of CSV files; None for the one that parts the first row into the fields.
+        split: Split of a data set that was saved to disk; None if it has only one.
+    """
+
+    fields: Fields = field(default_factory=Fields)
+    delimiter: str | None = None
+    split: str | None = None
 
 
 def format_of(path: Path) -> Format | None:
@@ -37,33 +75,51 @@ def format_of(path: Path) -> Format | None:
 
 
 def read(
-    path: Path, format: Format = "auto", text_field: str = "text", files: ReadFiles | None = None
-) -> Iterator[Item]:
+    path: Path,
+    format: Format = "auto",
+    text_field: str = "text",
+    files: ReadFiles | None = None,
+    *,
+    options: Options | None = None,
+    chosen: Sequence[Path] | None = None,
+) -> Generator[Item]:
     """Yield the documents of a file, or of every file in a folder (sorted; without hidden files).
 
     Args:
         format: Format of the file; "auto" goes by its name. In a folder, files of another format (and, with
-            "auto", Python code) are yielded as `Removed` with reason "other_format".
-        text_field: Field (JSONL) or column (Parquet) that holds the text.
+            "auto", Python code and README files) are yielded as `Removed` with reason "other_format". A
+            folder that a data set was saved to is read as that, with "auto" and "arrow".
+        text_field: Field (JSONL) or column (Parquet, CSV) that holds the text; of no use with `options`.
         files: Receiver of the hash of every file that is read to its end, computed from the bytes that were
             read.
+        options: How files are read.
+        chosen: Files below the folder to read instead of all, in their order.
 
     Raises:
         SourceError: The content is unusable (names the file and the lines), or it is no regular file.
     """
-    files = files or ReadFiles()
-    if not path.is_dir():
-        yield from _read_file(path, path.name, _known_format(path, format), text_field, files)
-        return
-    for file in visible_files(path):
-        name, found = file.relative_to(path).as_posix(), format_of(file)
-        if found is None and format == "text":
+    files, options = files or ReadFiles(), options or Options(Fields(text_field))
+    with Extraction() as extraction:
+        reader = _Reader(options, files, extraction)
+        if not path.is_dir():
+            yield from reader.read(path, path.name, _known_format(path, format))
+        elif chosen is None and format in ("auto", "arrow") and is_saved_data_set(path):
+            for file in saved_files(path, options.split):
+                yield from reader.read(file, file.relative_to(path).as_posix(), "arrow")
+        else:
+            yield from _read_all(path, visible_files(path) if chosen is None else chosen, format, reader)
+
+
+def _read_all(folder: Path, paths: Sequence[Path], format: Format, reader: _Reader) -> Iterator[Item]:
+    for file in paths:
+        name, found = file.relative_to(folder).as_posix(), format_of(file)
+        if format == "text" and found in (None, "markdown", "html"):
             found = "text"
-        stray_code = found == "python" and format == "auto"
-        if found is None or stray_code or format not in ("auto", found):
+        stray = format == "auto" and (found == "python" or file.stem.lower() == "readme")
+        if found is None or stray or format not in ("auto", found):
             yield Removed(name, "other_format")
         else:
-            yield from _read_file(file, name, found, text_field, files)
+            yield from reader.read(file, name, found)
 
 
 def _known_format(path: Path, format: Format) -> Format:
@@ -71,28 +127,67 @@ def _known_format(path: Path, format: Format) -> Format:
     if found is None:
         raise SourceError(
             f"{path}: its format cannot be told from its name",
-            hint="Set format: jsonl, parquet, text, obo or python for this source.",
+            hint=f"Set format: {FORMATS}.",
         )
     return found
 
 
-def _read_file(path: Path, name: str, format: Format, text_field: str, files: ReadFiles) -> Iterator[Item]:
-    try:
+@dataclass(frozen=True)
+class _Reader:
+    """A reader of single files."""
+
+    options: Options
+    files: ReadFiles
+    extraction: Extraction
+
+    def read(self, path: Path, name: str, format: Format) -> Iterator[Item]:
+        """Yield the documents of a file.
+
+        Args:
+            name: Id of the file's document, or prefix of their ids.
+        """
+        try:
+            yield from self._read(path, name, format)
+        except OSError as error:
+            raise SourceError(
+                f"{path}: cannot be read: {error.strerror or error}",
+                hint="If it was downloaded or compressed, it may be cut off: get it again.",
+            ) from error
+
+    def _read(self, path: Path, name: str, format: Format) -> Iterator[Item]:
+        fields, files = self.options.fields, self.files
         match format:
             case "jsonl":
-                yield from read_jsonl(path, name, text_field, files)
+                yield from read_jsonl(path, name, fields, files)
             case "parquet":
-                yield from read_parquet(path, name, text_field, files)
+                yield from read_parquet(path, name, fields, files)
+            case "arrow":
+                yield from read_arrow(path, name, fields, files)
+            case "csv":
+                yield from read_csv(path, name, fields, self.options.delimiter, files)
             case "obo":
                 yield from read_obo(path, files)
             case "python":
                 with open_bytes(path, files) as stream:
                     source = read_whole(stream, path)
                 yield from (Document(key, text) for key, text in prose_of(source, path))
+            case "markdown":
+                yield read_markdown(path, name, fields.metadata, files)
+            case "html" | "pdf" | "docx":
+                yield self.extraction.read(path, name, format, files)
             case _:
                 yield Document(name, read_text(path, files))
-    except OSError as error:
-        raise SourceError(
-            f"{path}: cannot be read: {error.strerror or error}",
-            hint="If it was downloaded or compressed, it may be cut off: get it again.",
-        ) from error
+
+
+__all__ = [
+    "FORMATS",
+    "LIBRARIES",
+    "RECORDS",
+    "Fields",
+    "Format",
+    "Options",
+    "ReadFiles",
+    "format_of",
+    "missing_library",
+    "read",
+]

@@ -9,14 +9,14 @@ import contextlib
 import difflib
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 from cpt.corpus.documents import data_error
 from cpt.errors import Problem, SourceError
-from cpt.references.cache import file_sha256, file_state, open_file, opened_sha256, visible_files
+from cpt.references.cache import file_state, open_file, opened_sha256, visible_files
 from cpt.references.resolve import changed
 
 MOST_BYTES = 1 << 30
@@ -31,15 +31,34 @@ class ReadFiles:
 
     def __init__(self) -> None:
         self._hashes: dict[Path, str] = {}
+        self._opened: dict[Path, dict[str, int]] = {}
+
+    def opened(self, path: Path, state: dict[str, int]) -> None:
+        """Note the state of a file whose reading begins, which may end early."""
+        self._opened[path] = state
 
     def add(self, path: Path, sha256: str) -> None:
         """Note the hash of a file that was read to its end."""
         self._hashes[path] = sha256
 
-    def of(self, path: Path) -> dict[Path, str]:
-        """Return the hash of a file, or of all files in a folder; files that were not read are hashed now."""
-        files = visible_files(path) if path.is_dir() else [path]
-        return {file: self._hashes.get(file) or file_sha256(file) for file in files}
+    def of(self, path: Path, chosen: Sequence[Path] | None = None) -> dict[Path, str]:
+        """Return the hash of a file, or of all files in a folder; files not read to their end are hashed now.
+
+        Args:
+            chosen: Files of the folder to return instead of all.
+
+        Raises:
+            DataError: A file that was read in part changed since.
+        """
+        files: Sequence[Path] = visible_files(path) if path.is_dir() else [path]
+        files = files if chosen is None else chosen
+        return {file: self._hashes.get(file) or self._unread(file) for file in files}
+
+    def _unread(self, path: Path) -> str:
+        with open_file(path) as file:
+            if self._opened.get(path, file_state(file)) != file_state(file):
+                raise changed(str(path))
+            return opened_sha256(file, path)
 
 
 class _Hashed(io.RawIOBase):
@@ -56,6 +75,10 @@ class _Hashed(io.RawIOBase):
         count = self._file.readinto(buffer)
         self._sha256.update(memoryview(buffer)[:count])
         return count
+
+    def state(self) -> dict[str, int]:
+        """Return the state of the open file."""
+        return file_state(self._file)
 
     def close(self) -> None:
         if not self.closed:
@@ -87,6 +110,8 @@ def open_bytes(path: Path, files: ReadFiles | None = None) -> Iterator[io.Buffer
 
     compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower())
     with _Hashed(path) as raw:
+        if files is not None:
+            files.opened(path, raw.state())
         if compression is None:
             yield io.BufferedReader(raw, _BUFFER)
         else:
@@ -107,11 +132,13 @@ def open_seekable(path: Path, files: ReadFiles | None = None) -> Iterator[io.Fil
         before = file_state(file)
         sha256 = opened_sha256(file, path) if files is not None else ""
         file.seek(0)
-        yield file
-        if file_state(file) != before:
-            raise changed(str(path))
-        if files is not None:
-            files.add(path, sha256)
+        try:
+            yield file
+        finally:  # also when no more documents are wanted
+            if file_state(file) != before:
+                raise changed(str(path))
+            if files is not None:
+                files.add(path, sha256)
 
 
 def read_lines(stream: io.BufferedReader, path: Path) -> Iterator[bytes]:

@@ -139,6 +139,23 @@ class Vectors(Fact):
     grid: VectorGrid
 
 
+class Amount(Fact):
+    """Documents, and bytes of UTF-8 text."""
+
+    documents: int
+    bytes: int
+
+
+class ListedSource(Fact):
+    """One listed source of a role, with its facts as the recipe gives them."""
+
+    path: str
+    licence: str | None = None
+    language: str | None = None
+    documents_in: int
+    bytes_in: int
+
+
 class Split(Fact):
     """One split of the documents of a source; `bytes` of UTF-8, `tokens` with start and end tokens."""
 
@@ -146,6 +163,7 @@ class Split(Fact):
     bytes: int | None = None
     tokens: int | None = None
     sequences: int | None = None
+    listed: dict[str, Amount] = {}
 
 
 class Documents(Fact):
@@ -155,6 +173,14 @@ class Documents(Fact):
     bytes_in: int | None = None
     removed: dict[str, int] = {}
     splits: dict[str, Split] = {}
+    listed: dict[str, ListedSource] = {}
+
+    def kept(self, name: str) -> Amount:
+        """Return what is left of a listed source, in all splits."""
+        found = [split.listed[name] for split in self.splits.values() if name in split.listed]
+        return Amount(
+            documents=sum(each.documents for each in found), bytes=sum(each.bytes for each in found)
+        )
 
     @property
     def balanced(self) -> bool:

@@ -6,11 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from cpt.corpus.readers import FORMATS, RECORDS, format_of, missing_library
+from cpt.corpus.readers.arrow import is_saved_data_set, saved_files
+from cpt.corpus.readers.conversations import NO_TEMPLATE
 from cpt.corpus.texts import is_tokenised_for
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.models.folder_files import CONFIG, read_object
+from cpt.models.tokenizer import chat_template
 from cpt.references import parse
-from cpt.references.syntax import HubFile, HubModel, LocalPath, WheelFile
+from cpt.references.syntax import (
+    Address,
+    HubDataSet,
+    HubFile,
+    HubModel,
+    LocalPath,
+    LocalPattern,
+    Location,
+    WheelFile,
+)
 from cpt.stages.corpus.config import ByConcepts, CorpusConfig, Source
 
 _ONLY_SCORED = ("general.", "select.by.", "texts.")
@@ -18,39 +31,109 @@ _ONLY_SCORED = ("general.", "select.by.", "texts.")
 
 
 def source_problem(key: str, source: Source) -> Problem | None:
-    """Return the problem of a source, as far as its settings and its reference show."""
-    from cpt.corpus.readers import format_of
+    """Return the first problem of a source, as far as its settings and its reference show."""
+    problem = _idle_key(key, source)
+    if problem is not None:
+        return problem
+    try:
+        place = parse(source.path).location
+    except RecipeError:
+        return None  # the recipe reports malformed references itself
+    found, known = _format(place, source)
+    if (missing := missing_library(found)) is not None:
+        return Problem(missing, key=f"{key}.format")
+    problem = _misplaced_key(key, source, place, found)
+    if problem is not None:
+        return problem
+    if isinstance(place, HubModel):
+        return Problem(
+            f"{source.path} is neither a local file nor a local folder",
+            key=f"{key}.path",
+            hint="On the hub, a data set is hub:datasets/org/name@revision, a file of it "
+            "hub:datasets/org/name/path/in/repo@revision.",
+        )
+    if known or source.format != "auto":
+        return None
+    name = place.path.name if isinstance(place, LocalPath) else source.path.rpartition("@")[0] or source.path
+    return Problem(
+        f"the format of {name.rpartition('/')[2]} cannot be told from its name",
+        key=f"{key}.format",
+        hint=f"Set format: {FORMATS}.",
+    )
 
-    if not source.complete and key.startswith(_ONLY_SCORED):
+
+def _idle_key(key: str, source: Source) -> Problem | None:
+    """Return the problem of a setting that changes nothing, or that cannot be joined with another."""
+    only_scored = key.startswith(_ONLY_SCORED)
+    if not source.complete and only_scored:
         return Problem(
             "complete: false changes nothing in text that is not trained on",
             key=f"{key}.complete",
             hint="Leave it out: only training text gets end tokens.",
         )
-    try:
-        place = parse(source.path).location
-    except RecipeError:
-        return None  # the recipe reports malformed references itself
+    if source.chat is not None and only_scored:
+        return Problem(
+            "conversations cannot be measured: figures on text read no special tokens",
+            key=f"{key}.chat",
+            hint="Train on them in `domain` or `replay`, and measure the answers with a task.",
+        )
+    if source.chat is not None and source.transliterate:
+        return Problem("conversations cannot be transliterated", key=f"{key}.transliterate")
+    if source.metadata and key.startswith(("select.by.reference.", "texts.")):
+        return Problem("metadata is kept in a corpus's documents only", key=f"{key}.metadata")
+    return None
+
+
+def _format(place: Location, source: Source) -> tuple[str, bool]:
+    """Return a source's format as far as its name tells it, or "auto"; and if reading may find it."""
     match place:
-        case HubModel():
-            return Problem(
-                f"{source.path} is neither a local file nor a local folder",
-                key=f"{key}.path",
-                hint="A file of a hub data set is written hub:datasets/org/name/path/in/repo@revision.",
-            )
         case HubFile(path=name) | WheelFile(member=name):
-            known = format_of(Path(name)) is not None
+            found, known = format_of(Path(name)), False
         case LocalPath(path=path):
-            name, known = path.name, not path.is_file() or format_of(path) is not None
+            found, known = format_of(path), not path.is_file()
+        case LocalPattern(pattern=name):
+            found, known = format_of(Path(name)), True
+        case Address(url=url):
+            found, known = format_of(Path(url.partition("?")[0])), place.protocol not in ("http", "https")
         case _:
-            name, known = source.path, True
-    if known or source.format != "auto":
-        return None
-    return Problem(
-        f"the format of {name.rpartition('/')[2]} cannot be told from its name",
-        key=f"{key}.format",
-        hint="Set format: jsonl, parquet, text, obo or python.",
-    )
+            found, known = None, True
+    return (found or "auto") if source.format == "auto" else source.format, known or found is not None
+
+
+_READ_BY_FIELD = (*RECORDS, "auto")
+
+
+def _misplaced_key(key: str, source: Source, place: Location, found: str) -> Problem | None:
+    """Return the problem of a setting that the source's kind does not have."""
+    if isinstance(place, HubDataSet):
+        found = "auto"
+        if source.format != "auto":
+            return Problem(
+                "a data set of the hub has the format that `datasets` finds",
+                key=f"{key}.format",
+                hint="Leave format out, or name a file: hub:datasets/org/name/path/in/repo@revision.",
+            )
+    elif source.subset is not None:
+        return Problem("only a data set of the hub has subsets", key=f"{key}.subset", hint=_NO_SPLIT)
+    is_saved = isinstance(place, LocalPath) and is_saved_data_set(place.path)
+    may_be_saved = isinstance(place, Address) and found in ("auto", "arrow")
+    if source.split is not None and not (isinstance(place, HubDataSet) or is_saved or may_be_saved):
+        return Problem("there are no splits to choose from", key=f"{key}.split", hint=_NO_SPLIT)
+    if isinstance(place, LocalPath) and is_saved and found in ("auto", "arrow"):
+        try:
+            saved_files(place.path, source.split)
+        except CptError as error:
+            return Problem(error.message, key=f"{key}.split", hint=error.hint)
+    if source.chat is not None and found not in _READ_BY_FIELD:
+        return Problem(f"format {found} has no fields with conversations", key=f"{key}.chat")
+    if source.metadata and found not in (*_READ_BY_FIELD, "markdown"):
+        return Problem(f"format {found} has no fields to keep", key=f"{key}.metadata")
+    if source.delimiter is not None and found not in ("csv", "auto"):
+        return Problem(f"format {found} has no delimiter", key=f"{key}.delimiter")
+    return None
+
+
+_NO_SPLIT = "Name the file or folder of the one that you want."
 
 
 def selection_problems(config: CorpusConfig) -> list[Problem]:
@@ -96,6 +179,11 @@ def model_problems(config: CorpusConfig, model: Path) -> list[Problem]:
         if most is not None and length > most:
             message = f"{length} tokens are more than the {most} positions of the model"
             problems.append(Problem(message, key=key, hint=f"Use at most {most}."))
+    problems += [
+        Problem("the base model has no chat template", key=f"{key}.chat", hint=NO_TEMPLATE)
+        for key, source in config.sources()
+        if source.chat is not None and chat_template(model) is None
+    ]
     for key, choice, role in _special_choices(config):
         try:
             special_token(model, choice, role)

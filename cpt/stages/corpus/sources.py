@@ -7,43 +7,100 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cpt.corpus.documents import Document
 from cpt.progress import Progress
-from cpt.references import require_read, resolve_file
+from cpt.references import parse, require_read, resolve_files
+from cpt.references.syntax import HubDataSet
 from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.config import DomainSource, SelfGenerated, Source
 
 if TYPE_CHECKING:
     from cpt.corpus.documents import Item
+    from cpt.corpus.index import ListedSource
+    from cpt.corpus.readers import Options
+    from cpt.corpus.readers.conversations import TemplateRenderer
 
 _SAMPLING_VERSION = 1
 """A version that grows when the same settings sample other text."""
 
 
 def read_sources(
-    sources: Sequence[Source], progress: Progress, contents: Mapping[str, str]
+    sources: Sequence[Source],
+    progress: Progress,
+    contents: Mapping[str, str],
+    renderer: TemplateRenderer | None = None,
 ) -> Iterator[Item]:
-    """Yield every entry of every source, transliterated if configured.
+    """Yield every entry of every source, transliterated if configured, with the name of its source.
 
     Args:
         contents: Reference -> fingerprint of its content (`Context.contents`).
+        renderer: Chat template of the base; needed by sources of conversations.
 
     Raises:
         DataError: A source cannot be read, or its content has another fingerprint than planned.
     """
-    from cpt.corpus.readers import ReadFiles, read
-
-    for source in sources:
-        path, files = resolve_file(source.path, progress), ReadFiles()
-        items = read(path, source.format, source.text_field, files)
+    for source, name in zip(sources, source_names(sources), strict=True):
+        items = _read(source, progress, contents, renderer)
         if not source.complete:
             items = map(_excerpt, items)
         if isinstance(source, DomainSource) and source.part:
             items = map(partial(_in_part, source.part), items)
-        yield from _transliterated(items, source, progress) if source.transliterate else items
-        require_read(source.path, files.of(path), contents.get(source.path))
+        items = _transliterated(items, source, progress) if source.transliterate else items
+        for item in items:
+            yield replace(item, source=name)
+
+
+def source_names(sources: Sequence[Source]) -> list[str]:
+    """Return the name of each source in the counts: its own or its path, numbered from the second on."""
+    plain, names = [source.name or source.path for source in sources], []
+    for at, name in enumerate(plain):
+        earlier = plain[:at].count(name)
+        names.append(f"{name} ({earlier + 1})" if earlier else name)
+    return names
+
+
+def listed_sources(sources: Sequence[Source]) -> dict[str, ListedSource]:
+    """Return the facts of sources by their names in the counts."""
+    from cpt.corpus.index import ListedSource
+
+    return {
+        name: ListedSource(path=source.path, licence=source.licence, language=source.language)
+        for source, name in zip(sources, source_names(sources), strict=True)
+    }
+
+
+def _read(
+    source: Source, progress: Progress, contents: Mapping[str, str], renderer: TemplateRenderer | None
+) -> Iterator[Item]:
+    """Yield the entries of a source as they are, then compare what was read with what was planned."""
+    from cpt.corpus.readers import ReadFiles, read
+    from cpt.corpus.readers.hub_data_set import read_hub_data_set
+
+    options, location = _options(source, renderer), parse(source.path).location
+    if isinstance(location, HubDataSet):
+        progress.message(f"reading {source.path} from the hub as a stream")
+        rows = read_hub_data_set(location, source.subset, source.split or "train", options.fields)
+        yield from islice(rows, source.limit)
+        return
+    found, files = resolve_files(source.path, progress), ReadFiles()
+    items = read(found.root, source.format, files=files, options=options, chosen=found.chosen)
+    yield from islice(items, source.limit)
+    items.close()
+    require_read(source.path, files.of(found.root, found.chosen), contents.get(source.path))
+
+
+def _options(source: Source, renderer: TemplateRenderer | None) -> Options:
+    from cpt.corpus.readers import Fields, Options
+    from cpt.corpus.readers.conversations import Conversations
+
+    chat = None
+    if source.chat is not None:
+        assert renderer is not None, "the checks refuse conversations where there is no template"
+        chat = Conversations(source.chat.fields, renderer)
+    return Options(Fields(source.text_field, source.metadata, chat), source.delimiter, source.split)
 
 
 def _excerpt(item: Item) -> Item:

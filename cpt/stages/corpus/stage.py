@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,11 @@ from cpt.stages.corpus.checks import (
     source_problem,
     transliteration_problems,
 )
-from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
-from cpt.stages.corpus.sources import read_sources, sample
+from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, SelfGenerated, Source
+from cpt.stages.corpus.sources import listed_sources, read_sources, sample
 
 if TYPE_CHECKING:
     from cpt.corpus.build import Split
-    from cpt.corpus.documents import Item
     from cpt.corpus.examples import Example
     from cpt.corpus.index import CorpusIndex
 
@@ -34,7 +33,7 @@ class CorpusStage(Stage[CorpusConfig]):
     """The stage that reads, deduplicates, holds out, tokenises and packs text."""
 
     kind = "corpus"
-    contract = 3  # 3: bytes of removed documents
+    contract = 4  # 4: counts by listed source; more formats in folders
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)
@@ -146,6 +145,7 @@ def _write_documents(
         write_source,
     )
     from cpt.corpus.examples import Examples, write_examples
+    from cpt.corpus.readers.conversations import TemplateRenderer
     from cpt.corpus.workers import process_count
 
     model = base.path("model")
@@ -153,29 +153,34 @@ def _write_documents(
     chosen: dict[str, Any] = {}
     examples: list[Example] = []
     workers = process_count(config.workers)
-
-    def read(sources: Sequence[Source]) -> Callable[[], Iterator[Item]]:
-        return partial(read_sources, sources, context.progress, context.contents)
+    renderer = TemplateRenderer(model, index.start_token, index.end_token)
 
     def write(
         name: str,
-        read: Callable[[], Iterable[Item]],
+        sources: Sequence[Source],
         rule: Callable[[bytes], Split],
-        *,
-        sampled: bool = False,
+        sampled: SelfGenerated | None = None,
     ) -> None:
-        if any(block.learns for block in config.clean) and not sampled:
-            context.progress.message(f"{name}: learning which lines repeat")
-        blocks, found = ([] if sampled else learn(read, config.clean)), Examples(name)
-        index.sources[name] = write_source(corpus, name, read(), rule, heldout, blocks, found, workers)
+        found, listed = Examples(name), listed_sources(sources)
+        if sampled is not None:
+            made = sample(sampled, base, index.start_token, index.end_token, context)
+            index.sources[name] = write_source(corpus, name, made, rule, heldout, [], found)
+        else:
+            read = partial(read_sources, sources, context.progress, context.contents, renderer)
+            if any(block.learns for block in config.clean):
+                context.progress.message(f"{name}: learning which lines repeat")
+            blocks = learn(read, config.clean)
+            index.sources[name] = write_source(
+                corpus, name, read(), rule, heldout, blocks, found, workers, listed
+            )
         examples.extend(found)
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 
     minimum = Minimum(**config.heldout_min.model_dump())
     if config.general:
-        write(GENERAL, read(config.general), always("heldout"))
+        write(GENERAL, config.general, always("heldout"))
         require_heldout(GENERAL, index.sources[GENERAL], minimum)
-    write(DOMAIN, read(config.domain), by_hash(config.heldout, context.seed))
+    write(DOMAIN, config.domain, by_hash(config.heldout, context.seed))
     domain = index.sources[DOMAIN]
     if moved := hold_out_more(corpus, DOMAIN, domain, minimum, context.seed, heldout):
         context.progress.message(
@@ -183,8 +188,8 @@ def _write_documents(
             f"{describe(domain)}"
         )
     require_both_sides(domain, config.heldout)
-    for name, reader, sampled in _replay(config.replay, base, index, context):
-        write(name, reader, always("train"), sampled=sampled)
+    for name, part in _replay_parts(config.replay):
+        write(name, part.sources or [], always("train"), part.self_generated)
     if isinstance(config.deduplicate, MinHash):
         from cpt.corpus.near_duplicates import remove_near_duplicates
 
@@ -215,22 +220,12 @@ def _rank(source: str) -> int:
     return (DOMAIN, REPLAY, GENERAL).index(source.partition(PART)[0])
 
 
-def _replay(
-    replay: Replay | None, base: Artifact, index: CorpusIndex, context: Context
-) -> Iterator[tuple[str, Callable[[], Iterator[Item]], bool]]:
-    """Yield every source of replay text, one or one for each part of a mixture: name, reader, if sampled."""
-    if replay is None:
-        return
-    parts: dict[str, ReplayPart | Replay] = {REPLAY: replay}
-    if replay.mixture:
-        parts = {f"{REPLAY}{PART}{part.name}": part for part in replay.mixture}
-    for name, part in parts.items():
-        if part.self_generated is None:
-            sources = part.sources or []
-            yield name, partial(read_sources, sources, context.progress, context.contents), False
-        else:
-            wanted = part.self_generated
-            yield name, partial(sample, wanted, base, index.start_token, index.end_token, context), True
+def _replay_parts(replay: Replay | None) -> Iterator[tuple[str, ReplayPart | Replay]]:
+    """Yield every source of replay text with its name: one, or one for each part of a mixture."""
+    if replay is not None and not replay.mixture:
+        yield REPLAY, replay
+    for part in replay.mixture or [] if replay else []:
+        yield f"{REPLAY}{PART}{part.name}", part
 
 
 def _metrics(index: CorpusIndex) -> dict[str, Any]:

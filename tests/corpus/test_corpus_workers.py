@@ -104,7 +104,7 @@ def test_cleaning_counts_and_shows_the_same_with_any_number() -> None:
 
 SCRIPT = """
 import sys, time
-from test_workers import sleeper
+from test_corpus_workers import sleeper
 from cpt.corpus.workers import Workers
 if __name__ == "__main__":
     with Workers(sleeper, (), 2) as pool:

@@ -1,0 +1,167 @@
+"""Read files whose text must be extracted (HTML, PDF, DOCX), in a process with bounded time and memory.
+
+A damaged or hostile file may make a library compute for ever, take all memory or crash. It ends only that
+process, and the file is counted with the reason; the next file gets a new process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import cpt
+from cpt.corpus.documents import Document, Item, Removed
+from cpt.corpus.readers.files import ReadFiles, open_bytes
+from cpt.errors import CptError, SourceError
+
+LIBRARIES = {"html": "trafilatura", "pdf": "pypdfium2", "docx": "docx"}
+"""The module that each format needs, from the extra `documents`."""
+
+MOST_BYTES = 1 << 28
+"""Bytes of the largest file."""
+
+SECONDS = 60
+"""Processor time of one file; the system adds up to a second. A book of 1,000 pages takes a few."""
+
+MEGABYTES = 2048
+"""Memory of one file, beside what the process itself takes."""
+
+LENGTH = struct.Struct("<Q")
+"""The length of a file or an answer in the pipes of a process."""
+
+OUT_OF_MEMORY = 97
+"""Exit code of a process that took too much memory."""
+
+
+class NoText(Exception):
+    """A file without text that can be read. `reason` is the ledger's, `detail` says more."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def missing_library(format: str) -> str | None:
+    """Return what is missing to read a format, with the remedy; None if nothing is."""
+    module = LIBRARIES.get(format)
+    if module is None or importlib.util.find_spec(module) is not None:
+        return None
+    return f"format {format} needs {module}: pip install 'cpt-workbench[documents]'"
+
+
+class Extraction:
+    """The processes that extract text, one for each format; each starts with the first file of its format."""
+
+    def __init__(self) -> None:
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the processes; a pipe would fill
+
+    def read(self, path: Path, name: str, format: str, files: ReadFiles | None = None) -> Item:
+        """Return a file as one document, or as removed with the reason.
+
+        The reasons: "encrypted", "damaged", "undecodable", "no_text" (such as scanned pages) and "too_large":
+        more than `MOST_BYTES`, `SECONDS` or `MEGABYTES`.
+
+        Args:
+            files: Receiver of the file's hash.
+
+        Raises:
+            SourceError: The library of the format is not installed.
+            OSError: The compressed stream is damaged or truncated.
+        """
+        missing = missing_library(format)
+        if missing is not None:
+            raise SourceError(f"{path}: {missing}")
+        with open_bytes(path, files) as stream:
+            content = stream.read(MOST_BYTES + 1)
+        if not content:
+            return Removed(name, "empty")
+        if len(content) > MOST_BYTES:
+            return Removed(name, "too_large", detail=f"more than {MOST_BYTES:,} bytes")
+        try:
+            return Document(name, self._ask(format, content))
+        except NoText as error:
+            return Removed(name, error.reason, detail=error.detail)
+
+    def _ask(self, format: str, content: bytes) -> str:
+        process = self._processes.get(format) or self._start(format)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        data = b""
+        try:
+            process.stdin.write(LENGTH.pack(len(content)))
+            process.stdin.write(content)
+            process.stdin.flush()
+            head = process.stdout.read(LENGTH.size)
+            size = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else -1
+            data = process.stdout.read(size) if size >= 0 else b""
+            whole = len(data) == size
+        except BrokenPipeError:
+            whole = False
+        if not whole:
+            raise self._died(format)
+        answer = json.loads(data)
+        if "text" not in answer:
+            raise NoText(str(answer["reason"]), str(answer["detail"]))
+        return str(answer["text"])
+
+    def _start(self, format: str) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-P", "-m", "cpt.corpus.readers.extraction_worker"]
+        paths = [str(Path(cpt.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+        process = subprocess.Popen(
+            [*words, format, str(SECONDS), str(MEGABYTES << 20)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+        )
+        self._processes[format] = process
+        return process
+
+    def _died(self, format: str) -> NoText:
+        """Return why a file ended the process."""
+        process = self._processes.pop(format)
+        code = process.wait()  # its output is closed, so it is ending
+        _close(process)
+        if code >= 0 and code != OUT_OF_MEMORY:  # a file can only end it by a signal
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise CptError(
+                f"the process that reads {format} files ended by itself, with exit code {code}: {said}"
+            )
+        limits = f"more than {SECONDS} s of computing or {MEGABYTES} MB"
+        if code in (-_SIGXCPU, OUT_OF_MEMORY):
+            return NoText("too_large", limits)
+        return NoText("damaged", f"the library crashed at it (exit code {code}), or it takes {limits}")
+
+    def __enter__(self) -> Extraction:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+            _close(process)
+        self._processes = {}
+        self._errors.close()
+
+
+_SIGXCPU = 24
+"""Signal of used processor time, on Linux and macOS."""
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(BrokenPipeError):  # the rest of a file that was not taken
+                stream.close()

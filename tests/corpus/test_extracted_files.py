@@ -1,0 +1,220 @@
+"""Web pages, PDF and Word files: their text, every reason for which one is left out, and the limits."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from made_documents import WORD, docx, paragraph, pdf
+
+from cpt.corpus.documents import Document, Item, Removed
+from cpt.corpus.readers import extracted, missing_library, read
+from cpt.corpus.readers.docx import MOST_UNPACKED
+from cpt.corpus.readers.docx import extract as docx_text
+from cpt.corpus.readers.extracted import Extraction, NoText
+from cpt.corpus.readers.html import extract as html_text
+from cpt.corpus.readers.pdf import extract as pdf_text
+from cpt.errors import CptError, SourceError
+
+SENTENCE = "The heart pumps blood through the vessels of the body, and they bring it back. "
+PAGE = (
+    "<html><head><title>Heart</title></head><body><nav><a href='/'>Home</a> <a href='/a'>All pages</a></nav>"
+    f"<main><h1>Heart</h1><p>{SENTENCE * 3}</p><p>Caf\u00e9 {SENTENCE * 3}</p></main>"
+    "<footer>Copyright, imprint, contact</footer></body></html>"
+)
+
+
+def reason(extract, content: bytes) -> str:
+    with pytest.raises(NoText) as caught:
+        extract(content)
+    return caught.value.reason
+
+
+# Web pages
+
+
+def test_a_page_is_its_main_text() -> None:
+    text = html_text(PAGE.encode())
+    assert text.count(SENTENCE.strip()) == 6
+    assert not {"Home", "All pages", "imprint"} & set(text.replace(",", "").split())
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        ("<meta charset=windows-1252>", "cp1252"),
+        ("<meta charset='ISO-8859-1'>", "cp1252"),
+        ('<meta http-equiv="Content-Type" content="text/html; charset=shift_jis">', "shift_jis"),
+        ("", "utf-16"),
+        ("", "utf-8-sig"),
+        ("", "utf-8"),
+    ],
+)
+def test_a_page_is_decoded_as_it_declares(mark: str, encoding: str) -> None:
+    word = "\u5fc3\u81d3" if encoding == "shift_jis" else "Caf\u00e9"
+    page = PAGE.replace("<head>", f"<head>{mark}").replace("Caf\u00e9", word)
+    assert f"{word} The heart" in html_text(page.encode(encoding))
+
+
+def test_a_page_that_cannot_be_decoded_is_left_out() -> None:
+    assert reason(html_text, PAGE.encode("latin-1")) == "undecodable"
+    assert reason(html_text, b"<meta charset=no-such-code>" + PAGE.encode()) == "undecodable"
+    assert reason(html_text, b"<html><body><img src='a.png'></body></html>") == "no_text"
+
+
+# PDF
+
+
+def test_pages_of_a_pdf_are_joined() -> None:
+    assert pdf_text(pdf("First page.", "", "Third page.")) == "First page.\n\nThird page."
+
+
+def test_a_pdf_without_text_is_left_out_with_the_reason() -> None:
+    assert reason(pdf_text, pdf("", "")) == "no_text"
+    assert reason(pdf_text, pdf("Secret.", encrypted=True)) == "encrypted"
+    assert reason(pdf_text, b"%PDF-1.4 and no more") == "damaged"
+
+
+# Word
+
+
+def test_all_text_of_a_word_file_is_read() -> None:
+    body = (
+        paragraph("Title")
+        + f"<w:sdt><w:sdtContent>{paragraph('In a control')}</w:sdtContent></w:sdt>"
+        + "<w:p><w:ins><w:r><w:t>inserted </w:t></w:r></w:ins><w:del><w:r><w:delText>gone</w:delText></w:r>"
+        "</w:del><w:hyperlink><w:r><w:t>link</w:t><w:tab/><w:t>tab</w:t><w:br/></w:r></w:hyperlink></w:p>"
+        + "<w:tbl><w:tr>"
+        + "".join(f"<w:tc>{paragraph(cell)}</w:tc>" for cell in ("A", "B"))
+        + "</w:tr></w:tbl>"
+        + f"<w:p><w:r><w:txbxContent>{paragraph('In a box')}</w:txbxContent></w:r></w:p>"
+    )
+    text = docx_text(docx(body, f"<w:footnote>{paragraph('A note.')}</w:footnote>"))
+    assert [line for line in text.split("\n") if line] == [
+        "Title", "In a control", "inserted link\ttab", "A\tB", "In a box", "A note.",
+    ]  # fmt: skip
+
+
+def test_a_word_file_without_text_is_left_out_with_the_reason() -> None:
+    assert reason(docx_text, docx("")) == "no_text"
+    assert reason(docx_text, bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600)) == "encrypted"
+    assert reason(docx_text, docx(paragraph("text"))[:-40]) == "damaged"
+    assert reason(docx_text, docx("<w:p>")) == "damaged"
+
+
+def test_a_zip_bomb_is_not_unpacked() -> None:
+    bomb = docx(paragraph("text"), beside={"word/more.bin": bytes(MOST_UNPACKED)})
+    assert len(bomb) < MOST_UNPACKED / 500
+    assert reason(docx_text, bomb) == "too_large"
+
+
+@pytest.mark.parametrize("part", ["document", "footnotes"])
+def test_entities_of_entities_are_not_expanded(part: str) -> None:
+    laughs = "".join(f'<!ENTITY a{n + 1} "{f"&a{n};" * 10}">' for n in range(9))
+    body = f"<w:body>{paragraph('&a9;')}</w:body>" if part == "document" else paragraph("&a9;")
+    root = f'<w:{part} xmlns:w="{WORD}">{body}</w:{part}>'
+    bomb = f'<!DOCTYPE w [<!ENTITY a0 "ha">{laughs}]>{root}'.encode()
+    assert reason(docx_text, docx("", beside={f"word/{part}.xml": bomb})) in ("damaged", "no_text")
+
+
+# The process
+
+
+@pytest.fixture(scope="module")
+def extraction() -> Iterator[Extraction]:
+    with Extraction() as found:
+        yield found
+
+
+def read_one(extraction: Extraction, path: Path, content: bytes) -> Item:
+    path.write_bytes(content)
+    return extraction.read(path, path.name, path.name.split(".")[1])
+
+
+def test_files_are_read_in_a_process(tmp_path: Path, extraction: Extraction) -> None:
+    assert read_one(extraction, tmp_path / "a.pdf", pdf("A page.")) == Document("a.pdf", "A page.")
+    assert read_one(extraction, tmp_path / "a.pdf", b"") == Removed("a.pdf", "empty")
+    zipped = read_one(extraction, tmp_path / "a.docx.gz", gzip.compress(docx(paragraph("Word"))))
+    assert zipped == Document("a.docx.gz", "Word")
+    scanned = read_one(extraction, tmp_path / "a.pdf", pdf(""))
+    assert (scanned.reason, scanned.detail) == (
+        "no_text",
+        "none of the 1 pages has text: scanned pages need OCR",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"), [("a.pdf", pdf("A page.", "B")), ("a.docx", docx(paragraph("Word")))]
+)
+def test_damaged_bytes_are_counted_or_read(
+    tmp_path: Path, name: str, whole: bytes, extraction: Extraction
+) -> None:
+    chance = random.Random(name)
+    for _ in range(60):
+        content = bytearray(whole)
+        for _ in range(chance.randrange(1, 6)):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        if chance.random() < 0.3:
+            del content[chance.randrange(1, len(content)) :]
+        item = read_one(extraction, tmp_path / name, bytes(content))
+        if isinstance(item, Removed):
+            assert item.reason in ("damaged", "no_text", "encrypted", "too_large")
+        item.text.encode()
+
+
+def test_a_file_that_is_too_large_is_not_read(
+    tmp_path: Path, extraction: Extraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extracted, "MOST_BYTES", 1000)
+    item = read_one(extraction, tmp_path / "a.html.gz", gzip.compress(bytes(2000)))
+    assert item == Removed("a.html.gz", "too_large", detail="more than 1,000 bytes")
+
+
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("while True: pass", "too_large"),
+        ("return str(bytearray(1 << 32))", "too_large"),
+        ("import os; os.kill(os.getpid(), 11)", "damaged"),
+        ("raise KeyError('x')", "damaged"),
+    ],
+)
+def test_a_file_that_breaks_the_library_is_counted_and_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, reason: str
+) -> None:
+    library = (
+        "class PdfiumError(Exception): pass\nclass PdfDocument(list):\n    def __init__(self, content):\n"
+    )
+    act = f"        if b'bad' not in content: raise PdfiumError('good')\n        {does}\n"
+    (tmp_path / "pypdfium2.py").write_text(library + act)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}")
+    monkeypatch.setattr(extracted, "SECONDS", 0)
+    with Extraction() as extraction:
+        item = read_one(extraction, tmp_path / "a.pdf", b"bad" * 100_000)
+        assert isinstance(item, Removed)
+        assert item.reason == reason, item.detail
+        if "KeyError" not in does:
+            again = read_one(extraction, tmp_path / "a.pdf", b"fine")
+            assert isinstance(again, Removed)
+            assert again.detail == "good"
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with Extraction() as extraction, pytest.raises(CptError, match="ended by itself, with exit code 1"):
+        read_one(extraction, tmp_path / "a.pdf", pdf("text"))
+
+
+def test_a_missing_library_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(extracted.LIBRARIES, "pdf", "no_such_module")
+    said = "format pdf needs no_such_module: pip install 'cpt-workbench[documents]'"
+    assert missing_library("pdf") == said
+    (tmp_path / "a.pdf").write_bytes(pdf("text"))
+    with pytest.raises(SourceError, match="needs no_such_module"):
+        list(read(tmp_path / "a.pdf"))
