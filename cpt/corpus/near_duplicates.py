@@ -6,7 +6,7 @@ stay are compared with, so a document that is removed always resembles one that 
 components, the usual rule, would also remove the end of a chain of documents that each resemble the next. The
 result depends on the order of the documents, and on nothing else.
 
-Memory: a number of 4 bytes for each band of each document. Signatures are in a file.
+Memory: 4 bytes for each band of each document, and some numbers of 8 bytes. Signatures are in a file.
 """
 
 from __future__ import annotations
