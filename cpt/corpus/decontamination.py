@@ -33,6 +33,9 @@ MOST_LISTED = 10_000
 _EXCERPT = 300
 _CHARACTERS_AT_ONCE = 1 << 20
 _DOCUMENTS_AT_ONCE = 1024
+
+_SAME_END = 50
+"""Characters at the end of a cut text that tell whether it still ends as the document did."""
 _LONGEST_WORD = 100
 _BETWEEN = "\n\n"
 
@@ -208,7 +211,9 @@ def _rewrite(
             kept = document
             if place in dirty:
                 stretches, matches = search.matches(document.text)
-                left = cut(document.text, stretches, action) if isinstance(action, Cut) else ""
+                left = ""
+                if isinstance(action, Cut) and not document.marked:  # half a conversation has broken turns
+                    left = cut(document.text, stretches, action)
                 found.add(source, document, matches, "cut" if left else "dropped")
                 first = max(matches, key=lambda match: match.words)
                 detail = f"{first.words} words of {first.task}, item {first.item}"
@@ -219,7 +224,8 @@ def _rewrite(
                     continue
                 found.cut[source] += 1
                 counts.rewrite(CONTAMINATED, document.text, left)
-                kept = replace(document, text=left)
+                at_end = document.text.endswith(left[-_SAME_END:])
+                kept = replace(document, text=left, ended=document.ended and at_end)
             counts.keep("train", kept)
             writer.write(kept)
     if "train" not in counts.splits:

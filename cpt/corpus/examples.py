@@ -9,7 +9,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-_NAME = "examples.jsonl"
+FILE = "examples.jsonl"
+
+LISTINGS = (FILE, "contamination.jsonl")
+"""Files of a corpus folder that list documents that were removed or changed."""
+
 _MOST = 20
 _CHARACTERS = 600
 
@@ -96,12 +100,12 @@ def _excerpts(text: str, other: str | None) -> tuple[str, str | None]:
 def write_examples(corpus: Path, examples: list[Example]) -> None:
     """Write examples into a corpus folder."""
     lines = (json.dumps(example._asdict(), ensure_ascii=False) + "\n" for example in examples)
-    (corpus / _NAME).write_text("".join(lines), encoding="utf-8")
+    (corpus / FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def read_examples(corpus: Path) -> list[Example]:
     """Read a corpus folder's examples; none if it was made without."""
-    path = corpus / _NAME
+    path = corpus / FILE
     if not path.exists():
         return []
     return [Example(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -16,10 +16,14 @@ def has_texts(corpus: Path, source: str, split: str) -> bool:
 
 
 def iterate_texts(corpus: Path, source: str, split: str) -> Iterator[str]:
-    """Yield the texts of one source and split ("train" or "heldout"), in the order of the corpus."""
+    """Yield the texts of one source and split ("train" or "heldout"), in the order of the corpus.
+
+    Conversations are left out: the marks of their turns are special tokens, of which no word is learnt.
+    """
     from cpt.corpus import read_documents
 
-    return (document.text for document in read_documents(corpus, source, split))
+    documents = read_documents(corpus, source, split)
+    return (document.text for document in documents if not document.marked)
 
 
 Half = Literal["search", "report"]

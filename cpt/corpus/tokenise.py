@@ -16,6 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from cpt.corpus.documents import PART, Document, documents_path, parts_of, read_documents
+from cpt.corpus.examples import LISTINGS
 from cpt.corpus.index import CorpusIndex, SourceCounts, SplitCounts, byte_count, read_index, write_index
 from cpt.corpus.shards import ShardWriter, TokenisedSource, split_document
 from cpt.corpus.workers import Workers, chunked
@@ -315,6 +316,9 @@ def retokenise(
     index = index.model_copy(update=tokens)
     (output / FORMER).mkdir(parents=True)
     shutil.copyfile((earliest if earliest.is_dir() else former) / TOKENIZER, output / FORMER / TOKENIZER)
+    for listing in LISTINGS:
+        if (corpus / listing).exists():
+            _link(corpus / listing, output / listing)
     for name, source in index.sources.items():
         for split in source.splits:
             _link(documents_path(corpus, name, split), documents_path(output, name, split))

@@ -154,3 +154,19 @@ def test_a_source_of_items_alone_is_refused(tmp_path: Path) -> None:
     sources = corpus(tmp_path, domain=list(QUESTIONS.values()))
     with pytest.raises(DataError, match="domain: all 40 training documents have text of benchmark items"):
         decontaminate(tmp_path, sources, ItemSearch({"quiz": QUESTIONS}, 13), Drop(), NullProgress())
+
+
+def test_a_document_that_loses_its_end_loses_its_end_token_and_conversations_are_dropped(
+    tmp_path: Path,
+) -> None:
+    late = f"{CLEAN[0]} {QUESTIONS['0']}"
+    early = f"{QUESTIONS['1']} {CLEAN[1]}"
+    items = [Document("late", late), Document("early", early), Document("chat", late, marked=True)]
+    counts = write_source(tmp_path, "domain", items, always("train"), set())
+    search = ItemSearch({"quiz": QUESTIONS}, 13)
+    decontaminate(tmp_path, {"domain": counts}, search, Cut(margin=10), NullProgress())
+    assert {each.id: each.ended for each in read_documents(tmp_path, "domain", "train")} == {
+        "late": False,
+        "early": True,
+    }
+    assert counts.removed["contaminated"].documents == 1

@@ -110,7 +110,9 @@ def test_retokenise_keeps_documents_and_changes_tokens(
 ) -> None:
     other = new_model_folder("other", merges=0)
     before, output = read_index(corpus), tmp_path / "again"
+    (corpus / "examples.jsonl").write_text("{}\n")
     after = retokenise(corpus, other, output, former=model_folder)
+    assert (output / "examples.jsonl").read_text() == "{}\n"
     assert after == read_index(output)
     assert after.tokenizer == tokenizer_sha256(other) != before.tokenizer
     for name, split in (("domain", "train"), ("domain", "heldout"), ("general", "heldout")):

@@ -9,8 +9,14 @@ from corpus_runs import Heard, byte_model, run, write
 from pydantic import ValidationError
 
 from cpt.corpus import read_documents, read_index, workers
+from cpt.corpus.blocks import clean, learn
+from cpt.corpus.blocks.boilerplate import Boilerplate
+from cpt.corpus.blocks.gopher import Gopher
 from cpt.corpus.blocks.unicode import Unicode
-from cpt.corpus.examples import read_examples
+from cpt.corpus.blocks.whitespace import Whitespace
+from cpt.corpus.documents import Document, Removed
+from cpt.corpus.examples import Examples, read_examples
+from cpt.corpus.index import SourceCounts
 from cpt.errors import DataError
 from cpt.recipe.fingerprint import config_data
 from cpt.stages.base import Artifact, Context
@@ -167,3 +173,56 @@ def test_blocks_with_an_extra_name_it(kind: str, monkeypatch: pytest.MonkeyPatch
     block = {"kind": kind, **({"keep": ["en"]} if kind == "language" else {})}
     config = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "clean": [block]})
     assert f"pip install 'cpt-workbench[{kind}]'" in (config.clean[0].problem() or "")
+
+
+def test_conversations_are_removed_but_not_rewritten() -> None:
+    texts = [
+        f"<|im_start|>user\nWhat is  {n}?<|im_end|>\n<|im_start|>assistant\n{n}<|im_end|>\n"
+        for n in range(40)
+    ]
+    chats = [Document(f"chat:{n}", text, marked=True) for n, text in enumerate(texts)]
+    plain = [Document(f"plain:{n}", f"You  fool {n}") for n in range(20)]
+    blocks = learn(lambda: [*chats, *plain], [Boilerplate(share=0.1), Whitespace()])
+    counts = SourceCounts()
+    left = list(clean([*chats, *plain], blocks, counts, Examples("domain")))
+    assert left[:40] == chats
+    assert [item.text for item in left[40:]] == [f"You fool {n}" for n in range(20)]
+    assert counts.removed["whitespace"].bytes == 20
+    removed = list(clean(chats, [Gopher()], counts, Examples("domain")))
+    assert {item.reason for item in removed if isinstance(item, Removed)} == {"gopher"}
+
+
+@pytest.mark.parametrize(
+    ("block", "wrong"),
+    [
+        ({"kind": "age", "field": "date", "first": 2010}, True),
+        ({"kind": "age", "field": "year", "first": 2010}, False),
+        ({"kind": "age", "pattern": ".*", "first": 2010}, False),
+        ({"kind": "quality", "field": "year", "min": 1, "unknown": "remove"}, True),
+        ({"kind": "quality", "field": "year", "min": 1, "unknown": "keep"}, False),
+    ],
+)
+def test_fields_that_no_source_keeps_are_found_before_running(
+    base: Artifact, block: dict[str, object], wrong: bool
+) -> None:
+    sources = {"domain": [{"path": "a.jsonl", "metadata": ["year"]}], "replay": [{"path": "b.jsonl"}]}
+    config = CorpusConfig.model_validate({**sources, "clean": [block]})
+    keys = [problem.key for problem in STAGE.check(config, {"model": base})]
+    assert ("clean.0.field" in keys) is wrong
+
+
+def test_a_pattern_is_no_word_list(base: Artifact) -> None:
+    block = {"kind": "toxicity", "words": "lists/*.txt"}
+    config = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "clean": [block]})
+    problems = {problem.key: problem.message for problem in STAGE.check(config, {"model": base})}
+    assert "no single file" in problems["clean.0"]
+
+
+def test_reference_text_is_cleaned_and_holds_no_held_out_text(base: Artifact, tmp_path: Path) -> None:
+    texts = [f"finding  number {n} of the  report, which is long enough to be rated" for n in range(90)]
+    domain = write(tmp_path / "domain.jsonl", *texts)
+    by = {"kind": "n-gram", "reference": [domain], "order": 1}
+    select = {"tokens": 400, "by": by, "max_repetition": 1.0}
+    corpus, metrics, _ = run(base, tmp_path, domain=[domain], clean=["whitespace"], select=select)
+    held = read_index(corpus).sources["domain"].splits["heldout"].documents
+    assert metrics["selection"]["reference"]["removed"]["duplicate_of_heldout"] == held > 0

@@ -53,9 +53,9 @@ def _left_by(blocks: Sequence[Block], items: Iterable[Item]) -> Iterator[Documen
     cleaners = [block.prepare() for block in blocks]
     for item in items:
         for cleaner in cleaners:
-            if isinstance(item, Document) and item.text:
+            if isinstance(item, Document) and item.text and not item.marked:
                 item = cleaner(item)
-        if isinstance(item, Document):
+        if isinstance(item, Document) and not item.marked:
             yield item
 
 
@@ -63,6 +63,9 @@ def clean(
     items: Iterable[Item], blocks: Sequence[Block], counts: SourceCounts, examples: Examples, workers: int = 1
 ) -> Iterator[Item]:
     """Yield the entries of a source after all blocks, in their order.
+
+    Conversations are removed by blocks, but not rewritten: they would lose the marks of their turns, and a
+    message could come to spell one.
 
     Args:
         blocks: Blocks as `learn` returns them.
@@ -111,6 +114,8 @@ def _cleaned(
         if isinstance(item, Removed) or not item.text:
             return item
         result = cleaner(item)
+        if isinstance(result, Document) and item.marked:
+            continue
         if isinstance(result, Document) and result.text != item.text:
             counts.rewrite(kind, item.text, result.text)
             examples.add(kind, item.id, item.text, result.text)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from cpt.corpus.blocks.age import Age
+from cpt.corpus.blocks.quality import Quality
 from cpt.corpus.readers import FORMATS, RECORDS, format_of, missing_library
 from cpt.corpus.readers.arrow import is_saved_data_set, saved_files
 from cpt.corpus.readers.conversations import NO_TEMPLATE
@@ -134,6 +136,39 @@ def _misplaced_key(key: str, source: Source, place: Location, found: str) -> Pro
 
 
 _NO_SPLIT = "Name the file or folder of the one that you want."
+
+
+def metadata_problems(config: CorpusConfig) -> list[Problem]:
+    """Return a problem for each block that reads a field which its sources do not keep as metadata."""
+    cleaned = [(key, source) for key, source in config.sources() if not key.startswith("select.")]
+    problems = []
+    for at, block in enumerate(config.clean):
+        field = block.field if isinstance(block, Age | Quality) else None
+        lacking = [key for key, source in cleaned if field is not None and field not in source.metadata]
+        all_needed = isinstance(block, Quality) and block.unknown == "remove"
+        if lacking and (all_needed or len(lacking) == len(cleaned)):
+            problems.append(
+                Problem(
+                    f"{', '.join(lacking)} keeps no field {field!r}",
+                    key=f"clean.{at}.field",
+                    hint=f"Give the source metadata: [{field}].",
+                )
+            )
+    return problems
+
+
+def single_file_problems(named: list[tuple[str, str]]) -> list[Problem]:
+    """Return a problem for each reference of one file that is a pattern or a data set."""
+    problems = []
+    for key, reference in named:
+        try:
+            place = parse(reference).location
+        except RecipeError:
+            continue  # the recipe reports malformed references itself
+        many = isinstance(place, LocalPattern | HubDataSet)
+        if many or (isinstance(place, Address) and any(mark in place.url for mark in "*?[")):
+            problems.append(Problem(f"{reference} is no single file", key=key, hint="Name one file."))
+    return problems
 
 
 def selection_problems(config: CorpusConfig) -> list[Problem]:

@@ -30,6 +30,7 @@ from cpt.stages.corpus.sources import read_sources
 if TYPE_CHECKING:
     import numpy as np
 
+    from cpt.corpus.blocks import Block
     from cpt.corpus.documents import Document
     from cpt.corpus.index import CorpusIndex
     from cpt.corpus.ratings import Band
@@ -79,6 +80,7 @@ class Request:
         heldout: Digests of all held-out documents, which no reference text may hold.
         found: Training documents of the domain.
         reasons: Why documents cannot be selected at any rating; the others are rated.
+        clean: Cleaning blocks of the corpus, for reference text too.
     """
 
     model: Path
@@ -88,6 +90,7 @@ class Request:
     found: Candidates
     reasons: np.ndarray
     context: Context
+    clean: Sequence[Block] = ()
 
     @property
     def able(self) -> np.ndarray:
@@ -129,10 +132,15 @@ class Request:
         Raises:
             DataError: There are none.
         """
+        from cpt.corpus.blocks import learn
         from cpt.corpus.build import always, describe, divide
 
-        items = read_sources(sources, self.context.progress, self.context.contents)
-        yield from (document for _, document in divide(items, always("train"), self.heldout, counts))
+        read = partial(read_sources, sources, self.context.progress, self.context.contents)
+        # Cleaned as the domain is: held-out text is told by its cleaned form, and marks of cleaning are no
+        # difference between reference and candidates.
+        blocks = learn(read, self.clean)
+        divided = divide(read(), always("train"), self.heldout, counts, blocks)
+        yield from (document for _, document in divided)
         if not counts.splits:
             raise DataError(
                 f"select.by.{key}: no documents: {describe(counts)}",

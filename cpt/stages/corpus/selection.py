@@ -15,6 +15,7 @@ from cpt.stages.corpus.config import ReplayPart, Selection
 if TYPE_CHECKING:
     import numpy as np
 
+    from cpt.corpus.blocks import Block
     from cpt.corpus.index import CorpusIndex
     from cpt.corpus.selection import Candidates
     from cpt.stages.corpus.ratings import Rated
@@ -25,11 +26,18 @@ FILE = "selection.parquet"
 
 
 def select(
-    selection: Selection, model: Path, corpus: Path, index: CorpusIndex, heldout: set[bytes], context: Context
+    selection: Selection,
+    clean: Sequence[Block],
+    model: Path,
+    corpus: Path,
+    index: CorpusIndex,
+    heldout: set[bytes],
+    context: Context,
 ) -> dict[str, Any]:
     """Keep the best of the domain's training documents in the corpus; count all others with a reason.
 
     Args:
+        clean: Cleaning blocks of the corpus, for reference text too.
         heldout: Digests of all held-out documents, which no reference text may hold.
 
     Returns:
@@ -48,7 +56,7 @@ def select(
     found = candidates(corpus, DOMAIN, tokenizer)
     reasons = unfit(found, selection.min_tokens, selection.max_repetition)
     _require_enough(selection, found, reasons)
-    ratings = rated(selection.by, Request(model, corpus, index, heldout, found, reasons, context))
+    ratings = rated(selection.by, Request(model, corpus, index, heldout, found, reasons, context, clean))
     _require_enough(selection, found, ratings.reasons)
     budget = selection.tokens or int(found.tokens[ratings.reasons == KEPT].sum())
     reasons = best(found, ratings.order, ratings.reasons, budget)

@@ -82,6 +82,8 @@ def _read(
     options, location = _options(source, renderer), parse(source.path).location
     if isinstance(location, HubDataSet):
         progress.message(f"reading {source.path} from the hub as a stream")
+        planned = contents.get(source.path)
+        location = replace(location, revision=planned or location.revision)
         rows = read_hub_data_set(location, source.subset, source.split or "train", options.fields)
         yield from islice(rows, source.limit)
         return

@@ -15,8 +15,10 @@ from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
 from cpt.stages.corpus.benchmarks import benchmark_problems, benchmark_references
 from cpt.stages.corpus.checks import (
+    metadata_problems,
     model_problems,
     selection_problems,
+    single_file_problems,
     source_problem,
     transliteration_problems,
 )
@@ -50,6 +52,7 @@ class CorpusStage(Stage[CorpusConfig]):
             if (problem := source_problem(key, source)) is not None
         ]
         problems += selection_problems(config) + transliteration_problems(config)
+        problems += metadata_problems(config) + single_file_problems(_named_files(config))
         problems += [
             Problem(missing, key=f"clean.{at}")
             for at, block in enumerate(config.clean)
@@ -110,6 +113,14 @@ class CorpusStage(Stage[CorpusConfig]):
 def _files(config: CorpusConfig) -> list[str]:
     """Return the data references that cleaning blocks name."""
     return [reference for block in config.clean for reference in block.files()]
+
+
+def _named_files(config: CorpusConfig) -> list[tuple[str, str]]:
+    """Return the key and the reference of every setting that names one file and no source of text."""
+    blocks = [(f"clean.{at}", name) for at, block in enumerate(config.clean) for name in block.files()]
+    items = config.decontaminate.files if config.decontaminate else []
+    listed = [(f"decontaminate.files.{at}", name) for at, name in enumerate(items)]
+    return [*config.rating_files(), *blocks, *listed]
 
 
 def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
@@ -190,12 +201,6 @@ def _write_documents(
     require_both_sides(domain, config.heldout)
     for name, part in _replay_parts(config.replay):
         write(name, part.sources or [], always("train"), part.self_generated)
-    if isinstance(config.deduplicate, MinHash):
-        from cpt.corpus.near_duplicates import remove_near_duplicates
-
-        context.progress.message("comparing documents with each other")
-        work = context.work / "near-duplicates"
-        examples += remove_near_duplicates(corpus, index.sources, config.deduplicate, work, context.progress)
     if config.decontaminate:
         from cpt.stages.corpus.benchmarks import remove_benchmarks
 
@@ -203,10 +208,16 @@ def _write_documents(
             config.decontaminate, corpus, index.sources, context
         )
         examples += found
+    if isinstance(config.deduplicate, MinHash):
+        from cpt.corpus.near_duplicates import remove_near_duplicates
+
+        context.progress.message("comparing documents with each other")
+        work = context.work / "near-duplicates"
+        examples += remove_near_duplicates(corpus, index.sources, config.deduplicate, work, context.progress)
     if config.select:
         from cpt.stages.corpus.selection import select
 
-        chosen["selection"] = select(config.select, model, corpus, index, heldout, context)
+        chosen["selection"] = select(config.select, config.clean, model, corpus, index, heldout, context)
     if config.replay and config.replay.mixture:
         from cpt.stages.corpus.selection import mix
 
