@@ -161,7 +161,11 @@ def test_a_document_that_loses_its_end_loses_its_end_token_and_conversations_are
 ) -> None:
     late = f"{CLEAN[0]} {QUESTIONS['0']}"
     early = f"{QUESTIONS['1']} {CLEAN[1]}"
-    items = [Document("late", late), Document("early", early), Document("chat", late, marked=True)]
+    items = [
+        Document("late", late),
+        Document("early", early),
+        Document("chat", f"{early} {CLEAN[2]}", marked=True),
+    ]
     counts = write_source(tmp_path, "domain", items, always("train"), set())
     search = ItemSearch({"quiz": QUESTIONS}, 13)
     decontaminate(tmp_path, {"domain": counts}, search, Cut(margin=10), NullProgress())
