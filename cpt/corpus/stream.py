@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -96,6 +97,19 @@ class TrainingStream:
         """Return the same stream with the phases of its mixture in a run of so many steps."""
         other = copy.copy(self)
         other._lay_out(place(self._mixture, steps))
+        return other
+
+    def with_replay(self, change: Callable[[int], int]) -> Self:
+        """Return the same stream with other replay rows in the phases of its mixture.
+
+        Args:
+            change: Function from a phase's replay rows to those that it has instead.
+        """
+        other = copy.copy(self)
+        other._mixture = tuple(
+            replace(phase, replay_rows=change(phase.replay_rows)) for phase in self._mixture
+        )
+        other._lay_out(place(other._mixture, 0))
         return other
 
     def with_phases(self, phases: Phases) -> Self:
@@ -279,13 +293,13 @@ class TrainingStream:
         Returns:
             By source and part: "sequences", "tokens", "epochs".
         """
-        offset, result = self.consumed(0), {}
+        result = {}
         skipped = [place for step in dropped for place in self.places(step)]
-        for name, consumed in self.consumed(steps).items():
+        for name in self._used:
             source = self._sources[name]
             if len(source.parts) < 2:
                 continue
-            before, after = self._part_counts(name, offset[name]), self._part_counts(name, consumed)
+            before, after = (self._part_counts(name, self._consumed(name, at)) for at in (0, steps))
             lost = source.count_parts(np.array([number for of, number in skipped if of == name], int))
             counts = {part: after[part] - before[part] - lost[part] for part in source.parts}
             result[name] = {
@@ -305,8 +319,11 @@ class TrainingStream:
         return {part: epochs * np.array(whole[part]) + rest_counts[part] for part in whole}
 
     def consumed(self, steps: int) -> dict[str, int]:
-        """Return the sequences of each source consumed by `steps` global batches, earlier runs included."""
-        return {name: self._consumed(name, steps) for name in self._used}
+        """Return the sequences of each source consumed by `steps` global batches, earlier runs included.
+
+        Sources that only earlier runs have read are among them, so that a later one goes on there.
+        """
+        return {**self._offset, **{name: self._consumed(name, steps) for name in self._used}}
 
     def _consumed(self, source: str, steps: int) -> int:
         return self._offset.get(source, 0) + self._rows_until(source, steps)
@@ -345,7 +362,7 @@ class TrainingStream:
 
     def epochs(self, steps: int, source: str = DOMAIN) -> float:
         """Return the epochs of a domain source after `steps` global batches, earlier runs included."""
-        return self.consumed(steps)[source] / len(self._sources[source])
+        return self._consumed(source, steps) / len(self._sources[source])
 
     def available_tokens(self, max_epochs: float | Mapping[str, float]) -> int:
         """Return the number of tokens, replay included, of the batches that `available_steps` allows."""

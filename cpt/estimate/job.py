@@ -32,7 +32,8 @@ class Job:
         probe_tokens: Number of tokens in forward passes that cost the same as all readings of all probes.
         processes: Number of processes that share every global batch.
         sharded: True if each process has a part of the weights instead of all of them.
-        replay_rows: Number of replay sequences in a global batch.
+        replay_rows: Largest number of replay sequences in a global batch.
+        fewest_replay_rows: Smallest number of them; None: the same in every batch.
     """
 
     architecture: Any
@@ -43,6 +44,7 @@ class Job:
     processes: int = 1
     sharded: bool = False
     replay_rows: int = 0
+    fewest_replay_rows: int | None = None
 
     @property
     def own_sequences(self) -> int:
@@ -69,7 +71,8 @@ class Job:
     @property
     def sub_batches(self) -> dict[str, Lengths]:
         """Return the document lengths of the largest domain and replay sub-batch of a micro batch."""
-        rows = {DOMAIN: len(self.sequences) - self.replay_rows, REPLAY: self.replay_rows}
+        fewest = self.replay_rows if self.fewest_replay_rows is None else self.fewest_replay_rows
+        rows = {DOMAIN: len(self.sequences) - fewest, REPLAY: self.replay_rows}
         return {
             source: tuple(
                 length

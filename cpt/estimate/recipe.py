@@ -102,6 +102,7 @@ def plan_job(
         processes=place.processes,
         sharded=place.sharded,
         replay_rows=replay_rows(max(config.replay_shares.values()), config.batch_sequences),
+        fewest_replay_rows=replay_rows(min(config.replay_shares.values()), config.batch_sequences),
     )
     job = job.with_micro_batch(min(settings.micro_batch, job.own_sequences))
     return Planned(step, job, (*assumptions, *_simplifications(job)))

@@ -320,6 +320,14 @@ def test_available_steps_with_phases_exceed_no_part() -> None:
         assert not within(steps + 2)
 
 
+def test_a_place_in_replay_outlasts_a_training_without_replay() -> None:
+    stream = mixed([phase(1, [1, 1, 1])], a=3, replay=5)
+    assert stream.consumed(10)["replay"] == 5
+    assert "replay" not in stream.ledger(10)
+    assert stream.parts(10) == {}
+    assert mixed([phase(1, [1, 1, 1], 2)], replay=5).consumed(10)["replay"] == 25
+
+
 def test_replay_in_a_later_phase_needs_replay_text() -> None:
     opened = {name: OPENED[name] for name in PARTS}
     phases = [phase(0.5, [1, 1, 1]), phase(1, [1, 1, 1], 2)]

@@ -83,6 +83,15 @@ def test_what_trains_reaches_the_job(recipe_file: Path) -> None:
     assert "frozen" in here.assumptions[-1]
 
 
+def test_replay_rows_are_counted_over_all_phases(recipe_file: Path) -> None:
+    text = recipe_file.read_text().replace(
+        "heldout: 0.1", "heldout: 0.1\n      replay: [{path: texts.jsonl}]"
+    )
+    recipe_file.write_text(text)
+    found = job(recipe_file, "pretrain.replay=0.25", "pretrain.mixture=[{until: 0.5}, {replay: 0.75}]")
+    assert (found.fewest_replay_rows, found.replay_rows) == (1, 3)
+
+
 def test_layers_that_an_earlier_training_adds(recipe_file: Path) -> None:
     added = "  - pretrain: {name: deeper, tokens: 1000, trainable: {kind: expansion, every: 1}}\n"
     recipe_file.write_text(recipe_file.read_text().replace("  - pretrain: {", added + "  - pretrain: {"))

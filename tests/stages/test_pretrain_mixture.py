@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.corpus import open_source, read_documents, read_index, retokenise
 from cpt.corpus.tokenise import part_names
-from cpt.errors import GateFailed
+from cpt.errors import DataError, GateFailed
+from cpt.estimate.job import Job
 from cpt.stages.base import Artifact
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.corpus.stage import STAGE as CORPUS
@@ -125,6 +127,27 @@ def test_all_sources_have_a_part_or_none_has() -> None:
     assert "the domain in parts: b, a" in CORPUS.forecast(config, {}, {})
 
 
+def test_a_part_of_which_nothing_is_left_is_named_by_the_corpus_stage(
+    inputs: dict[str, Artifact], tmp_path: Path
+) -> None:
+    notes = clinical_texts()
+    config = {
+        "domain": [
+            {**source(tmp_path, "notes", notes), "part": "notes"},
+            {**source(tmp_path, "papers", notes[:3]), "part": "papers"},
+        ],
+        "heldout": 0.1,
+        "sequence_length": 64,
+    }
+    with pytest.raises(
+        DataError, match="part papers of the domain has no training documents: of 3 "
+    ) as error:
+        run_stage(CORPUS, config, {"model": inputs["model"]}, tmp_path / "made")
+    assert "0 were held out, and 3 were removed or are in another part as well" in error.value.message
+    assert "duplicate 3" in error.value.message
+    assert error.value.hint == "Remove the part papers, or give it more text."
+
+
 # a training
 
 
@@ -167,6 +190,8 @@ def test_a_gate_raises_replay_within_phases(inputs: dict[str, Artifact], tmp_pat
     assert max(action["to"] for action in raised) == 0.75
     log = [json.loads(line) for line in (tmp_path / "output/training/steps.jsonl").read_text().splitlines()]
     assert log[-1]["replay_share"] == 0.75
+    shares = [line["replay_share"] for line in log]
+    assert 4 * sum(shares) == metrics["ledger"]["replay"]["sequences"], "each line is about its own step"
     ledger, steps = metrics["ledger"], metrics["steps"]
     assert ledger["domain"]["sequences"] + ledger["replay"]["sequences"] == 4 * steps
     assert ledger["replay"]["sequences"] > steps  # more than both phases' own shares would give
@@ -272,6 +297,31 @@ def test_a_gate_that_may_lower_replay_counts_in_the_caps(inputs: dict[str, Artif
     ((key, text),) = problems(inputs, mixture=mixture, gates=[least])
     assert key == "epochs"
     assert "with as little replay as a gate allows" in text
+    tokens = int(text.split("at most ")[1].split(" tokens")[0].replace(",", ""))
+    assert problems(inputs, mixture=mixture, gates=[least], tokens=tokens) == []
+    phases = [{**mixture, "until": 0.5}, {**mixture, "replay": 0.75}]
+    (*_, (_, text)) = problems(inputs, mixture=phases, gates=[least])
+    tokens = int(text.split("at most ")[1].split(" tokens")[0].replace(",", ""))
+    assert problems(inputs, mixture=phases, gates=[least], tokens=tokens) == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ({"most": 0.5}, []),
+        ({"most": 0.25}, ["gates.0.most"]),
+        ({"most": 0.9, "least": 0.5}, []),
+        ({"most": 0.9, "least": 0.75}, ["gates.0.least"]),
+    ],
+)
+def test_bounds_of_gates_are_compared_with_every_phase(
+    inputs: dict[str, Artifact], bounds: dict[str, float], words: list[str]
+) -> None:
+    gate = MORE | {"budget": "weights <= 0.1"} | bounds
+    for shares in ((0.25, 0.75), (0.75, 0.25)):
+        mixture = [{"until": 0.5, "replay": shares[0]}, {"replay": shares[1]}]
+        found = problems(inputs, tokens=1_000, epochs=9, mixture=mixture, gates=[gate])
+        assert [key for key, _ in found] == words
 
 
 @pytest.mark.parametrize(
@@ -313,6 +363,41 @@ def test_parts_are_checked_before_the_corpus_is_made(without_parts: dict[str, Ar
     assert problems(without_parts, mixture={"temperature": 2})[0][0] == "mixture.temperature"
 
 
+def test_a_mixture_that_changes_nothing_is_refused(
+    inputs: dict[str, Artifact], without_parts: dict[str, Artifact]
+) -> None:
+    ((key, text),) = problems(without_parts, mixture={})
+    assert (key, "the mixture changes nothing" in text) == ("mixture", True)
+    assert problems(without_parts, mixture=[{"until": 0.5}, {}])[0][0] == "mixture"
+    assert problems(inputs, mixture={}) == []
+
+
+def test_replay_without_replay_text_is_found_before_the_corpus_is_made() -> None:
+    corpus = CorpusConfig.model_validate({"domain": [{"path": "a"}]})
+    for settings, key in (
+        ({"replay": 0.25}, "replay"),
+        ({"mixture": [{"until": 0.5}, {"replay": 0.5}]}, "mixture.1.replay"),
+    ):
+        (problem,) = PRETRAIN.check_environment(config_of(**settings), Environment(), {"corpus": [corpus]})
+        assert (problem.key, "the corpus has no replay text" in problem.message) == (key, True)
+
+
+def test_a_start_with_another_way_to_read_is_found_before_the_first_stage_trains() -> None:
+    corpus = CorpusConfig.model_validate({"domain": [{"path": n, "part": n} for n in ("notes", "papers")]})
+
+    def found(first: Any, second: Any, **start: str) -> list[str | None]:
+        config, upstream = config_of(**second, start=start), {"model": [first], "corpus": [corpus]}
+        return [problem.key for problem in PRETRAIN.check_environment(config, Environment(), upstream)]
+
+    mixture = {"mixture": {"temperature": 2}}
+    assert found(config_of(), mixture) == ["start.data"]
+    assert found(config_of(**mixture), {}) == ["start.data"]
+    assert found(config_of(**mixture), mixture) == found(config_of(), {}) == []
+    assert found(config_of(), mixture, data="again") == []
+    other = config_of(mixture={"weights": {"web": 1}})
+    assert found(other, {}) == [], "its mixture is of another corpus"
+
+
 @pytest.mark.parametrize(
     ("mixture", "words"),
     [
@@ -334,6 +419,24 @@ def test_a_mixture_that_is_none_is_refused(mixture: Any, words: str) -> None:
 def test_epochs_by_part_need_a_mixture() -> None:
     with pytest.raises(ValidationError, match=r"epochs\n.*need a `mixture` \(temperature: 1"):
         config_of(epochs={"notes": 2})
+    with pytest.raises(ValidationError, match="no part is named: give one number"):
+        config_of(epochs={}, mixture={})
+    with pytest.raises(ValidationError, match="1 validation error"):  # the mixture's own alone
+        config_of(epochs={"notes": 2}, mixture=[])
+
+
+def test_a_replay_share_that_every_phase_overrides_is_refused() -> None:
+    phases = [{"until": 0.5, "replay": 0.5}, {"replay": 0.25}]
+    with pytest.raises(ValidationError, match="every phase has its own `replay`"):
+        config_of(replay=0.25, mixture=phases)
+    config_of(mixture=phases)
+    config_of(replay=0.25, mixture=[phases[0], {}])
+
+
+def test_sub_batches_are_the_largest_of_all_phases() -> None:
+    settings: Any = SimpleNamespace(micro_batch=4)
+    job = Job(None, settings, ((8,),) * 4, replay_rows=3, fewest_replay_rows=1)
+    assert job.sub_batches == {"domain": (8,) * 3, "replay": (8,) * 3}
 
 
 def test_a_continued_training_goes_on_in_every_part(inputs: dict[str, Artifact], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.documents import PART
 from cpt.corpus.minhash import MinHash
-from cpt.errors import Problem
+from cpt.errors import DataError, Problem
 from cpt.references import unchanged
 from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
@@ -23,12 +23,12 @@ from cpt.stages.corpus.checks import (
     transliteration_problems,
 )
 from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, SelfGenerated, Source
-from cpt.stages.corpus.sources import listed_sources, read_sources, sample
+from cpt.stages.corpus.sources import listed_sources, read_sources, sample, source_names
 
 if TYPE_CHECKING:
     from cpt.corpus.build import Split
     from cpt.corpus.examples import Example
-    from cpt.corpus.index import CorpusIndex
+    from cpt.corpus.index import CorpusIndex, SourceCounts
 
 
 class CorpusStage(Stage[CorpusConfig]):
@@ -222,9 +222,32 @@ def _write_documents(
         from cpt.stages.corpus.selection import mix
 
         chosen["mixture"] = mix(config.replay.mixture, model, corpus, index, context)
+    _require_parts(config, index.sources[DOMAIN])
     index.sources = {name: index.sources[name] for name in sorted(index.sources, key=_rank)}
     write_examples(corpus, examples)
     return chosen
+
+
+def _require_parts(config: CorpusConfig, domain: SourceCounts) -> None:
+    """Raise DataError if a named part of the domain has no training documents left."""
+    from cpt.corpus.build import describe
+
+    listed = list(zip(config.domain, source_names(config.domain), strict=True))
+    train, heldout = (domain.splits.get(side) for side in ("train", "heldout"))
+    for part in config.parts:
+        names = [name for source, name in listed if source.part == part]
+        if train and any(name in train.listed for name in names):
+            continue
+        read = sum(domain.listed[name].documents_in for name in names)
+        held = (
+            sum(heldout.listed[name].documents for name in names if name in heldout.listed) if heldout else 0
+        )
+        raise DataError(
+            f"part {part} of the domain has no training documents: of {read:,} that were read, {held:,} were "
+            f"held out, and {read - held:,} were removed or are in another part as well (the whole domain: "
+            f"{describe(domain)})",
+            hint=f"Remove the part {part}, or give it more text.",
+        )
 
 
 def _rank(source: str) -> int:

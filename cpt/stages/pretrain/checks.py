@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.corpus.documents import PART
 from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import Problem, RecipeError, UsageError
 from cpt.monitor.reading import Kind
@@ -88,7 +89,7 @@ def gate_text_problems(config: PretrainConfig, corpus: Artifact) -> list[Problem
     held = {name: len(heldout_texts(folder, name)) for name in HELD_OUT if has_texts(folder, name, "heldout")}
     source = next((name for name in SOURCES if name in held), None)
     ends = {} if source is None else {EARLY_END: held[source]}
-    gates = GateController(config.gates).problems(_facts(config, {"corpus": corpus}))
+    gates = GateController(config.gates).problems(_facts(config, {"corpus": corpus}), _replay_rows(config))
     return gates + few_documents(config.gates, held | ends)
 
 
@@ -115,9 +116,10 @@ def environment_problems(
     problems = _precision_problems(config, place) + _start_problems(config, chain)
     corpora = [maker for maker in upstream.get("corpus", ()) if isinstance(maker, CorpusConfig)]
     if corpora and not any(maker.replay for maker in corpora):
-        problems += GateController(config.gates).without_replay_text()
+        problems += _without_replay_text(config) + GateController(config.gates).without_replay_text()
     if corpora:
-        problems += part_problems(config, corpora[-1].parts)
+        parts = corpora[-1].parts
+        problems += part_problems(config, parts) + _mixture_start_problems(config, chain, parts)
     if place.assumed_hardware is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += TrackerLogging(config.trackers).missing_packages()
@@ -157,19 +159,49 @@ def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[P
     return [Problem(message, key="start.checkpoint", hint="Start from `last`, or from a milestone.")]
 
 
+def _mixture_start_problems(
+    config: PretrainConfig, upstream: UpstreamConfigs, parts: Sequence[str]
+) -> list[Problem]:
+    """Return a problem if one stage reads parts and the stage that it continues reads them as one text.
+
+    A stage whose mixture does not fit the parts has read another corpus, which is no problem.
+    """
+    continued = upstream[-1] if upstream else None
+    if config.start is None or config.start.data == "again" or not parts:
+        return []
+    if not isinstance(continued, PretrainConfig) or part_problems(continued, parts):
+        return []
+    ways = [
+        [f"{DOMAIN}{PART}{part}" for part in parts] if each.mixture else [DOMAIN]
+        for each in (continued, config)
+    ]
+    hint = (
+        "Give both stages a mixture, or neither; or set start: {data: again}. A corpus that the earlier "
+        "stage has not read is begun at its beginning with that setting, too."
+    )
+    found = continuation_problems(dict.fromkeys(ways[0], 0), ways[1])
+    return [replace(problem, hint=hint) for problem in found]
+
+
+def _without_replay_text(config: PretrainConfig) -> list[Problem]:
+    """Return the problem that a corpus without replay text is, if some is wanted."""
+    wanted = [(key, share) for key, share in config.replay_shares.items() if share]
+    return [
+        Problem(
+            f"a replay share of {share:g} is wanted, but the corpus has no replay text",
+            key=key,
+            hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
+        )
+        for key, share in wanted[:1]
+    ]
+
+
 def _corpus_problems(
     config: PretrainConfig, corpus: Path, begin: Mapping[str, int]
 ) -> tuple[int | None, list[Problem]]:
     """Return the number of steps, if there are any, and what the corpus cannot give."""
-    if any(config.replay_shares.values()) and not has_texts(corpus, "replay", "train"):
-        key, share = next((key, share) for key, share in config.replay_shares.items() if share)
-        return None, [
-            Problem(
-                f"a replay share of {share:g} is wanted, but the corpus has no replay text",
-                key=key,
-                hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
-            )
-        ]
+    if (missing := _without_replay_text(config)) and not has_texts(corpus, "replay", "train"):
+        return None, missing
     sources = domain_sources(corpus) if config.mixture else [DOMAIN]
     wrong = part_problems(config, domain_parts(corpus)) + continuation_problems(begin, sources)
     if wrong:
@@ -177,11 +209,9 @@ def _corpus_problems(
     planned_stream = stream_of(config, corpus, 0, begin)
     steps = steps_of(config, corpus, planned_stream)
     planned_stream = planned_stream.for_steps(steps)
-    fewest = [
-        (first, least_rows(config.gates, rows, config.batch_sequences))
-        for first, rows in planned_stream.planned_replay
-    ]
-    stream = planned_stream.with_phases(fewest)  # with which the domain text is gone through fastest
+    stream = planned_stream.with_replay(  # with which the domain text is gone through fastest
+        lambda rows: least_rows(config.gates, rows, config.batch_sequences)
+    ).for_steps(steps)
     if not steps:
         times = "as often as `epochs` allows" if config.mixture else f"{config.epochs:g} times"
         message = f"the domain text, gone through {times}, does not fill one batch"
@@ -222,7 +252,20 @@ def _feature_problems(
 ) -> list[Problem]:
     """Return the problems of all training features."""
     facts = _facts(config, inputs, steps)
-    return [problem for feature in features_of(config) for problem in feature.problems(facts)]
+    problems = []
+    for feature in features_of(config):
+        if isinstance(feature, GateController):
+            problems += feature.problems(facts, _replay_rows(config))
+        else:
+            problems += feature.problems(facts)
+    return problems
+
+
+def _replay_rows(config: PretrainConfig) -> list[int]:
+    """Return the replay rows of the phases."""
+    from cpt.corpus.stream import replay_rows
+
+    return [replay_rows(share, config.batch_sequences) for share in config.replay_shares.values()]
 
 
 def _facts(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int | None = None) -> RunFacts:

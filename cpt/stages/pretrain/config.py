@@ -253,15 +253,24 @@ class PretrainConfig(TrainingConfig, StageConfig):
 
     @field_validator("mixture")
     @classmethod
-    def _phases_in_order(cls, mixture: list[Mixture] | None) -> list[Mixture] | None:
+    def _phases_in_order(cls, mixture: list[Mixture] | None, known: ValidationInfo) -> list[Mixture] | None:
         if mixture is not None:
             check_ends(mixture)
+            if known.data.get("replay") and all(phase.replay is not None for phase in mixture):
+                raise ValueError(
+                    "every phase has its own `replay`, so the stage's changes nothing: leave it out, or "
+                    "that of the phases that are to have it"
+                )
         return mixture
 
     @field_validator("epochs")
     @classmethod
     def _parts_are_read_apart(cls, epochs: Any, known: ValidationInfo) -> Any:
-        if isinstance(epochs, Mapping) and known.data.get("mixture") is None:
+        if epochs == {}:
+            raise ValueError("no part is named: give one number, or name parts")
+        if "mixture" not in known.data:  # it has a problem of its own
+            return epochs
+        if isinstance(epochs, Mapping) and known.data["mixture"] is None:
             raise ValueError(
                 "epochs by part need a `mixture` (temperature: 1 reads parts by their sizes), or give one "
                 "number"

@@ -157,14 +157,17 @@ def part_of(source: str) -> str:
 
 def part_problems(config: PretrainConfig, parts: Sequence[str]) -> list[Problem]:
     """Return what is wrong in a mixture, and in epochs by part, with the parts of the domain."""
-    problems = []
+    problems, phases = [], config.mixture or []
     there = f"its parts are {', '.join(parts)}" if parts else "it has no parts"
     hint = (
         "Name each of them once; a weight of 0 leaves one out."
         if parts
         else "Give the domain's sources in the corpus stage a `part`, or leave this out."
     )
-    for key, phase in keyed(config.mixture):
+    if phases and not parts and not any(phase.divides or phase.replay is not None for phase in phases):
+        message = "the mixture changes nothing: the domain has no parts, and no phase has its own `replay`"
+        problems.append(Problem(message, key="mixture", hint=hint))
+    for key, phase in keyed(phases):
         if phase.temperature is not None and len(parts) < 2:
             message = f"a temperature needs two parts of the domain or more; {there}"
             problems.append(Problem(message, key=f"{key}.temperature", hint=hint))
@@ -222,10 +225,11 @@ def epoch_problems(
         if consumed <= int(bound * size) or not counted[name]["sequences"]:
             continue
         part, epochs = part_of(name), consumed / size
-        lasts = planned.available_steps(bounds)
+        lasts = stream.available_steps(bounds)
+        tokens = sum(int(each["tokens"]) for each in planned.for_steps(lasts).ledger(lasts).values())
         needed = math.ceil(epochs * 100) / 100
         given = f"{{{part}: {needed:g}}}" if name != DOMAIN else f"{needed:g}"
-        fewer = f" at most {planned.available_tokens(bounds):,} tokens" if lasts else " fewer tokens"
+        fewer = f" at most {tokens:,} tokens" if lasts else " fewer tokens"
         ways = [f"train on{fewer}", f"add text to {part}", f"set epochs: {given}"]
         ways = [f"give {part} less weight", *ways] if len(bounds) > 1 else ways
         gates = (
@@ -279,8 +283,8 @@ def _amount(counts: Mapping[str, float]) -> str:
 
 def repeated(stream: TrainingStream, steps: int) -> Iterator[str]:
     """Warn of every source that is read more than `REPEATS` times."""
-    for name, consumed in stream.consumed(steps).items():
-        if (epochs := consumed / stream.size(name)) > REPEATS:
+    for name in stream.ledger(steps):
+        if (epochs := stream.epochs(steps, name)) > REPEATS:
             yield (
                 f"{part_of(name)} is read {epochs:.1f} times: repeats beyond {REPEATS} teach little more "
                 "(Muennighoff et al., arXiv 2305.16264)"

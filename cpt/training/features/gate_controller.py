@@ -55,8 +55,12 @@ class GateController(TrainingFeature):
     def of(cls, config: TrainingConfig) -> Self:
         return cls(config.gates)
 
-    def problems(self, facts: RunFacts) -> list[Problem]:
-        """Return what cannot work, or would have no effect."""
+    def problems(self, facts: RunFacts, phases: Sequence[int] = ()) -> list[Problem]:
+        """Return what cannot work, or would have no effect.
+
+        Args:
+            phases: replay rows of each phase of the run; by default those of the facts throughout.
+        """
         counted = Counter((gate.budget.text, gate.action) for gate in self._gates)
         problems = [
             Problem(f"`{text}` has {count} gates that {action}", key="gates", hint="One is enough.")
@@ -66,7 +70,7 @@ class GateController(TrainingFeature):
         for number, gate in enumerate(self._gates):
             key = f"gates.{number}"
             problems += budget_problems(gate.budget, key, facts.probes)
-            problems += _replay_problems(gate, key, facts)
+            problems += _replay_problems(gate, key, facts, phases or [facts.replay_rows])
             if isinstance(gate, Stop) and DOMAIN not in facts.probes:
                 message = "the best point cannot be found: the corpus has no held-out domain text"
                 problems.append(
@@ -146,10 +150,12 @@ class GateController(TrainingFeature):
 
     @property
     def figures(self) -> dict[str, float]:
-        """Replay share and rate factor for the log, where there are gates."""
+        """Replay share of the last step and rate factor for the log, where there are gates."""
         if not self._gates:
             return {}
-        return {"replay_share": self._share(self._remembered().rows), "rate_factor": self.rate_factor}
+        taken = max(0, self._state.step - 1)
+        rows = cast("PhasedStream", self.stream).rows(taken).get(REPLAY, 0)
+        return {"replay_share": self._share(rows), "rate_factor": self.rate_factor}
 
     def after_probes(self, run: Run, new: Sequence[Reading]) -> None:  # noqa: ARG002
         """Act on the readings that were made since the last call."""
@@ -328,19 +334,20 @@ def budget_problems(
     )
 
 
-def _replay_problems(gate: Gate, key: str, facts: RunFacts) -> list[Problem]:
-    most, batch, begun = _most(gate), facts.batch_sequences, facts.replay_rows
+def _replay_problems(gate: Gate, key: str, facts: RunFacts, phases: Sequence[int]) -> list[Problem]:
+    """Return the bounds of a gate that change nothing in any phase, by the replay rows of each."""
+    most, batch = _most(gate), facts.batch_sequences
     if most is None:
         return []
     problems = []
     rows = most_rows(most, batch)
-    if rows <= begun:
-        message = f"{most:g} of {batch} sequences are {rows} rows, and the run begins with {begun}"
+    if rows <= min(phases):
+        message = f"{most:g} of {batch} sequences are {rows} rows, and the run has {min(phases)} or more"
         hint = "Raise `most`, use larger batches, or begin with less `replay`."
         problems.append(Problem(f"nothing is left to raise: {message}", key=f"{key}.most", hint=hint))
     least = gate.least if isinstance(gate, RaiseReplay) else None
-    if least is not None and fewest_rows(least, batch) >= begun:
-        message = f"{least:g} of {batch} sequences is no less than the {begun} that the run begins with"
+    if least is not None and fewest_rows(least, batch) >= max(phases):
+        message = f"{least:g} of {batch} sequences is no less than the {max(phases)} that the run has at most"
         hint = "Leave `least` out: then the share is not lowered below `replay`."
         problems.append(Problem(message, key=f"{key}.least", hint=hint))
     return problems
