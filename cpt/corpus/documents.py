@@ -69,6 +69,8 @@ PART = "."
 _COLUMNS = ("id", "text", "ended", "part", "source", "marked", "metadata")
 _BYTES_AT_ONCE = 8 << 20
 _ROWS_AT_ONCE = 1024
+_ROWS_OF_A_GROUP = 1 << 16
+_DEEPEST = 100
 
 
 def documents_path(corpus: Path, source: str, split: str) -> Path:
@@ -97,21 +99,23 @@ class DocumentWriter:
         self._writer: Any = pq.ParquetWriter(
             path, self._schema, compression="zstd", use_dictionary=compact, write_statistics=compact
         )
-        self._rows: list[Document] = []
+        self._rows: list[tuple[Document, str | None]] = []
         self._size = 0
 
     def write(self, document: Document) -> None:
         """Add one document; a long one gets a row group of its own."""
-        if len(document.text) >= _BYTES_AT_ONCE:
+        metadata = _json(document.metadata)
+        size = len(document.text) + len(document.id) + len(metadata or "")
+        if size >= _BYTES_AT_ONCE:
             self._flush()
-        self._rows.append(document)
-        self._size += len(document.text)
-        if self._size >= _BYTES_AT_ONCE:
+        self._rows.append((document, metadata))
+        self._size += size
+        if self._size >= _BYTES_AT_ONCE or len(self._rows) == _ROWS_OF_A_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        columns = {name: [getattr(row, name) for row in self._rows] for name in _COLUMNS}
-        columns["metadata"] = [_json(row.metadata) for row in self._rows]
+        columns = {name: [getattr(row, name) for row, _ in self._rows] for name in _COLUMNS[:-1]}
+        columns["metadata"] = [metadata for _, metadata in self._rows]
         if self._rows:
             import pyarrow as pa
 
@@ -129,20 +133,25 @@ class DocumentWriter:
         self._writer.close()
 
 
-def json_value(value: Any) -> Any:
+def json_value(value: Any, depth: int = 0) -> Any:
     """Return a field of a record as a JSON value: dates and other values as text, NaN and infinities as null.
 
     Bytes have no JSON value; their `str` would be Python's notation, so they become null too.
+
+    Raises:
+        RecursionError: It is nested more deeply than a hundred levels.
     """
+    if depth > _DEEPEST:
+        raise RecursionError("nested too deeply")
     match value:
         case None | bool() | int() | str():
             return value
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
-            return {str(key): json_value(inner) for key, inner in value.items()}
+            return {str(key): json_value(inner, depth + 1) for key, inner in value.items()}
         case list() | tuple():
-            return [json_value(inner) for inner in value]
+            return [json_value(inner, depth + 1) for inner in value]
         case bytes():
             return None
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

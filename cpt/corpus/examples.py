@@ -40,12 +40,20 @@ class Example(NamedTuple):
     like: str | None = None
 
 
+_Order = tuple[tuple[bool, str], ...]
+
+
+def _order(example: Example) -> _Order:
+    """Return what examples of equal rank are ordered by; texts and None cannot be compared."""
+    return tuple((text is not None, text or "") for text in example)
+
+
 class Examples:
     """A bounded collection: of each block the documents with the lowest hashes, whatever the order."""
 
     def __init__(self, source: str, most: int = _MOST) -> None:
         self._source, self._most = source, most
-        self._kept: dict[str, list[tuple[int, Example]]] = {}
+        self._kept: dict[str, list[tuple[int, _Order, Example]]] = {}
 
     def add(
         self,
@@ -59,7 +67,7 @@ class Examples:
         """Add a document, if it is one of the block's examples."""
         kept = self._kept.setdefault(block, [])
         rank = -int.from_bytes(blake2b(f"{block}\0{id}".encode(), digest_size=8).digest(), "little")
-        if len(kept) == self._most and rank <= kept[0][0]:
+        if len(kept) == self._most and rank < kept[0][0]:
             return
         other = after if like is None else like
         before, other = _excerpts(before, other)
@@ -69,12 +77,14 @@ class Examples:
     def merge(self, others: Examples) -> None:
         """Add the examples that another process collected of the same source."""
         for kept in others._kept.values():
-            for rank, example in kept:
+            for rank, _, example in kept:
                 self._keep(rank, example)
 
     def _keep(self, rank: int, example: Example) -> None:
         kept = self._kept.setdefault(example.block, [])
-        (heapq.heappush if len(kept) < self._most else heapq.heappushpop)(kept, (rank, example))
+        (heapq.heappush if len(kept) < self._most else heapq.heappushpop)(
+            kept, (rank, _order(example), example)
+        )
 
     @property
     def source(self) -> str:
@@ -84,7 +94,7 @@ class Examples:
     def __iter__(self) -> Iterator[Example]:
         """Yield the examples by block, in the order of the blocks' first documents."""
         for kept in self._kept.values():
-            for _, example in sorted(kept, key=lambda each: each[1].id):
+            for _, _, example in sorted(kept, key=lambda each: (each[2].id, each[1])):
                 yield example
 
 

@@ -172,12 +172,12 @@ class CorpusIndex(BaseModel):
             for split, counts in source["splits"].items():
                 if split != "train":
                     del counts["sequences"]
-            if not source["parts"]:
-                del source["parts"]
-            for counts in source["splits"].values():
+            for counts in [*source["splits"].values(), *source["parts"].values()]:
                 for name in ("marked", "listed"):
                     if not counts[name]:
                         del counts[name]
+            if not source["parts"]:
+                del source["parts"]
         return facts
 
     def ledger(self) -> dict[str, dict[str, Any]]:

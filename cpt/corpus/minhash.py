@@ -107,11 +107,15 @@ def _long_signature(text: str, settings: MinHash) -> list[int]:
 
     sketch, before = RMinHash(settings.numbers, _SEED), settings.ngram - 1
     last: list[str] = []
+    updated = False
     for block in blocks(text):
         found = [*last, *words(block)]
         if len(found) > before:
             sketch.update(_ngrams(found, settings.ngram))
+            updated = True
         last = found[max(0, len(found) - before) :]
+    if last and not updated:
+        sketch.update(_ngrams(last, settings.ngram))
     numbers: list[int] = sketch.digest()
     return numbers
 

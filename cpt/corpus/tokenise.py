@@ -273,6 +273,7 @@ class _Packer:
             counts.documents += 1
             counts.bytes += byte_count(document.text)
             counts.cut += not document.ended
+            counts.marked += document.marked
             _count(counts, pieces)
 
     def close(self) -> int:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from cpt.errors import StageFailed
+from cpt.errors import CptError, StageFailed
 
 Item = TypeVar("Item")
 Chunk = TypeVar("Chunk")
@@ -27,6 +31,9 @@ _INLINE = 8
 _IN_FLIGHT = 3
 """Number of chunks for each process that are read ahead, so that none waits while memory stays bounded."""
 
+_MOST_IN_FLIGHT = 1 << 26
+"""Characters of chunks that are read ahead, beyond which one more chunk is read at most."""
+
 
 def process_count(workers: int | Literal["auto"]) -> int:
     """Return a number of processes; auto is the number of processors that this process may use."""
@@ -35,24 +42,29 @@ def process_count(workers: int | Literal["auto"]) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class SizedList(list[Item]):
+    """A chunk that knows its number of characters."""
+
+    size = 0
+
+
 _CHUNK_ITEMS = 512
 _CHUNK_SIZE = 1 << 20
 
 
-def chunked(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+def chunked(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[SizedList[Item]]:
     """Group items so that a chunk has about a million characters at most, or one longer item.
 
     Args:
         size: Function that returns the number of characters of an item.
     """
-    chunk: list[Item] = []
-    total = 0
+    chunk: SizedList[Item] = SizedList()
     for item in items:
         chunk.append(item)
-        total += size(item)
-        if len(chunk) == _CHUNK_ITEMS or total >= _CHUNK_SIZE:
+        chunk.size += size(item)
+        if len(chunk) == _CHUNK_ITEMS or chunk.size >= _CHUNK_SIZE:
             yield chunk
-            chunk, total = [], 0
+            chunk = SizedList()
     if chunk:
         yield chunk
 
@@ -77,6 +89,7 @@ class Workers(Generic[Chunk, Result]):
         self._prepare, self._arguments, self._count = prepare, arguments, count
         self._inline = _INLINE
         self._pool: ProcessPoolExecutor | None = None
+        self._processes: dict[int, BaseProcess] = {}
 
     @cached_property
     def _own(self) -> Callable[[Chunk], Result]:
@@ -84,6 +97,8 @@ class Workers(Generic[Chunk, Result]):
 
     def map(self, chunks: Iterable[Chunk]) -> Iterator[Result]:
         """Yield the result of each chunk, in order; chunks are read ahead by a few for each process.
+
+        Those that `chunked` makes are read ahead by a bounded number of characters, too.
 
         Raises:
             StageFailed: A process died, as when memory runs out. Errors of the work are raised as they are.
@@ -96,12 +111,12 @@ class Workers(Generic[Chunk, Result]):
                 break
             else:
                 return
-        ahead = islice(remaining, _IN_FLIGHT * self._count)
+        pending: deque[tuple[Future[Result], int]] = deque()
         try:
-            pending = deque(self._submit(chunk) for chunk in ahead)
+            self._read_ahead(remaining, pending)
             while pending:
-                result = pending.popleft().result()
-                pending.extend(self._submit(chunk) for chunk in islice(remaining, 1))
+                result = pending.popleft()[0].result()
+                self._read_ahead(remaining, pending)
                 yield result
         except BrokenProcessPool as error:
             raise StageFailed(
@@ -109,19 +124,48 @@ class Workers(Generic[Chunk, Result]):
                 hint="Use fewer processes (workers), or give the machine more memory.",
             ) from error
 
+    def _read_ahead(self, chunks: Iterator[Chunk], pending: deque[tuple[Future[Result], int]]) -> None:
+        total = sum(size for _, size in pending)
+        while len(pending) < _IN_FLIGHT * self._count and total < _MOST_IN_FLIGHT:
+            for chunk in islice(chunks, 1):
+                size = chunk.size if isinstance(chunk, SizedList) else 0
+                pending.append((self._submit(chunk), size))
+                total += size
+                break
+            else:
+                return
+
     def _submit(self, chunk: Chunk) -> Future[Result]:
         if self._pool is None:
             # Not forked: a fork would copy the locks of PyTorch's and the tokenizer's threads.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._count, context, _begin, (self._prepare, self._arguments))
-        return self._pool.submit(_work, chunk)
+        with _hidden_main():  # processes start when there is work for them
+            future = self._pool.submit(_work, chunk)
+        self._processes.update(self._pool._processes)
+        return future
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        if kind is not None:  # nobody wants the chunks that are being worked on
+            for process in self._processes.values():
+                process.kill()
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Hide the main module: a process that starts would execute a script again that does not guard itself."""
+    facts: dict[str, Any] = vars(sys.modules["__main__"])
+    kept: dict[str, Any] = {name: facts.pop(name) for name in ("__spec__", "__file__") if name in facts}
+    facts["__spec__"] = None
+    try:
+        yield
+    finally:
+        facts.update(kept)
 
 
 _function: Callable[[Any], Any]
@@ -130,7 +174,8 @@ _function: Callable[[Any], Any]
 
 def _begin(prepare: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
     global _function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends the others
+    for each in (signal.SIGINT, signal.SIGTERM):  # they reach all processes; the main one ends the others
+        signal.signal(each, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each process has one processor
     _function = prepare(*arguments)
@@ -145,4 +190,24 @@ def _end_with_parent() -> None:
 
 
 def _work(chunk: Any) -> Any:
-    return _function(chunk)
+    try:
+        return _function(chunk)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise _portable(error) from error
+        raise
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that can be sent to the main process, with the message and hint of one that cannot."""
+    if not isinstance(error, CptError):
+        return RuntimeError(repr(error))
+    init = CptError.__init__
+    kind: type[CptError] = next(
+        each for each in type(error).__mro__ if getattr(each, "__init__", None) is init
+    )
+    sent = kind(error.message, hint=error.hint)
+    sent.exit_code = error.exit_code
+    return sent

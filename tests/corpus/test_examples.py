@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from cpt.corpus.examples import Examples, read_examples, write_examples
+from cpt.corpus.examples import Example, Examples, read_examples, write_examples
 
 
 def collected(ids: list[int]) -> list[str]:
@@ -21,6 +21,19 @@ def test_the_same_few_whatever_the_order() -> None:
     random.Random(1).shuffle(ids)
     assert collected(ids) == first
     assert len(first) == 5
+
+
+def test_examples_of_one_document_are_the_same_whatever_the_order() -> None:
+    rows = [("a", None, None), ("a", "", None), ("a", "b", None), ("b", None, None), ("a", None, "c")] * 2
+
+    def kept(rows: list[tuple[str, str | None, str | None]], most: int) -> list[Example]:
+        found = Examples("domain", most=most)
+        for before, after, like in rows:
+            found.add("gopher", "file:1", before, after, like=like)
+        return list(found)
+
+    for most in (3, 20):
+        assert kept(rows, most) == kept(rows[::-1], most)
 
 
 def test_texts_are_cut_around_their_first_difference(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +16,9 @@ import pytest
 import zstandard
 
 from cpt.corpus.documents import Document
-from cpt.corpus.readers import read
-from cpt.errors import CptError, DataError
+from cpt.corpus.readers import Fields, Options, read
+from cpt.corpus.readers.conversations import Conversations, TemplateRenderer
+from cpt.errors import CptError, DataError, SourceError
 
 OBO = b'[Term]\nid: HP:1\nname: Tall\ndef: "Height." []\nsynonym: "High" EXACT []\n'
 JSONL = b"".join(json.dumps({"text": f"document {number}"}).encode() + b"\n" for number in range(20))
@@ -168,3 +171,48 @@ def test_what_is_too_long_is_refused_in_time(
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(DataError, match=r"longer than 1,000 bytes\n  Divide it"):
         list(read(path))
+
+
+class NoTemplate(TemplateRenderer):
+    """A renderer of conversations that end before they are rendered."""
+
+    special = ("</s>",)
+
+
+DEEP: list[Any] = []
+for _ in range(150):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"content": "a", "name": "\ud800"}, "half of a surrogate pair"),
+        ({"content": None, "tool_calls": [{"name": "\ud800"}]}, "half of a surrogate pair"),
+        ({"content": None, "\ud800": 1}, "half of a surrogate pair"),
+        ({"content": [{"text": "\ud800"}]}, "half of a surrogate pair"),
+        ({"content": "a", "tool_calls": DEEP}, "field 'messages' is nested too deeply"),
+    ],
+)
+def test_messages_that_are_hostile(tmp_path: Path, message: dict[str, Any], says: str) -> None:
+    path = tmp_path / "a.jsonl"
+    silent = {"role": "user", "content": None}
+    path.write_text(json.dumps({"messages": [silent, {"role": "user", **message}]}) + "\n")
+    chat = Conversations(("messages",), NoTemplate(tmp_path, None, None))
+    with pytest.raises(SourceError, match=says):
+        list(read(path, options=Options(Fields(chat=chat))))
+
+
+def test_a_name_that_is_not_utf8_is_one_message(tmp_path: Path) -> None:
+    picture, path = (tmp_path / os.fsdecode(name) for name in (b"\xe9.png", b"\xe9.txt"))
+    try:
+        picture.write_text("a")
+    except OSError:
+        pytest.skip("the file system refuses such names")
+    [removed] = read(tmp_path)
+    assert removed.id == "\\udce9.png"
+    path.write_text("a")
+    for place in (path, tmp_path):
+        with pytest.raises(SourceError, match=r"udce9\.txt: the name of the file is not UTF-8") as caught:
+            list(read(place))
+        str(caught.value).encode()

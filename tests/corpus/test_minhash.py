@@ -86,6 +86,14 @@ def test_a_long_text_is_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (signatures[0] == signatures[1]).mean() == pytest.approx(similarity, abs=0.15)
 
 
+def test_a_long_text_of_few_words_is_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["x" * 3000, "x" * 3000 + " cold", "x" * 3000 + " cough", "." * 3000]
+    expected = sign(texts)
+    monkeypatch.setattr("cpt.corpus.minhash._CHARACTERS_AT_ONCE", 1000)
+    assert (sign(texts) == expected).all()
+    assert is_empty(expected).tolist() == [False, False, False, True]
+
+
 def test_settings_change_signatures() -> None:
     [text] = unrelated(np.random.default_rng(3), 1)
     assert sign([text]).shape == (1, 112)

@@ -226,6 +226,28 @@ def test_documents_are_stored_with_all_that_they_have(tmp_path: Path) -> None:
     assert list(read_documents(tmp_path, "domain", "train")) == documents
 
 
+def test_row_groups_are_bounded_by_metadata_and_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpt.corpus.documents._BYTES_AT_ONCE", 1000)
+    monkeypatch.setattr("cpt.corpus.documents._ROWS_OF_A_GROUP", 5)
+    documents = [Document(f"{n}", "a", metadata={"n": "x" * 300}) for n in range(8)]
+    documents += [Document(f"{n}", "a") for n in range(8, 20)]
+    path = documents_path(tmp_path, "domain", "train")
+    with DocumentWriter(path) as writer:
+        for document in documents:
+            writer.write(document)
+    facts = pq.read_metadata(path)
+    assert [facts.row_group(at).num_rows for at in range(facts.num_row_groups)] == [4, 4, 5, 5, 2]
+    assert list(read_documents(tmp_path, "domain", "train")) == documents
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.md"])
+def test_a_field_that_is_nested_too_deeply_is_named(tmp_path: Path, name: str) -> None:
+    deep = "[" * 150 + "]" * 150
+    content = f'{{"text": "a", "n": {deep}}}\n' if name == "a.jsonl" else f"---\nn: {deep}\n---\na\n"
+    said = failure(tmp_path / name, content, fields=Fields(metadata=("n",)))
+    assert said == f"{name}{':1' * (name == 'a.jsonl')}: field 'n' is nested too deeply"
+
+
 def test_documents_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     path = documents_path(tmp_path, "domain", "train")
     path.parent.mkdir()

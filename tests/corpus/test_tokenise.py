@@ -202,6 +202,18 @@ def test_only_documents_that_ended_have_the_end_token(tmp_path: Path, model_fold
     assert index.bytes_per_token("replay", "train") == text / ids
 
 
+def test_parts_count_conversations_and_hold_no_empty_facts(tmp_path: Path, model_folder: Path) -> None:
+    documents = [
+        Document(f"r{number}", f"fever {number}", marked=number < 3, part="a") for number in range(9)
+    ]
+    documents += [Document(f"s{number}", f"heart {number}", part="b") for number in range(4)]
+    index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
+    index.sources["replay"] = write_source(tmp_path, "replay", documents, always("train"), set())
+    facts = tokenise(tmp_path, index, model_folder).facts()["sources"]["replay"]
+    assert facts["splits"]["train"]["marked"] == facts["parts"]["a"]["marked"] == 3
+    assert not {"marked", "listed"} & set(facts["parts"]["b"])
+
+
 def test_a_document_that_was_cut_off_stays_so_with_another_tokenizer(
     tmp_path: Path, model_folder: Path, new_model_folder: Callable[..., Path]
 ) -> None:

@@ -319,6 +319,7 @@ def test_counts_of_listed_sources_follow_a_selection(base: Artifact, tmp_path: P
 def test_sources_have_different_names() -> None:
     sources = [Source(path="a"), Source(path="a", format="text"), Source(path="b", name="a")]
     assert source_names(sources) == ["a", "a (2)", "a (3)"]
+    assert source_names([Source(path=path) for path in ("a", "a (2)", "a")]) == ["a", "a (2)", "a (3)"]
 
 
 @pytest.mark.parametrize("tag", ["en", "pt-BR", "zh-Hant-TW", "sr-Latn", "de-1996", "es-419"])

@@ -117,9 +117,14 @@ def _read_all(folder: Path, paths: Sequence[Path], format: Format, reader: _Read
             found = "text"
         stray = format == "auto" and (found == "python" or file.stem.lower() == "readme")
         if found is None or stray or format not in ("auto", found):
-            yield Removed(name, "other_format")
+            yield Removed(_escaped(name), "other_format")
         else:
             yield from reader.read(file, name, found)
+
+
+def _escaped(name: str) -> str:
+    """Return a file's name with bytes that are not UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _known_format(path: Path, format: Format) -> Format:
@@ -146,6 +151,10 @@ class _Reader:
         Args:
             name: Id of the file's document, or prefix of their ids.
         """
+        if _escaped(name) != name:
+            raise SourceError(
+                f"{_escaped(str(path))}: the name of the file is not UTF-8", hint="Rename the file."
+            )
         try:
             yield from self._read(path, name, format)
         except OSError as error:

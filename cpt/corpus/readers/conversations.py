@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cpt.corpus.documents import Document, Item, Removed
+from cpt.corpus.documents import Document, Item, Removed, json_value
 from cpt.corpus.readers.files import quoted, shown
-from cpt.corpus.readers.records import is_broken, json_type
+from cpt.corpus.readers.records import is_broken, json_type, too_deep
 from cpt.errors import DataError, Problem
 
 _ROLES = {"human": "user", "gpt": "assistant"}
@@ -102,6 +102,12 @@ class Conversations:
             return messages
         if not messages:
             return Removed(id, "empty")
+        try:
+            texts = _strings(json_value(messages))
+        except RecursionError:
+            return too_deep(self.fields[0])
+        if any(map(is_broken, texts)):
+            return Problem("a message holds half of a surrogate pair, which is not a character")
         said = "\n".join(str(message.get("content") or "") for message in messages)
         for message in messages:  # templates would write "None" or a picture's address
             content = message["content"]
@@ -109,9 +115,7 @@ class Conversations:
                 return Removed(id, "message_without_content", said)
             if content is not None and not isinstance(content, str):
                 return Removed(id, "content_not_text")
-        if is_broken(said):
-            return Problem("a message holds half of a surrogate pair, which is not a character")
-        if token := self._spelt(messages):
+        if token := self._spelt(texts):
             return Removed(id, "special_token_in_message", said, detail=token)
         try:
             text = self._renderer.render(messages)
@@ -133,12 +137,12 @@ class Conversations:
             found += messages
         return found
 
-    def _spelt(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
+    def _spelt(self, texts: Sequence[str]) -> str | None:
         """Return the first special token that anything in the messages spells, also once it is cleaned.
 
         Blocks that repair text make one of `&lt;/s&gt;`, or of full-width signs.
         """
-        for text in _strings(messages):
+        for text in texts:
             if text in _KNOWN:
                 continue
             repaired = unicodedata.normalize("NFKC", html.unescape(text))

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cpt.corpus.documents import Document, json_value
+from cpt.corpus.documents import Document, data_error
 from cpt.corpus.readers.files import ReadFiles, read_text
+from cpt.corpus.readers.records import kept_fields
+from cpt.errors import Problem
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.{0,65536}?\n)---[ \t]*(?:\r?\n|$)", re.DOTALL)
 
@@ -31,7 +33,9 @@ def read_markdown(
     facts = _mapping(found[1]) if found else None
     if found and facts is not None:
         text = text[found.end() :].lstrip("\r\n")
-    kept = {field: json_value((facts or {}).get(field)) for field in metadata} if metadata else None
+    kept = kept_fields(metadata, facts or {}) if metadata else None
+    if isinstance(kept, Problem):
+        raise data_error([Problem(kept.message, file=str(path))])
     return Document(name, text, metadata=kept)
 
 

@@ -58,7 +58,9 @@ class Fields:
                 return text
             found = Removed(id, "empty") if text is None else Document(id, text)
         if self.metadata and isinstance(found, Document):
-            kept = {name: json_value(record.get(name)) for name in self.metadata}
+            kept = kept_fields(self.metadata, record)
+            if isinstance(kept, Problem):
+                return kept
             return Document(found.id, found.text, marked=found.marked, metadata=kept)
         return found
 
@@ -118,6 +120,22 @@ class SeenFields:
             f"no record has the field {quoted(min(self._missing))} of `metadata`; the first one's fields "
             f"are: {listed(self._names)}"
         )
+
+
+def kept_fields(names: Iterable[str], record: Mapping[str, Any]) -> dict[str, Any] | Problem:
+    """Return fields of a record as JSON values; null for those that it lacks."""
+    kept = {}
+    for name in names:
+        try:
+            kept[name] = json_value(record.get(name))
+        except RecursionError:
+            return too_deep(name)
+    return kept
+
+
+def too_deep(name: str) -> Problem:
+    """Return the problem of a field with lists in lists in lists."""
+    return Problem(f"field {quoted(name)} is nested too deeply")
 
 
 def _checked(name: str, text: Any) -> str | Problem | None:

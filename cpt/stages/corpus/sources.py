@@ -55,10 +55,14 @@ def read_sources(
 
 def source_names(sources: Sequence[Source]) -> list[str]:
     """Return the name of each source in the counts: its own or its path, numbered from the second on."""
-    plain, names = [source.name or source.path for source in sources], []
-    for at, name in enumerate(plain):
-        earlier = plain[:at].count(name)
-        names.append(f"{name} ({earlier + 1})" if earlier else name)
+    names: list[str] = []
+    for source in sources:
+        plain = name = source.name or source.path
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{plain} ({number})"
+        names.append(name)
     return names
 
 
