@@ -10,3 +10,6 @@ REPLAY = "replay"
 
 GENERAL = "general"
 """Held-out general text: never trained on, read by the probe of forgetting."""
+
+PART = "."
+"""Separator of a source's name and the name of a part of it: replay.books."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from cpt.errors import DataError, Problem, SourceError
+from cpt.sources import PART
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,6 @@ def data_error(problems: Iterable[Problem]) -> SourceError:
     """Return one error that shows all problems of an input."""
     return SourceError("\n".join(str(problem) for problem in problems))
 
-
-PART = "."
-"""Separator of a source's name and the name of a part of it: replay.books."""
 
 _COLUMNS = ("id", "text", "ended", "part", "source", "marked", "metadata")
 _BYTES_AT_ONCE = 8 << 20

@@ -104,7 +104,7 @@ CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "a device": (edit("domain.jsonl", "/dev/zero"), 2, "/dev/zero is a device, not a file or folder"),
     "all documents equal": (data(GOOD * 30), 1, "held"),
     "damaged weights": (break_model, 2, "model.safetensors is not a readable safetensors file"),
-    "pickled weights": (pickled_model, 1, "safetensors"),
+    "pickled weights": (pickled_model, 2, "safetensors"),
 }
 
 

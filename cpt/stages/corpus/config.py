@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from cpt.corpus.blocks import Cleaning
 from cpt.corpus.decontamination import Cut, Drop
@@ -19,134 +19,10 @@ from cpt.corpus.ratings import (
     ScoreSettings,
 )
 from cpt.stages.base import StageConfig
+from cpt.stages.corpus.source_config import CorpusSettings, DomainSource, Source
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Chat(_Settings):
-    """Conversations rendered by the base model's chat template: messages, or prompt and completion."""
-
-    messages: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Field with the list of messages: role and content, or from and value (ShareGPT).",
-    )
-    prompt: str | None = Field(default=None, min_length=1, description="Field with the user's prompt.")
-    completion: str | None = Field(default=None, min_length=1, description="Field with the answer to it.")
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Chat:
-        given = tuple(value is not None for value in (self.messages, self.prompt, self.completion))
-        if given not in ((True, False, False), (False, True, True)):
-            raise ValueError("give either messages, or prompt and completion")
-        return self
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Return the names of the fields that hold a conversation."""
-        return tuple(name for name in (self.messages, self.prompt, self.completion) if name is not None)
-
-
-class Source(_Settings):
-    """A source of documents."""
-
-    path: str = Field(
-        min_length=1,
-        description="A file, folder or pattern (data/**/*.md), an address (s3://bucket/folder), "
-        "hub:datasets/..., wheel:NAME==VERSION/path or python:MODULE.",
-    )
-    name: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=80,
-        description="Name in the counts of sources; by default its path.",
-    )
-    licence: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=200,
-        description="Licence of the text, best an SPDX identifier; kept in corpus.json and in the report.",
-    )
-    language: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z]{2,3}(-[A-Za-z]{3}){0,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-[A-Za-z0-9]{1,8})*$",
-        description="Language of the text, a BCP 47 tag (en, pt-BR); kept in corpus.json and in the report.",
-    )
-    format: Literal[
-        "auto", "jsonl", "parquet", "arrow", "csv", "text", "markdown", "html", "pdf", "docx", "obo", "python"
-    ] = Field(
-        default="auto",
-        description="Format of the file; auto goes by its name (.gz and .zst are looked through).",
-    )
-    text_field: str = Field(
-        default="text",
-        min_length=1,
-        description="Field (JSONL) or column (Parquet, Arrow, CSV) that holds the text.",
-    )
-    chat: Chat | None = Field(
-        default=None,
-        description="Fields with conversations, rendered by the base's chat template, instead of a text; a "
-        "name alone is that of the messages. Conversations are trained on, never held out.",
-    )
-    metadata: tuple[str, ...] = Field(
-        default=(), description="Fields of records that the documents keep, in their column metadata."
-    )
-    delimiter: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=1,
-        description="Delimiter of CSV files; by default the one that parts the first row into names.",
-    )
-    subset: str | None = Field(
-        default=None, min_length=1, description="Subset (configuration) of a data set of the hub."
-    )
-    split: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Split of a data set of the hub (by default train) or of one that was saved to disk.",
-    )
-    limit: int | None = Field(
-        default=None, gt=0, description="Most entries to read, from the beginning; by default all."
-    )
-    transliterate: bool | Annotated[str, Field(pattern="^[a-z]{3}$")] = Field(
-        default=False,
-        union_mode="left_to_right",
-        description="Write the text in Latin letters; an ISO 639-3 code (ukr) names its language.",
-    )
-    complete: bool = Field(
-        default=True,
-        description="Whether each document is a whole text. false: excerpts, such as definitions or "
-        "paragraphs; they are trained on without an end token, so the model does not learn to stop early.",
-    )
-
-    @field_validator("chat", mode="before")
-    @classmethod
-    def _messages_alone(cls, value: Any) -> Any:
-        return {"messages": value} if isinstance(value, str) else value
-
-    @field_validator("metadata")
-    @classmethod
-    def _fields_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) < len(names) or not all(names):
-            raise ValueError("give every field once")
-        return names
-
-
-class DomainSource(Source):
-    """A source of the domain."""
-
-    part: str | None = Field(
-        default=None,
-        pattern=r"^[a-z][a-z0-9_-]*$",
-        description="Named part of the domain that its documents belong to. A training reads parts by weight "
-        "(pretrain.mixture) and counts them apart. Several sources may be one part; a document that occurs "
-        "in two parts stays in the one that is listed first.",
-    )
-
-
-class SelfGenerated(_Settings):
+class SelfGenerated(CorpusSettings):
     """Replay text sampled from the base model, for when its own data is not available."""
 
     tokens: int = Field(gt=0, description="Number of tokens to sample.")
@@ -157,7 +33,7 @@ class SelfGenerated(_Settings):
     )
 
 
-class ReplayPart(_Settings):
+class ReplayPart(CorpusSettings):
     """One named part of a mixture of replay text."""
 
     name: str = Field(
@@ -176,7 +52,7 @@ class ReplayPart(_Settings):
         return self
 
 
-class Replay(_Settings):
+class Replay(CorpusSettings):
     """Old-domain text that is mixed into training: given sources, self-generated text, or a mixture."""
 
     self_generated: SelfGenerated | None = Field(
@@ -217,7 +93,7 @@ _BAND = (
 )
 
 
-class ByBase(_Settings):
+class ByBase(CorpusSettings):
     """Bits per byte under the base model: documents that it finds most likely come first.
 
     Needs no reference, but takes a forward pass over all text, and prefers what the base already knows.
@@ -227,7 +103,7 @@ class ByBase(_Settings):
     band: Band | None = Field(default=None, description=_BAND)
 
 
-class ByNGrams(_Settings):
+class ByNGrams(CorpusSettings):
     """Bits per byte under an n-gram model of reference text: documents most like that text come first."""
 
     kind: Literal["n-gram"] = "n-gram"
@@ -266,7 +142,7 @@ class ByPredictiveStrength(PredictiveStrengthSettings):
     kind: Literal["predictive-strength"] = "predictive-strength"
 
 
-class TermList(_Settings):
+class TermList(CorpusSettings):
     """A file of terms."""
 
     path: str = Field(
@@ -287,13 +163,13 @@ class ByConcepts(ConceptSettings):
     terms: list[TermList] = Field(min_length=1, description="Files of the domain's terms.")
 
 
-class AtRandom(_Settings):
+class AtRandom(CorpusSettings):
     """A seeded hash of the text: the control for the other methods."""
 
     kind: Literal["random"] = "random"
 
 
-class Selection(_Settings):
+class Selection(CorpusSettings):
     """A selection of the best documents of the domain for training."""
 
     tokens: int | None = Field(
@@ -332,7 +208,7 @@ class Selection(_Settings):
         return self
 
 
-class HeldoutMin(_Settings):
+class HeldoutMin(CorpusSettings):
     """The minimum of held-out text: with less, a figure has no interval, and gates and tasks cannot work."""
 
     documents: int = Field(default=8, ge=1, description="Number of documents; below 8, no gate can act.")
@@ -346,13 +222,13 @@ class HeldoutMin(_Settings):
     )
 
 
-class Exact(_Settings):
+class Exact(CorpusSettings):
     """Only documents of the same text, but for Unicode form and white space, are left out."""
 
     kind: Literal["exact"] = "exact"
 
 
-class Decontamination(_Settings):
+class Decontamination(CorpusSettings):
     """Benchmark items that may not occur in training text."""
 
     suites: tuple[str, ...] = Field(

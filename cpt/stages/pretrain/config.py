@@ -18,7 +18,7 @@ from pydantic import (
 from cpt.monitor.gates.gate import percent
 from cpt.monitor.schedule import Regular
 from cpt.stages.base import StageConfig
-from cpt.stages.corpus.config import Source
+from cpt.stages.corpus.source_config import Source
 from cpt.stages.pretrain.continuation import Start
 from cpt.stages.pretrain.mixture import Mixture, check_ends, keyed, one_or_more
 from cpt.training.schedules import Schedule

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cpt.corpus.documents import PART
 from cpt.errors import Problem
 from cpt.monitor.gates.gate import percent
-from cpt.sources import DOMAIN, REPLAY
+from cpt.sources import DOMAIN, PART, REPLAY
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream

@@ -13,7 +13,7 @@ from cpt.monitor.gates.gate import Gate, Warn
 from cpt.progress import NullProgress, Progress
 from cpt.references import parse
 from cpt.references.syntax import LocalPath
-from cpt.stages.corpus.config import Source
+from cpt.stages.corpus.source_config import Source
 from cpt.stages.corpus.sources import read_sources
 from cpt.stages.pretrain.config import Monitor, Text
 

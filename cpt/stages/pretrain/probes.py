@@ -11,7 +11,7 @@ from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import DataError, Problem
 from cpt.progress import Progress
 from cpt.stages.corpus.checks import source_problem
-from cpt.stages.corpus.config import Source
+from cpt.stages.corpus.source_config import Source
 from cpt.stages.pretrain.config import Monitor
 from cpt.stages.pretrain.probe_texts import ProbeContext, text_probes
 from cpt.stages.pretrain.samples import ends_of
