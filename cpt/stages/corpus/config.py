@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from cpt.corpus.blocks import Cleaning
 from cpt.corpus.decontamination import Cut, Drop
@@ -19,10 +19,14 @@ from cpt.corpus.ratings import (
     ScoreSettings,
 )
 from cpt.stages.base import StageConfig
-from cpt.stages.corpus.source_config import CorpusSettings, DomainSource, Source
+from cpt.stages.corpus.source_config import DomainSource, Source
 
 
-class SelfGenerated(CorpusSettings):
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SelfGenerated(_Settings):
     """Replay text sampled from the base model, for when its own data is not available."""
 
     tokens: int = Field(gt=0, description="Number of tokens to sample.")
@@ -33,7 +37,7 @@ class SelfGenerated(CorpusSettings):
     )
 
 
-class ReplayPart(CorpusSettings):
+class ReplayPart(_Settings):
     """One named part of a mixture of replay text."""
 
     name: str = Field(
@@ -52,7 +56,7 @@ class ReplayPart(CorpusSettings):
         return self
 
 
-class Replay(CorpusSettings):
+class Replay(_Settings):
     """Old-domain text that is mixed into training: given sources, self-generated text, or a mixture."""
 
     self_generated: SelfGenerated | None = Field(
@@ -93,7 +97,7 @@ _BAND = (
 )
 
 
-class ByBase(CorpusSettings):
+class ByBase(_Settings):
     """Bits per byte under the base model: documents that it finds most likely come first.
 
     Needs no reference, but takes a forward pass over all text, and prefers what the base already knows.
@@ -103,7 +107,7 @@ class ByBase(CorpusSettings):
     band: Band | None = Field(default=None, description=_BAND)
 
 
-class ByNGrams(CorpusSettings):
+class ByNGrams(_Settings):
     """Bits per byte under an n-gram model of reference text: documents most like that text come first."""
 
     kind: Literal["n-gram"] = "n-gram"
@@ -142,7 +146,7 @@ class ByPredictiveStrength(PredictiveStrengthSettings):
     kind: Literal["predictive-strength"] = "predictive-strength"
 
 
-class TermList(CorpusSettings):
+class TermList(_Settings):
     """A file of terms."""
 
     path: str = Field(
@@ -163,13 +167,13 @@ class ByConcepts(ConceptSettings):
     terms: list[TermList] = Field(min_length=1, description="Files of the domain's terms.")
 
 
-class AtRandom(CorpusSettings):
+class AtRandom(_Settings):
     """A seeded hash of the text: the control for the other methods."""
 
     kind: Literal["random"] = "random"
 
 
-class Selection(CorpusSettings):
+class Selection(_Settings):
     """A selection of the best documents of the domain for training."""
 
     tokens: int | None = Field(
@@ -208,7 +212,7 @@ class Selection(CorpusSettings):
         return self
 
 
-class HeldoutMin(CorpusSettings):
+class HeldoutMin(_Settings):
     """The minimum of held-out text: with less, a figure has no interval, and gates and tasks cannot work."""
 
     documents: int = Field(default=8, ge=1, description="Number of documents; below 8, no gate can act.")
@@ -222,13 +226,13 @@ class HeldoutMin(CorpusSettings):
     )
 
 
-class Exact(CorpusSettings):
+class Exact(_Settings):
     """Only documents of the same text, but for Unicode form and white space, are left out."""
 
     kind: Literal["exact"] = "exact"
 
 
-class Decontamination(CorpusSettings):
+class Decontamination(_Settings):
     """Benchmark items that may not occur in training text."""
 
     suites: tuple[str, ...] = Field(

@@ -10,13 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
-class CorpusSettings(BaseModel):
-    """Base of the settings inside a corpus stage's."""
-
+class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Chat(CorpusSettings):
+class Chat(_Settings):
     """Conversations rendered by the base model's chat template: messages, or prompt and completion."""
 
     messages: str | None = Field(
@@ -40,7 +38,7 @@ class Chat(CorpusSettings):
         return tuple(name for name in (self.messages, self.prompt, self.completion) if name is not None)
 
 
-class Source(CorpusSettings):
+class Source(_Settings):
     """A source of documents."""
 
     path: str = Field(
