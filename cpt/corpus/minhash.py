@@ -8,13 +8,13 @@ Ullman, Mining of Massive Datasets, section 3.4; 14 bands of 8 rows as in FineWe
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from cpt.corpus.extras import ExtraSettings
 from cpt.models.encoding import blocks
 from evals.overlap import words
 
@@ -24,11 +24,10 @@ _CHARACTERS_AT_ONCE = 1 << 19
 _DOCUMENTS_AT_ONCE = 64
 
 
-class MinHash(BaseModel):
+class MinHash(ExtraSettings):
     """Documents that share most of their word n-grams with an earlier one are left out, too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    libraries: ClassVar[dict[str, str]] = {"rensa": "deduplicate"}
     kind: Literal["minhash"] = "minhash"
     ngram: int = Field(
         default=5, ge=1, le=32, description="Number of words whose sequences documents are compared by."
@@ -64,12 +63,6 @@ class MinHash(BaseModel):
     def similarity(self) -> float:
         """Return the smallest similarity of near-duplicates."""
         return (1 / self.bands) ** (1 / self.rows) if self.threshold is None else self.threshold
-
-    def problem(self) -> str | None:
-        """Return what is missing to compute signatures, with the remedy; None if nothing is."""
-        if importlib.util.find_spec("rensa") is None:
-            return "minhash needs rensa: pip install 'cpt-workbench[deduplicate]'"
-        return None
 
 
 def found_by_bands(similarity: float, bands: int, rows: int) -> float:

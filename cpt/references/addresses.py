@@ -30,7 +30,7 @@ _VERSION = (
     "VersionId", "version_id", "Digest", "LastModified", "Last-Modified", "last_modified", "mtime", "updated",
     "created",
 )  # fmt: skip
-"""What stores call the version of a file."""
+"""Keys under which stores give the version of a file."""
 
 _CONTENT, _MANIFEST = "content", "manifest.json"
 _HINT = "Check the address, the network, and the login, which the store's package has."

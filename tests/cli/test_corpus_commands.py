@@ -36,7 +36,7 @@ def folder(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def built(folder: Path, called: Any) -> dict[str, Any]:
-    """What `build --json` prints."""
+    """Build the corpus; return what `--json` prints."""
     code, out, err = called("corpus", "build", "notes.yaml", "--json")
     assert code == 0, err
     return dict(json.loads(out))

@@ -127,7 +127,7 @@ def simulated(
     changes: Sequence[tuple[int, int]],
     begin: Mapping[str, int],
 ) -> list[list[tuple[str, int]]]:
-    """Every batch of a run, row by row, with counters instead of closed forms."""
+    """Return every batch of a run, row by row, with counters instead of closed forms."""
     ends = [round(each.until * steps) for each in phases]
     read, batches, current, in_phase = Counter(begin), [], None, Counter()
 

@@ -14,20 +14,21 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from cpt.corpus.build import digest, position
-from cpt.corpus.ratings.settings import RatingSettings
+from cpt.corpus.extras import ExtraSettings
 from cpt.corpus.ratings.words import vectorizer
 from cpt.errors import DataError
 
 
-class ClassifierSettings(RatingSettings):
+class ClassifierSettings(ExtraSettings):
     """Settings of a classifier of good and bad examples."""
 
+    kind: Literal["classifier"] = "classifier"
     ngrams: int = Field(
         default=2, ge=1, le=5, description="Words of the longest n-grams; 2 counts words and pairs."
     )

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from cpt.corpus.ratings.settings import RatingSettings
+from cpt.corpus.extras import ExtraSettings
 
 _NO_WORD = re.compile(r"[\W_]+")
 
@@ -33,11 +33,12 @@ class Concept:
     forms: tuple[str, ...]
 
 
-class ConceptSettings(RatingSettings):
+class ConceptSettings(ExtraSettings):
     """Settings of the balance of concepts."""
 
     libraries: ClassVar[dict[str, str]] = {"ahocorasick_rs": "concepts"}
 
+    kind: Literal["concepts"] = "concepts"
     cap: int | None = Field(
         default=None,
         ge=1,

@@ -10,20 +10,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from cpt.corpus.ratings.settings import RatingSettings
+from cpt.corpus.extras import ExtraSettings
 from cpt.corpus.ratings.words import vectorizer
 
 _FLOOR = 1e-8
 """Probability added to every bucket, so that no logarithm is of zero; as in the authors' code."""
 
 
-class DSIRSettings(RatingSettings):
+class DSIRSettings(ExtraSettings):
     """Settings of importance weights."""
 
+    kind: Literal["dsir"] = "dsir"
     ngrams: int = Field(
         default=2, ge=1, le=5, description="Words of the longest n-grams; 2 counts words and pairs."
     )

@@ -17,14 +17,14 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from cpt.corpus.documents import data_error
-from cpt.corpus.ratings.settings import RatingSettings
+from cpt.corpus.extras import ExtraSettings
 from cpt.corpus.readers.files import ReadFiles, decode, open_bytes, quoted, read_lines
 from cpt.errors import DataError, Problem, SourceError
 
 Missing = Literal["error", "drop"]
 
 
-class _FromFile(RatingSettings):
+class _FromFile(ExtraSettings):
     file: str = Field(
         min_length=1,
         description="JSONL, one object for each document: its id in the corpus (`id` in "
@@ -41,6 +41,7 @@ class _FromFile(RatingSettings):
 class ScoreSettings(_FromFile):
     """A file of scores."""
 
+    kind: Literal["score"] = "score"
     field: str = Field(default="score", min_length=1, description="Field of the file that holds the score.")
     higher_is_better: bool = Field(default=True, description="Whether the highest scores are selected.")
 
@@ -48,6 +49,7 @@ class ScoreSettings(_FromFile):
 class PredictiveStrengthSettings(_FromFile):
     """A file of several models' losses, and what these models score at a benchmark."""
 
+    kind: Literal["predictive-strength"] = "predictive-strength"
     models: dict[str, float] = Field(
         description="Field of the file with a model's loss (bits per byte) -> the model's benchmark score."
     )

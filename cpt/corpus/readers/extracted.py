@@ -7,7 +7,6 @@ process, and the file is counted with the reason; the next file gets a new proce
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import struct
@@ -19,6 +18,7 @@ from types import TracebackType
 
 import cpt
 from cpt.corpus.documents import Document, Item, Removed
+from cpt.corpus.extras import missing
 from cpt.corpus.readers.files import ReadFiles, open_bytes
 from cpt.errors import CptError, SourceError
 
@@ -52,9 +52,7 @@ class NoText(Exception):
 def missing_library(format: str) -> str | None:
     """Return what is missing to read a format, with the remedy; None if nothing is."""
     module = LIBRARIES.get(format)
-    if module is None or importlib.util.find_spec(module) is not None:
-        return None
-    return f"format {format} needs {module}: pip install 'cpt-workbench[documents]'"
+    return missing(f"format {format}", {} if module is None else {module: "documents"})
 
 
 class Extraction:

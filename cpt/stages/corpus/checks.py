@@ -8,6 +8,7 @@ from typing import Literal
 
 from cpt.corpus.blocks.age import Age
 from cpt.corpus.blocks.quality import Quality
+from cpt.corpus.extras import ExtraSettings
 from cpt.corpus.readers import FORMATS, RECORDS, format_of, missing_library
 from cpt.corpus.readers.arrow import is_saved_data_set, saved_files
 from cpt.corpus.readers.conversations import NO_TEMPLATE
@@ -173,12 +174,10 @@ def single_file_problems(named: list[tuple[str, str]]) -> list[Problem]:
 
 def selection_problems(config: CorpusConfig) -> list[Problem]:
     """Return what the rating of documents lacks: a library, or the format of a list of terms."""
-    from cpt.corpus.ratings.settings import RatingSettings
-
     by = config.select.by if config.select else None
     problems = []
-    if isinstance(by, RatingSettings) and (missing := by.problem()) is not None:
-        problems.append(Problem(f"{by.kind} {missing}", key="select.by"))
+    if isinstance(by, ExtraSettings) and (missing := by.problem()) is not None:
+        problems.append(Problem(missing, key="select.by"))
     for number, terms in enumerate(by.terms if isinstance(by, ByConcepts) else []):
         source = Source(path=terms.path, format=terms.format)
         key = f"select.by.terms.{number}"

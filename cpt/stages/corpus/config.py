@@ -122,14 +122,12 @@ class ByDSIR(DSIRSettings):
     The choice for large corpora: fast, and keeps the target's variety, which the n-gram model does not.
     """
 
-    kind: Literal["dsir"] = "dsir"
     target: list[Source] = Field(min_length=1, description="Text that the selected documents should be like.")
 
 
 class ByClassifier(ClassifierSettings):
     """A linear classifier, for when there are examples of unwanted text too."""
 
-    kind: Literal["classifier"] = "classifier"
     positive: list[Source] = Field(min_length=1, description="Examples of what is wanted.")
     negative: list[Source] = Field(min_length=1, description="Examples of what is not.")
 
@@ -137,13 +135,9 @@ class ByClassifier(ClassifierSettings):
 class ByScore(ScoreSettings):
     """Scores of another tool, from a file."""
 
-    kind: Literal["score"] = "score"
-
 
 class ByPredictiveStrength(PredictiveStrengthSettings):
     """Several models' losses on each document: those on which better models do better (PreSelect)."""
-
-    kind: Literal["predictive-strength"] = "predictive-strength"
 
 
 class TermList(_Settings):
@@ -163,7 +157,6 @@ class TermList(_Settings):
 class ByConcepts(ConceptSettings):
     """Terms in the documents, frequent ones capped (MetaCLIP): breadth of the domain before quality."""
 
-    kind: Literal["concepts"] = "concepts"
     terms: list[TermList] = Field(min_length=1, description="Files of the domain's terms.")
 
 

@@ -10,7 +10,7 @@ from cpt.corpus.documents import Document, Removed
 
 
 def result(block: Block, text: str, metadata: Mapping[str, Any] | None = None) -> Document | Removed:
-    """What the block returns for a text."""
+    """Return the block's result for a text."""
     return block.prepare()(Document("a:1", text, metadata=metadata))
 
 
