@@ -36,6 +36,9 @@ Failures = dict[str, str]
 """Reason why a task cannot be scored, by task."""
 
 
+_INSTEAD = "local files can be read instead (`data`, --data DIR)"
+
+
 def load_tasks(prepared: Sequence[PreparedTask], seed: int, failures: Failures) -> dict[str, Any]:
     """Load lm-eval's tasks by name, each over the items of its level.
 
@@ -65,12 +68,12 @@ def load_tasks(prepared: Sequence[PreparedTask], seed: int, failures: Failures) 
             except ConnectionError:
                 failures[name] = (
                     f"the hub, which has its data ({hub.data_origin(each.config)}), cannot be reached; "
-                    "--data DIR reads local files, --offline leaves such tasks out at once"
+                    f"{_INSTEAD}"
                 )
                 unreached.enter_context(hub.offline())
             except Exception as error:  # a data set or a task's own code may raise anything
                 failures[name] = (
-                    f"{hub.loading_script_message(each.config)}; --data DIR reads local files"
+                    f"{hub.loading_script_message(each.config)}; {_INSTEAD}"
                     if hub.is_loading_script_error(error)
                     else f"its data or its task file fails: {_message(error)}"
                 )

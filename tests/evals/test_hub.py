@@ -67,7 +67,7 @@ def test_data_that_turn_out_to_be_a_program_are_named_so(
     failed: Failures = {}
     with silence_lm_eval():
         load_tasks([task(tmp_path, "first", {**CHOICE, "dataset_path": "some/where"})], 1, failed)
-    assert "(some/where) are a program, which `datasets` no longer runs; --data DIR" in failed["first"]
+    assert "(some/where) are a program, which `datasets` no longer runs; local files" in failed["first"]
 
 
 def test_once_it_cannot_be_reached_it_is_not_asked_again(
@@ -94,7 +94,7 @@ def test_once_it_cannot_be_reached_it_is_not_asked_again(
     assert asked == [before[0], True, True]
     assert state() == before
     assert "some/where" in failed["first"]
-    assert "--data DIR reads local files" in failed["first"]
+    assert "local files can be read instead (`data`, --data DIR)" in failed["first"]
 
 
 REVISION = hub.FILE_BY_FILE["nguha/legalbench"].revision

@@ -22,6 +22,7 @@ from cpt.corpus import read_documents, read_index
 from cpt.corpus.examples import read_examples
 from cpt.errors import DataError, StageFailed
 from cpt.stages.base import Artifact
+from cpt.stages.corpus.config import Decontamination
 from cpt.stages.corpus.stage import STAGE, CorpusConfig
 
 GENERATOR = np.random.default_rng(0)
@@ -177,3 +178,17 @@ def test_mistakes_are_found_before_running(base: Artifact, tmp_path: Path, files
 def test_wrong_settings_are_refused(wrong: object) -> None:
     with pytest.raises(ValidationError):
         CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "decontaminate": wrong})
+
+
+def test_tasks_that_lack_their_data_for_one_reason_are_told_in_one_line(
+    base: Artifact, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(wanted: Decontamination) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+        return {}, {f"task{n}": "no data" for n in range(5)}
+
+    monkeypatch.setattr("cpt.stages.corpus.benchmarks._task_items", without)
+    wanted = {"files": [files["mine"]]}
+    _, metrics, messages = run(base, tmp_path, **dirty(tmp_path), heldout=0.001, decontaminate=wanted)
+    told = [message for message in messages if "no data" in message]
+    assert told == ["benchmark items not searched for: task0, task1, task2 and 2 more: no data"]
+    assert len(metrics["decontamination"]["not_searched"]) == 5

@@ -27,6 +27,9 @@ Items = dict[str, dict[str, str]]
 
 _MOST_PROBLEMS = 10
 
+_NAMED = 3
+"""Number of tasks that a message names; all are in `artifact.json`. A suite can lack dozens."""
+
 
 def benchmark_references(wanted: Decontamination) -> list[str]:
     """Return the files and the folder that items are read from."""
@@ -72,8 +75,10 @@ def remove_benchmarks(
     say = context.progress.message
     files = _file_items(wanted, context)
     tasks, not_searched = _task_items(wanted)
-    for task, why in not_searched.items():
-        say(f"benchmark items not searched for: {task}: {why}")
+    for why in dict.fromkeys(not_searched.values()):
+        alike = [task for task, reason in not_searched.items() if reason == why]
+        more = f" and {len(alike) - _NAMED:,} more" if len(alike) > _NAMED else ""
+        say(f"benchmark items not searched for: {', '.join(alike[:_NAMED])}{more}: {why}")
     search = ItemSearch({**tasks, **files}, wanted.ngram, without_prompt=frozenset(files))
     for task, short in search.short.items():
         if short:
