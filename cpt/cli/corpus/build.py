@@ -23,7 +23,8 @@ def build(
 ) -> None:
     """Build the corpus of a recipe, and print its ledger. A recipe with that one stage is enough.
 
-    A finished corpus is reused, an interrupted one goes on, as with `cpt run`, which takes it from there.
+    A finished corpus is reused, also by `cpt run`. An interrupted one keeps what the model has sampled and
+    rated; cleaning and tokenising begin again.
 
     Example: cpt corpus build medical.yaml corpus.heldout=0.05 --json
     """

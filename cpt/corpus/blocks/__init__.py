@@ -37,26 +37,22 @@ Cleaning = Annotated[
 """Settings of any block: `{kind: whitespace, empty_lines: 2}`, or its name alone."""
 
 
-def learn(read: Callable[[], Iterable[Item]], blocks: Sequence[Block]) -> list[Block]:
+def learn(read: Callable[[], Iterable[Item]], blocks: Sequence[Block], workers: int = 1) -> list[Block]:
     """Return the blocks for one source, each that learns after a pass over what the blocks before it leave.
 
     Args:
         read: Function that reads the source again from its start.
+        workers: Number of processes.
     """
     learnt: list[Block] = []
     for block in blocks:
-        learnt.append(block.learn(_left_by(learnt, read())) if block.learns else block)
+        learnt.append(block.learn(_left_by(learnt, read(), workers)) if block.learns else block)
     return learnt
 
 
-def _left_by(blocks: Sequence[Block], items: Iterable[Item]) -> Iterator[Document]:
-    cleaners = [block.prepare() for block in blocks]
-    for item in items:
-        for cleaner in cleaners:
-            if isinstance(item, Document) and item.text and not item.marked:
-                item = cleaner(item)
-        if isinstance(item, Document) and not item.marked:
-            yield item
+def _left_by(blocks: Sequence[Block], items: Iterable[Item], workers: int) -> Iterator[Document]:
+    left = clean(items, blocks, SourceCounts(), Examples(""), workers)
+    return (item for item in left if isinstance(item, Document) and not item.marked)
 
 
 def clean(

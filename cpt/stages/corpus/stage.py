@@ -180,7 +180,7 @@ def _write_documents(
             read = partial(read_sources, sources, context.progress, context.contents, renderer)
             if any(block.learns for block in config.clean):
                 context.progress.message(f"{name}: learning which lines repeat")
-            blocks = learn(read, config.clean)
+            blocks = learn(read, config.clean, workers)
             index.sources[name] = write_source(
                 corpus, name, read(), rule, heldout, blocks, found, workers, listed
             )
