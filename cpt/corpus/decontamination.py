@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from cpt.corpus.build import check_sums, describe
 from cpt.corpus.documents import Document, DocumentWriter, documents_path, read_documents
 from cpt.corpus.examples import Examples
 from cpt.corpus.index import SourceCounts
+from cpt.corpus.workers import chunked
 from cpt.errors import DataError
 from cpt.progress import Progress
 from evals.item_search import ItemSearch, Match
@@ -31,8 +32,6 @@ FILE = "contamination.jsonl"
 MOST_LISTED = 10_000
 
 _EXCERPT = 300
-_CHARACTERS_AT_ONCE = 1 << 20
-_DOCUMENTS_AT_ONCE = 1024
 
 _SAME_END = 50
 """Characters at the end of a cut text that tell whether it still ends as the document did."""
@@ -178,7 +177,7 @@ def decontaminate(
             continue
         dirty: set[int] = set()
         first = 0
-        for batch in _batches(read_documents(corpus, source, "train")):
+        for batch in chunked(read_documents(corpus, source, "train"), lambda document: len(document.text)):
             dirty |= {first + place for place in search.contaminated([each.text for each in batch])}
             first += len(batch)
             progress.update(done + first, total, "documents")
@@ -235,17 +234,3 @@ def _rewrite(
         )
     counts.splits |= others
     check_sums(counts)
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Yield documents in batches of about a megabyte."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= _CHARACTERS_AT_ONCE or len(batch) == _DOCUMENTS_AT_ONCE:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
