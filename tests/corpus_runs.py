@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def run(
 ) -> tuple[Path, dict[str, Any], list[str]]:
     settings = {"heldout": 0.1, "heldout_min": {"documents": 1, "bytes": 1}, "sequence_length": 64, **config}
     heard = Heard()
-    context = Context(output=tmp_path / out, work=tmp_path / "work", seed=seed, progress=heard, recipe={})
+    named = zlib.crc32(json.dumps([settings, seed], sort_keys=True).encode())  # as a fingerprint does
+    work = tmp_path / f"work-{out}" / f"{named:08x}"
+    context = Context(output=tmp_path / out, work=work, seed=seed, progress=heard, recipe={})
     metrics = STAGE.run(CorpusConfig.model_validate(settings), {"model": base}, context)
     return tmp_path / out / "corpus", metrics, heard.messages

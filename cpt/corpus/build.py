@@ -20,6 +20,7 @@ from cpt.corpus.blocks import Block, clean
 from cpt.corpus.documents import Document, DocumentWriter, Item, Removed, documents_path, read_documents
 from cpt.corpus.examples import Examples
 from cpt.corpus.index import ListedSource, SourceCounts, SplitCounts
+from cpt.corpus.tasks import Tasks
 from cpt.errors import DataError
 from cpt.models.encoding import blocks
 
@@ -63,7 +64,7 @@ def divide(
     counts: SourceCounts,
     blocks: Sequence[Block] = (),
     examples: Examples | None = None,
-    workers: int = 1,
+    tasks: Tasks | None = None,
 ) -> Iterator[tuple[Split, Document]]:
     """Yield the documents of one source that stay, each with its side, and count all others by reason.
 
@@ -73,7 +74,7 @@ def divide(
         counts: Counts of this source; extended here.
         blocks: Cleaning blocks, applied before anything else.
         examples: Collection of removed and rewritten documents; extended here.
-        workers: Number of processes that clean.
+        tasks: Place where documents are cleaned; by default this process.
     """
     seen: set[bytes] = set()
     examples = Examples("") if examples is None else examples
@@ -82,7 +83,7 @@ def divide(
         counts.remove(reason, item.text)
         examples.add(reason, item.id, item.text, detail=detail)
 
-    for item in clean(items, blocks, counts, examples, workers):
+    for item in clean(items, blocks, counts, examples, tasks):
         if isinstance(item, Removed):
             remove(item, item.reason, item.detail)
             continue
@@ -146,7 +147,7 @@ def write_source(
     heldout: set[bytes],
     blocks: Sequence[Block] = (),
     examples: Examples | None = None,
-    workers: int = 1,
+    tasks: Tasks | None = None,
     listed: Mapping[str, ListedSource] = MappingProxyType({}),
 ) -> SourceCounts:
     """Write one source's documents to `documents/<name>.<split>.parquet`, with bounded memory.
@@ -156,7 +157,7 @@ def write_source(
         heldout: Digests of everything held out so far, of all sources; extended here.
         blocks: Cleaning blocks, applied before anything else.
         examples: Collection of removed and rewritten documents; extended here.
-        workers: Number of processes that clean.
+        tasks: Place where documents are cleaned; by default this process.
         listed: Facts of the sources that the documents name, by name.
 
     Returns:
@@ -168,7 +169,7 @@ def write_source(
     counts = SourceCounts(listed=dict(listed))
     with contextlib.ExitStack() as files:
         writers: dict[str, DocumentWriter] = {}
-        for split, document in divide(items, rule, heldout, counts, blocks, examples, workers):
+        for split, document in divide(items, rule, heldout, counts, blocks, examples, tasks):
             if split not in writers:
                 writers[split] = files.enter_context(DocumentWriter(documents_path(corpus, name, split)))
             writers[split].write(document)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +66,7 @@ class Examples:
     ) -> None:
         """Add a document, if it is one of the block's examples."""
         kept = self._kept.setdefault(block, [])
-        rank = -int.from_bytes(blake2b(f"{block}\0{id}".encode(), digest_size=8).digest(), "little")
+        rank = _rank(block, id)
         if len(kept) == self._most and rank < kept[0][0]:
             return
         other = after if like is None else like
@@ -74,11 +74,10 @@ class Examples:
         texts = (before, other) if like is None else (before, None, other)
         self._keep(rank, Example(self._source, block, id, detail, *texts))
 
-    def merge(self, others: Examples) -> None:
+    def merge(self, others: Iterable[Example]) -> None:
         """Add the examples that another process collected of the same source."""
-        for kept in others._kept.values():
-            for rank, _, example in kept:
-                self._keep(rank, example)
+        for example in others:
+            self._keep(_rank(example.block, example.id), example)
 
     def _keep(self, rank: int, example: Example) -> None:
         kept = self._kept.setdefault(example.block, [])
@@ -96,6 +95,11 @@ class Examples:
         for kept in self._kept.values():
             for _, _, example in sorted(kept, key=lambda each: (each[2].id, each[1])):
                 yield example
+
+
+def _rank(block: str, id: str) -> int:
+    """Return the negative hash of a document of a block."""
+    return -int.from_bytes(blake2b(f"{block}\0{id}".encode(), digest_size=8).digest(), "little")
 
 
 def _excerpts(text: str, other: str | None) -> tuple[str, str | None]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -177,20 +178,21 @@ def _signed(
 ) -> Iterator[np.ndarray]:
     """Yield the signatures of all documents: uint32 (documents, numbers), in a file that is removed then."""
     work.mkdir(parents=True, exist_ok=True)
-    file, total, done = work / "signatures", parts[-1].end if parts else 0, 0
+    file, total = work / "signatures", parts[-1].end if parts else 0
+    row = 4 * settings.numbers
+    done = file.stat().st_size // row if file.exists() else 0  # of a killed attempt
     texts = (document.text for part in parts for document in read_documents(corpus, part.source, part.side))
-    try:
-        with file.open("wb") as out:
-            for batch in sign(texts, settings):
-                out.write(batch.tobytes())
-                done += len(batch)
-                progress.update(done, total, "documents")
-        if done != total:
-            raise DataError(f"{corpus}: {done:,} documents, but {total:,} are counted", hint="Report this.")
-        empty = np.zeros((0, settings.numbers), np.uint32)
-        yield np.memmap(file, np.uint32, "r", shape=(total, settings.numbers)) if total else empty
-    finally:
-        file.unlink(missing_ok=True)
+    with file.open("ab") as out:
+        out.truncate(done * row)
+        for batch in sign(islice(texts, done, None), settings):
+            out.write(batch.tobytes())
+            done += len(batch)
+            progress.update(done, total, "documents")
+    if done != total:
+        raise DataError(f"{corpus}: {done:,} documents, but {total:,} are counted", hint="Report this.")
+    empty = np.zeros((0, settings.numbers), np.uint32)
+    yield np.memmap(file, np.uint32, "r", shape=(total, settings.numbers)) if total else empty
+    file.unlink()
 
 
 def _require_some(source: str, reasons: np.ndarray) -> None:

@@ -13,13 +13,16 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 from cpt.atomic import write_text
 from cpt.corpus.documents import Document
 from cpt.errors import StageFailed
 from cpt.models.tokenizer import load_as_transformers
 from cpt.progress import Progress
+
+Engine = Literal["transformers", "vllm"]
 
 _SPARE = 1.15
 """Factor of samples to draw, since some end early. A second, small batch would cost as much as the first."""
@@ -36,6 +39,7 @@ def generate(
     end_token: str | None,
     work: Path,
     progress: Progress,
+    engine: Engine = "transformers",
 ) -> Iterator[Document]:
     """Sample documents from a model until they hold at least `tokens` tokens.
 
@@ -45,15 +49,16 @@ def generate(
         start_token: Token that every sample starts from.
         end_token: Token that ends a document, besides those that the model itself names.
         work: Folder in which finished batches are kept, so that they are not sampled again.
+        engine: Library that samples.
     """
     work.mkdir(parents=True, exist_ok=True)
-    sampler: _Sampler | None = None
+    sampler: _Sampler | _VLLMSampler | None = None
     made = index = 0
     while made < tokens:
         file = work / f"batch-{index:05d}.json"
         found = _kept(file)
         if found is None:
-            sampler = sampler or _Sampler(model_folder, start_token, end_token)
+            sampler = sampler or _ENGINES[engine](model_folder, start_token, end_token)
             rows = min(batch, math.ceil((tokens - made) / length * _SPARE))
             found = sampler.sample(rows, length, temperature, seed + index)
             _keep(file, found)
@@ -103,6 +108,38 @@ def _checksum(rows: Sequence[dict[str, Any]]) -> str:
     return sha256(json.dumps(rows).encode()).hexdigest()
 
 
+class _Marks:
+    """The special tokens that samples start from and end at."""
+
+    def __init__(
+        self, model_folder: Path, start_token: str | None, end_token: str | None, ends: Set[int] = frozenset()
+    ) -> None:
+        """Find them.
+
+        Args:
+            ends: Ids of further tokens that end a document.
+        """
+        self._tokenizer: Any = load_as_transformers(model_folder)
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        start = vocabulary.get(start_token or self._tokenizer.eos_token)
+        if start is None:
+            raise StageFailed(
+                "the tokenizer has neither start nor end token to sample from", hint="Set start_token."
+            )
+        self.start = start
+        own = {end_token, self._tokenizer.eos_token}
+        self._ends = ends | {id for token, id in vocabulary.items() if token in own}
+        self.special = self._ends | set(self._tokenizer.all_special_ids)
+
+    def read(self, row: list[int]) -> Sample:
+        """Cut a row of token ids at its first special token; the rest is padding."""
+        last = next((place for place, token in enumerate(row) if token in self.special), len(row))
+        ended = last < len(row) and row[last] in self._ends
+        text: str = self._tokenizer.decode(row[:last])
+        # the cut may fall between the bytes of a character, which then reads as a replacement character
+        return Sample(text if ended else text.removesuffix("\ufffd"), last, ended)
+
+
 class _Sampler:
     """A loaded model that samples batches of texts."""
 
@@ -112,19 +149,10 @@ class _Sampler:
         from cpt.models.packed_model import best_device, load_model, resolve_precision
         from cpt.models.sampling import ONE_TOKEN, end_tokens, register_one_token_attention
 
-        self._tokenizer: Any = load_as_transformers(model_folder)
-        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
-        start = vocabulary.get(start_token or self._tokenizer.eos_token)
-        if start is None:
-            raise StageFailed(
-                "the tokenizer has neither start nor end token to sample from", hint="Set start_token."
-            )
-        self._start = start
         register_one_token_attention()
         self._model: Any = load_model(model_folder, resolve_precision("auto"), ONE_TOKEN)
         self._model.to(best_device())
-        own = {end_token, self._tokenizer.eos_token}
-        self._ends = end_tokens(self._model) | {id for token, id in vocabulary.items() if token in own}
+        self._marks = _Marks(model_folder, start_token, end_token, end_tokens(self._model))
         self._model.generation_config = GenerationConfig()  # no penalties: samples of the model as it is
 
     def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
@@ -134,8 +162,8 @@ class _Sampler:
 
         from cpt.models.sampling import draw
 
-        prompts = torch.full((batch, 1), self._start, device=self._model.device)
-        special = self._ends | set(self._tokenizer.all_special_ids)
+        prompts = torch.full((batch, 1), self._marks.start, device=self._model.device)
+        special = self._marks.special
         generator = torch.Generator(self._model.device).manual_seed(seed)
         with torch.no_grad():
             output = self._model.generate(
@@ -149,12 +177,55 @@ class _Sampler:
                 ),
                 logits_processor=LogitsProcessorList([partial(draw, generator, temperature)]),
             )
-        return [self._read(row, special) for row in output[:, 1:].tolist()]
+        return [self._marks.read(row) for row in output[:, 1:].tolist()]
 
-    def _read(self, row: list[int], special: Set[int]) -> Sample:
-        """Cut a row of token ids at its first special token; the rest is padding."""
-        last = next((place for place, token in enumerate(row) if token in special), len(row))
-        ended = last < len(row) and row[last] in self._ends
-        text: str = self._tokenizer.decode(row[:last])
-        # the cut may fall between the bytes of a character, which then reads as a replacement character
-        return Sample(text if ended else text.removesuffix("\ufffd"), last, ended)
+
+class _VLLMSampler:
+    """vLLM, which samples on GPUs, on all of the machine together where there are several."""
+
+    def __init__(self, model_folder: Path, start_token: str | None, end_token: str | None) -> None:
+        import torch
+        from transformers import GenerationConfig
+        from vllm import LLM
+
+        from cpt.models.loading import settings
+        from cpt.models.sampling import end_tokens
+
+        generation = None
+        if (model_folder / "generation_config.json").is_file():
+            generation = GenerationConfig.from_pretrained(model_folder)
+        ends = end_tokens(SimpleNamespace(config=settings(model_folder), generation_config=generation))
+        self._marks = _Marks(model_folder, start_token, end_token, ends)
+        self._model: Any = LLM(
+            model=str(model_folder),
+            tensor_parallel_size=max(1, torch.cuda.device_count()),
+            generation_config="vllm",  # no penalties: samples of the model as it is
+            disable_log_stats=True,
+        )
+
+    def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
+        """Sample texts, each up to its first special token and with a seed of its own."""
+        from vllm import SamplingParams
+
+        prompts = [{"prompt_token_ids": [self._marks.start]} for _ in range(batch)]
+        wanted = [
+            SamplingParams(
+                temperature=temperature,
+                max_tokens=length,
+                seed=seed * batch + row,
+                stop_token_ids=sorted(self._marks.special),
+                ignore_eos=True,  # it is among the stop tokens, whose number is then told
+                detokenize=False,
+            )
+            for row in range(batch)
+        ]
+        made = [each.outputs[0] for each in self._model.generate(prompts, wanted, use_tqdm=False)]
+        # vLLM tells the token that ended a text; whether it is among the text's tokens depends on the version
+        return [self._marks.read([*each.token_ids, *_stop_token(each.stop_reason)]) for each in made]
+
+
+def _stop_token(reason: object) -> list[int]:
+    return [reason] if isinstance(reason, int) else []
+
+
+_ENGINES: dict[Engine, type[_Sampler | _VLLMSampler]] = {"transformers": _Sampler, "vllm": _VLLMSampler}

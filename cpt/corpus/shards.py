@@ -1,8 +1,10 @@
 """Pack documents into sequences, and store them as token shards: plain numpy files read by memory map.
 
 Packing: split documents that are too long, then best fit (Ding et al. 2024, arXiv 2404.10830).
-`shard-N.tokens.npy` uint32 (tokens,) in packed order; `shard-N.pieces.npy` int64 (pieces + 1,) offsets into
-tokens; `shard-N.sequences.npy` int64 (sequences + 1,) offsets into pieces.
+`shard-N.tokens.npy` (tokens,) in packed order, uint16 where all are below 65,536 and else uint32;
+`shard-N.pieces.npy` int64 (pieces + 1,) offsets into tokens; `shard-N.sequences.npy` int64 (sequences + 1,)
+offsets into pieces; `shard-N.documents.npy` int64 (pieces,) the row of each piece's document in the corpus's
+`documents/<source>.train.parquet`.
 """
 
 from __future__ import annotations
@@ -94,13 +96,15 @@ class ShardWriter:
         self.sequences = 0
         self._folder, self._length, self._most = folder, sequence_length, shard_tokens
         self._pieces: list[np.ndarray] = []
+        self._documents: list[int] = []
         self._tokens = 0
         self._shards = 0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, pieces: list[np.ndarray]) -> None:
-        """Add a document's pieces, uint32 (tokens,) each."""
+    def add(self, pieces: list[np.ndarray], document: int) -> None:
+        """Add a document's pieces, uint32 (tokens,) each, and its row in the file of documents."""
         self._pieces.extend(pieces)
+        self._documents.extend([document] * len(pieces))
         self._tokens += sum(map(len, pieces))
         if self._tokens >= self._most:
             self.close()
@@ -113,12 +117,15 @@ class ShardWriter:
         sequences = best_fit(lengths, self._length)
         order = [piece for sequence in sequences for piece in sequence]
         stem = str(self._folder / f"shard-{self._shards:05d}")
-        np.save(f"{stem}.tokens.npy", np.concatenate([self._pieces[piece] for piece in order]))
+        tokens = np.concatenate([self._pieces[piece] for piece in order])
+        fits = tokens.max() <= np.iinfo(np.uint16).max
+        np.save(f"{stem}.tokens.npy", tokens.astype(np.uint16) if fits else tokens)
+        np.save(f"{stem}.documents.npy", np.array(self._documents, dtype=np.int64)[order])
         np.save(f"{stem}.pieces.npy", _offsets(lengths[order]))
         np.save(f"{stem}.sequences.npy", _offsets(np.array([len(sequence) for sequence in sequences])))
         self.sequences += len(sequences)
         self._shards += 1
-        self._pieces, self._tokens = [], 0
+        self._pieces, self._documents, self._tokens = [], [], 0
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
@@ -131,7 +138,7 @@ class PackedSequence:
 
     Attributes:
         source: Name of the text's source: "domain", "replay", or a part that is read alone, "domain.notes".
-        tokens: uint32 (tokens,), a read-only view of the shard.
+        tokens: uint16 or uint32 (tokens,), a read-only view of the shard.
         piece_lengths: int64 (pieces,).
     """
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import tee
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -18,8 +17,11 @@ from tokenizers import Tokenizer
 from cpt.corpus.documents import PART, Document, documents_path, parts_of, read_documents
 from cpt.corpus.examples import LISTINGS
 from cpt.corpus.index import CorpusIndex, SourceCounts, SplitCounts, byte_count, read_index, write_index
+from cpt.corpus.items import read_items, write_items
 from cpt.corpus.shards import ShardWriter, TokenisedSource, split_document
-from cpt.corpus.workers import Workers, chunked
+from cpt.corpus.steps import link
+from cpt.corpus.tasks import Tasks, Work
+from cpt.corpus.workers import chunked
 from cpt.errors import DataError, UsageError
 from cpt.models.encoding import token_ids
 from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
@@ -179,6 +181,33 @@ def _batch_tokenizer(
     return tokenise_batch
 
 
+def _write_pieces(path: Path, key: str, batches: list[_Pieces]) -> None:
+    """Write the pieces of a task: arrays `tokens`, `lengths` and `counts`, and `key` as bytes."""
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(batch, name) for batch in batches]) for name in _Pieces._fields
+    }
+    with path.open("wb") as file:
+        np.savez(file, key=np.frombuffer(key.encode(), dtype=np.uint8), **arrays)
+
+
+def _read_pieces(path: Path) -> tuple[str, list[_Pieces]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["key"].tobytes().decode(), [_Pieces(*(arrays[name] for name in _Pieces._fields))]
+
+
+def _tokenising(model: Path, index: CorpusIndex) -> Work[Document, _Pieces]:
+    """Return the work of tokenising with a model's tokenizer."""
+    return Work(
+        prepare=_batch_tokenizer,
+        arguments=(model, index.sequence_length, index.start_token, index.end_token),
+        describe=lambda document: (document.id, len(document.text)),
+        write_items=write_items,
+        read_items=read_items,
+        write_results=_write_pieces,
+        read_results=_read_pieces,
+    )
+
+
 FORMER = "former"
 """Folder in a corpus with the tokenizer.json from before its vocabulary changed."""
 
@@ -208,7 +237,11 @@ def part_names(corpus: Path, source: str) -> list[str]:
 
 
 def tokenise(
-    corpus: Path, index: CorpusIndex, model: Path, progress: Progress | None = None, workers: int = 1
+    corpus: Path,
+    index: CorpusIndex,
+    model: Path,
+    progress: Progress | None = None,
+    tasks: Tasks | None = None,
 ) -> CorpusIndex:
     """Tokenise all documents of a corpus folder, write `tokens/` and `corpus.json`.
 
@@ -218,32 +251,33 @@ def tokenise(
         corpus: Folder with `documents/`.
         index: Counts of documents, with sequence length and special tokens.
         model: Folder with the tokenizer.
-        workers: Number of processes; one alone tokenises in as many threads as there are processors.
+        tasks: Place where the work is done; by default this process, in as many threads as there are
+            processors.
 
     Returns:
         The index with tokens, pieces and sequences counted, as written.
     """
-    arguments = (model, index.sequence_length, index.start_token, index.end_token)
+    work = _tokenising(model, index)
+    tasks = tasks or Tasks()
     result = index.model_copy(deep=True, update={"tokenizer": tokenizer_sha256(model)})
     total = sum(counts.documents for source in index.sources.values() for counts in source.splits.values())
     done = 0
-    with Workers(_batch_tokenizer, arguments, workers) as pool:
-        for name, source in result.sources.items():
-            for split, counts in source.splits.items():
-                counts.tokens = counts.pieces = counts.sequences = 0
-                packer = _Packer(corpus, name, source, index.sequence_length) if split == "train" else None
-                documents, again = tee(read_documents(corpus, name, split))
-                tokenised = pool.map(chunked(documents, _characters))
-                in_order = (pieces for batch in tokenised for pieces in batch.documents())
-                for document, pieces in zip(again, in_order, strict=True):
-                    _count(counts, pieces)
-                    if packer is not None:
-                        packer.add(document, pieces)
-                    done += 1
-                    if progress is not None and (done % 1000 == 0 or done == total):
-                        progress.update(done, total, "documents")
+    for name, source in result.sources.items():
+        for split, counts in source.splits.items():
+            counts.tokens = counts.pieces = counts.sequences = 0
+            packer = _Packer(corpus, name, source, index.sequence_length) if split == "train" else None
+            documents, again = tee(read_documents(corpus, name, split))
+            tokenised = tasks.kept_in(f"tokens-{name}-{split}").map(work, documents)
+            in_order = (pieces for batch in tokenised for pieces in batch.documents())
+            for document, pieces in zip(again, in_order, strict=True):
+                _count(counts, pieces)
                 if packer is not None:
-                    counts.sequences = packer.close()
+                    packer.add(document, pieces)
+                done += 1
+                if progress is not None and (done % 1000 == 0 or done == total):
+                    progress.update(done, total, "documents")
+            if packer is not None:
+                counts.sequences = packer.close()
     write_index(corpus, result)
     return result
 
@@ -255,6 +289,7 @@ class _Packer:
         self._corpus, self._name, self._length = corpus, name, sequence_length
         self._writers: dict[str, ShardWriter] = {}
         self._part = ""
+        self._documents = 0
         self._counts = counts.parts
         self._counts.clear()
 
@@ -267,7 +302,8 @@ class _Packer:
         if part not in self._writers:
             folder = tokens_path(self._corpus, f"{self._name}{PART}{part}" if part else self._name)
             self._writers[part] = ShardWriter(folder, self._length)
-        self._writers[part].add(pieces)
+        self._writers[part].add(pieces, self._documents)
+        self._documents += 1
         if part:
             counts = self._counts.setdefault(part, SplitCounts())
             counts.documents += 1
@@ -319,16 +355,8 @@ def retokenise(
     shutil.copyfile((earliest if earliest.is_dir() else former) / TOKENIZER, output / FORMER / TOKENIZER)
     for listing in LISTINGS:
         if (corpus / listing).exists():
-            _link(corpus / listing, output / listing)
+            link(corpus / listing, output / listing)
     for name, source in index.sources.items():
         for split in source.splits:
-            _link(documents_path(corpus, name, split), documents_path(output, name, split))
+            link(documents_path(corpus, name, split), documents_path(output, name, split))
     return tokenise(output, index, model, progress)
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from made_documents import WORD, docx, paragraph, pdf
 
 from cpt.corpus.documents import Document, Item, Removed
-from cpt.corpus.readers import extracted, missing_library, read
+from cpt.corpus.readers import Extracting, Options, ReadFiles, extracted, missing_library, read
 from cpt.corpus.readers.docx import MOST_UNPACKED
 from cpt.corpus.readers.docx import extract as docx_text
 from cpt.corpus.readers.extracted import Extraction, NoText
@@ -209,6 +210,65 @@ def test_a_process_that_cannot_start_is_no_fault_of_the_file(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with Extraction() as extraction, pytest.raises(CptError, match="ended by itself, with exit code 1"):
         read_one(extraction, tmp_path / "a.pdf", pdf("text"))
+
+
+def extracted_folder(folder: Path, count: int) -> list[Item]:
+    """A folder of PDF, HTML and text files in turn, and the documents that it has."""
+    folder.mkdir()
+    documents: list[Item] = []
+    for number in range(count):
+        name = f"{number:02d}." + ("pdf", "html", "txt")[number % 3]
+        text = f"Report {number} of the ward, with a sentence that is long enough."
+        page = f"<html><body><p>{text}</p></body></html>".encode()
+        (folder / name).write_bytes((pdf(text), page, text.encode())[number % 3])
+        documents.append(Document(name, text))
+    return documents
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_several_files_at_once_keep_their_order(tmp_path: Path, processes: int) -> None:
+    expected = extracted_folder(tmp_path / "files", 9)
+    (tmp_path / "files" / "readme.html").write_text("<p>nothing</p>")
+    how, files = Extracting(processes, tmp_path / "kept"), ReadFiles()
+    found = list(read(tmp_path / "files", files=files, options=Options(extracting=how)))
+    assert found == [*expected, Removed("readme.html", "other_format")]
+    assert len(files.of(tmp_path / "files")) == 10
+
+
+def test_extracted_text_is_kept_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = extracted_folder(tmp_path / "files", 3)
+    (tmp_path / "files" / "03.pdf").write_bytes(pdf(""))
+    options = Options(extracting=Extracting(2, tmp_path / "kept"))
+    found = list(read(tmp_path / "files", options=options))
+    assert found[:3] == expected
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert list(read(tmp_path / "files", options=options)) == found
+    (tmp_path / "files" / "00.pdf").write_bytes(pdf("other"))
+    with pytest.raises(CptError, match="ended by itself"):
+        list(read(tmp_path / "files", options=options))
+
+
+def test_reading_may_end_early_and_leaves_no_process(tmp_path: Path) -> None:
+    extracted_folder(tmp_path / "files", 12)
+    options = Options(extracting=Extracting(2, tmp_path / "kept"))
+    reading = read(tmp_path / "files", options=options)
+    assert isinstance(next(reading), Document)
+    reading.close()
+    assert not extraction_processes()
+
+
+def extraction_processes() -> list[str]:
+    """Command lines of this process's children that extract text."""
+    lines = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            mine = f"PPid:\t{os.getpid()}\n" in status.read_text()
+            command = status.with_name("cmdline").read_bytes().decode()
+        except OSError:
+            continue
+        if mine and "extraction_worker" in command:
+            lines.append(command)
+    return lines
 
 
 def test_a_missing_library_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

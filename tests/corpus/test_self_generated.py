@@ -1,11 +1,16 @@
 import json
+import sys
+import types
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
 from cpt.corpus import self_generated
 from cpt.corpus.documents import Document
 from cpt.corpus.self_generated import generate
+from cpt.models.tokenizer import load_tokenizer
 from cpt.progress import NullProgress
 
 
@@ -74,11 +79,11 @@ def test_a_sample_has_ended_only_if_the_model_ended_it(tiny_model: Path, tmp_pat
 
 
 def test_a_character_that_the_cut_splits_is_left_out(tiny_model: Path) -> None:
-    sampler = self_generated._Sampler(tiny_model, "<s>", "</s>")
-    row = sampler._tokenizer("fièvre ж", add_special_tokens=False)["input_ids"]
-    end = sampler._tokenizer.convert_tokens_to_ids("</s>")
-    assert sampler._read([*row, end], {end}).text == "fièvre ж"
-    cut = sampler._read(row[:-1], {end})
+    marks = self_generated._Marks(tiny_model, "<s>", "</s>")
+    row = marks._tokenizer("fièvre ж", add_special_tokens=False)["input_ids"]
+    end = marks._tokenizer.convert_tokens_to_ids("</s>")
+    assert marks.read([*row, end]).text == "fièvre ж"
+    cut = marks.read(row[:-1])
     assert (cut.text, cut.tokens, cut.ended) == ("fièvre ", len(row) - 1, False)
 
 
@@ -96,7 +101,7 @@ def test_the_corpus_names_a_token_that_ends_documents_beside_the_models(
 def test_what_was_kept_says_which_samples_ended(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
     options = {"tokens": 4000, "batch": 200}
     made = documents(tiny_model, tmp_path, **options)
-    monkeypatch.setattr(self_generated, "_Sampler", None)
+    monkeypatch.setattr(self_generated, "_ENGINES", {})
     assert documents(tiny_model, tmp_path, **options) == made
 
 
@@ -112,3 +117,42 @@ def test_a_damaged_batch_is_sampled_again(tiny_model: Path, tmp_path: Path, dama
     file.write_text(damage(whole))
     assert documents(tiny_model, tmp_path) == made
     assert file.read_text() == whole
+
+
+class _LLM:
+    """Stands in for vLLM: texts of two tokens, each ended by another token, or cut at the length."""
+
+    asked: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, **settings: Any) -> None:
+        self.asked.clear()
+        self.asked.update(settings, seeds=[])
+
+    def generate(self, prompts: list[Any], wanted: list[Any], use_tqdm: bool) -> list[Any]:
+        self.asked |= {"prompts": prompts, "wanted": wanted[0]}
+        self.asked["seeds"] += [each.seed for each in wanted]
+        ends = [2, 1, None, 2]
+        rows = [([40, 41, 2], 2), ([40, 41], 1), ([42] * wanted[0].max_tokens, None), ([43], 2)]
+        made = [SimpleNamespace(token_ids=ids, stop_reason=stop) for ids, stop in rows]
+        assert [each.stop_reason for each in made] == ends
+        return [SimpleNamespace(outputs=[made[at % 4]]) for at in range(len(prompts))]
+
+
+def test_vllm_samples_where_it_is_asked_to(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vllm = types.ModuleType("vllm")
+    vllm.LLM, vllm.SamplingParams = _LLM, SimpleNamespace  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", vllm)
+    made = documents(tiny_model, tmp_path, engine="vllm", tokens=60)
+    tokenizer = load_tokenizer(tiny_model)
+    start, end = tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")
+    asked = _LLM.asked
+    assert (asked["model"], asked["tensor_parallel_size"]) == (str(tiny_model), 1)
+    assert asked["prompts"] == [{"prompt_token_ids": [start]}] * 4
+    assert (asked["wanted"].temperature, asked["wanted"].max_tokens) == (1.0, 24)
+    assert {start, end} <= set(asked["wanted"].stop_token_ids)
+    assert len(set(asked["seeds"])) == len(asked["seeds"])
+    ended = [each.ended for each in made[:4]]
+    assert ended == [end == 2, end == 1, False, end == 2]
+    assert made[0].text == tokenizer.decode([40, 41])

@@ -18,27 +18,30 @@ from cpt.corpus.shards import ShardWriter, TokenisedSource, best_fit, split_docu
 from cpt.errors import DataError
 
 
-def write(folder: Path, shard_tokens: int) -> list[np.ndarray]:
+def write(folder: Path, shard_tokens: int, vocabulary: int = 60_000) -> list[np.ndarray]:
     random = np.random.default_rng(5)
-    pieces = [
-        random.integers(0, 60_000, size=int(size)).astype(np.uint32) for size in random.integers(1, 17, 200)
-    ]
+    sizes = random.integers(1, 17, 200)
+    pieces = [random.integers(0, vocabulary, size=int(size)).astype(np.uint32) for size in sizes]
+    pieces[7][0] = vocabulary - 1
     writer = ShardWriter(folder, sequence_length=16, shard_tokens=shard_tokens)
     for at in range(0, 200, 2):
-        writer.add(pieces[at : at + 2])
+        writer.add(pieces[at : at + 2], at // 2)
     writer.close()
     assert writer.sequences == len(TokenisedSource(folder))
     return pieces
 
 
+@pytest.mark.parametrize("vocabulary", [60_000, 1 << 16, (1 << 16) + 1])
 @pytest.mark.parametrize("shard_tokens", [100, 500, 10**9])
-def test_every_piece_comes_back_once_and_no_sequence_is_too_long(tmp_path: Path, shard_tokens: int) -> None:
-    pieces = write(tmp_path, shard_tokens)
+def test_every_piece_comes_back_once_and_no_sequence_is_too_long(
+    tmp_path: Path, shard_tokens: int, vocabulary: int
+) -> None:
+    pieces = write(tmp_path, shard_tokens, vocabulary)
     source = TokenisedSource(tmp_path)
     found: list[tuple[int, ...]] = []
     for number in range(len(source)):
         row = source.sequence(number)
-        assert row.tokens.dtype == np.uint32
+        assert row.tokens.dtype == np.uint16 or vocabulary > 1 << 16
         assert row.source == tmp_path.name
         assert len(row.tokens) == row.piece_lengths.sum() == source.sequence_lengths[number] <= 16
         found += [tuple(part.tolist()) for part in np.split(row.tokens, np.cumsum(row.piece_lengths)[:-1])]
@@ -46,8 +49,9 @@ def test_every_piece_comes_back_once_and_no_sequence_is_too_long(tmp_path: Path,
     assert source.total_tokens == sum(map(len, pieces))
 
 
-def test_files_are_as_documented(tmp_path: Path) -> None:
-    write(tmp_path, 500)
+@pytest.mark.parametrize(("vocabulary", "stored"), [(60_000, np.uint16), (1 << 17, np.uint32)])
+def test_files_are_as_documented(tmp_path: Path, vocabulary: int, stored: type) -> None:
+    written = write(tmp_path, 500, vocabulary)
     stems = sorted({path.name.split(".")[0] for path in tmp_path.iterdir()})
     assert stems == [f"shard-{number:05d}" for number in range(len(stems))]
     assert len(stems) > 1
@@ -55,7 +59,11 @@ def test_files_are_as_documented(tmp_path: Path) -> None:
         tokens = np.load(tmp_path / f"{stem}.tokens.npy", allow_pickle=False)
         pieces = np.load(tmp_path / f"{stem}.pieces.npy", allow_pickle=False)
         sequences = np.load(tmp_path / f"{stem}.sequences.npy", allow_pickle=False)
-        assert (tokens.dtype, pieces.dtype, sequences.dtype) == (np.uint32, np.int64, np.int64)
+        documents = np.load(tmp_path / f"{stem}.documents.npy", allow_pickle=False)
+        assert (tokens.dtype, pieces.dtype, sequences.dtype) == (stored, np.int64, np.int64)
+        for at, document in enumerate(documents.tolist()):
+            piece = tokens[pieces[at] : pieces[at + 1]].tolist()
+            assert piece in [each.tolist() for each in written[2 * document : 2 * document + 2]]
         assert pieces[0] == sequences[0] == 0
         assert pieces[-1] == len(tokens)
         assert sequences[-1] == len(pieces) - 1

@@ -20,7 +20,7 @@ def make_source(folder: Path, sequences: int, first: int, shard_tokens: int = 50
     """`sequences` sequences of one piece each, whose first token tells them apart; several shards."""
     writer = ShardWriter(folder, sequence_length=16, shard_tokens=shard_tokens)
     for number in range(sequences):
-        writer.add([np.full(9 + number % 8, first + number, dtype=np.uint32)])
+        writer.add([np.full(9 + number % 8, first + number, dtype=np.uint32)], number)
     writer.close()
     return TokenisedSource(folder)
 

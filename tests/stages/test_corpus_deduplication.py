@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from near_copies import near_copy, unrelated
 
 from cpt.corpus import read_documents, read_index
 from cpt.corpus.examples import read_examples
-from cpt.corpus.near_duplicates import remove_near_duplicates
+from cpt.corpus.minhash import MinHash, sign
 from cpt.stages.base import Artifact
 from cpt.stages.corpus.stage import STAGE, CorpusConfig
 
@@ -94,22 +96,33 @@ def test_every_setting_changes_what_is_removed(base: Artifact, tmp_path: Path) -
     assert left("ngram", ngram=1) < default
 
 
-def test_a_run_that_was_killed_begins_again_with_the_same_result(
+def test_a_run_that_was_killed_goes_on_with_the_next_signature(
     base: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = sources(tmp_path)
-    whole, _, _ = run(base, tmp_path, "whole", **given, deduplicate="minhash")
+    signed: list[str] = []
 
-    def killed(*arguments: object) -> None:
-        remove_near_duplicates(*arguments)  # type: ignore[arg-type]
+    def noting(texts: Iterable[str], settings: MinHash) -> Iterator[np.ndarray]:
+        return sign((signed.append(text) or text for text in texts), settings)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("cpt.corpus.near_duplicates.sign", noting)
+    whole, _, _ = run(base, tmp_path, "whole", **given, deduplicate="minhash")
+    total = len(signed)
+
+    def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("cpt.corpus.near_duplicates.remove_near_duplicates", killed)
+        patch.setattr("cpt.corpus.near_duplicates.find_near_duplicates", killed)
         with pytest.raises(KeyboardInterrupt):
             run(base, tmp_path, "killed", **given, deduplicate="minhash")
-    (tmp_path / "work" / "near-duplicates" / "signatures").write_bytes(b"left over")
-    again, _, _ = run(base, tmp_path, "again", **given, deduplicate="minhash")
+    [signatures] = (tmp_path / "work-killed").rglob("signatures")
+    signatures.write_bytes(signatures.read_bytes()[: 4 * 5 * MinHash().numbers + 3])
+    shutil.rmtree(tmp_path / "killed")
+    signed.clear()
+    again, _, _ = run(base, tmp_path, "killed", **given, deduplicate="minhash")
+    assert len(signed) == total - 5
+    assert not signatures.exists()
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert [(whole / file).read_bytes() == (again / file).read_bytes() for file in files] == [True] * len(

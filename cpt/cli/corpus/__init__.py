@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from cpt.cli.corpus import build, contents
+from cpt.cli.corpus import alone, build, contents
 
 app = typer.Typer(
-    help="Build a corpus, see what it holds and what was removed from it.", no_args_is_help=True
+    help="Build a corpus, see what it holds and what was removed; select, deduplicate, decontaminate text.",
+    no_args_is_help=True,
 )
 app.command("build")(build.build)
 app.command("stats")(contents.stats)
 app.command("inspect")(contents.inspect)
 app.command("sample")(contents.sample)
+app.command("select")(alone.select)
+app.command("dedup")(alone.dedup)
+app.command("decontaminate")(alone.decontaminate)

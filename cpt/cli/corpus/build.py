@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cpt.cli.corpus.contents import print_ledger
 from cpt.cli.options import DEFAULT_RUNS, Force, Json, Overrides, RecipeArgument, Runs
@@ -19,17 +22,22 @@ def build(
     overrides: Overrides = None,
     force: Force = None,
     runs: Runs = DEFAULT_RUNS,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Processes, as the key `workers`.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build the corpus of a recipe, and print its ledger. A recipe with that one stage is enough.
 
-    A finished corpus is reused, also by `cpt run`. An interrupted one keeps what the model has sampled and
-    rated; cleaning and tokenising begin again.
+    A finished corpus is reused, also by `cpt run`. An interrupted one goes on behind the last step and task
+    that were finished.
 
     Example: cpt corpus build medical.yaml corpus.heldout=0.05 --json
     """
     checked = load(recipe, overrides or ())
     stage = _corpus_stage(checked, recipe)
+    if workers is not None:
+        checked = load(recipe, [*(overrides or ()), f"{stage}.workers={workers}"])
     summary = run_stages(checked, runs, Selection(until=stage, force=tuple(force or ())))
     folder = summary.artifacts[stage].path("corpus")
     if as_json:

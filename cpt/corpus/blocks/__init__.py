@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, TypeAdapter
 
+from cpt.atomic import write_text
 from cpt.corpus.blocks.age import Age
 from cpt.corpus.blocks.block import Block, Cleaner
 from cpt.corpus.blocks.boilerplate import Boilerplate
@@ -20,9 +23,10 @@ from cpt.corpus.blocks.toxicity import Toxicity
 from cpt.corpus.blocks.unicode import Unicode
 from cpt.corpus.blocks.whitespace import Whitespace
 from cpt.corpus.documents import Document, Item, Removed
-from cpt.corpus.examples import Examples
+from cpt.corpus.examples import Example, Examples
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.workers import Workers, chunked
+from cpt.corpus.items import read_items, read_items_and_facts, write_items
+from cpt.corpus.tasks import Tasks, Work
 
 
 def _with_kind(value: Any) -> Any:
@@ -37,26 +41,44 @@ Cleaning = Annotated[
 """Settings of any block: `{kind: whitespace, empty_lines: 2}`, or its name alone."""
 
 
-def learn(read: Callable[[], Iterable[Item]], blocks: Sequence[Block], workers: int = 1) -> list[Block]:
+def learn(
+    read: Callable[[], Iterable[Item]], blocks: Sequence[Block], tasks: Tasks | None = None
+) -> list[Block]:
     """Return the blocks for one source, each that learns after a pass over what the blocks before it leave.
 
     Args:
         read: Function that reads the source again from its start.
-        workers: Number of processes.
+        tasks: Processes that clean, and the folder in which the learnt blocks are kept.
     """
+    if not any(block.learns for block in blocks):
+        return list(blocks)
+    tasks = tasks or Tasks()
+    kept = None if tasks.folder is None else tasks.folder / "learnt.json"
+    if kept is not None and kept.exists():
+        return list(_BLOCKS.validate_json(kept.read_bytes()))
     learnt: list[Block] = []
     for block in blocks:
-        learnt.append(block.learn(_left_by(learnt, read(), workers)) if block.learns else block)
+        learnt.append(block.learn(_left_by(learnt, read(), tasks.not_kept())) if block.learns else block)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, json.dumps([block.model_dump(mode="json") for block in learnt]))
     return learnt
 
 
-def _left_by(blocks: Sequence[Block], items: Iterable[Item], workers: int) -> Iterator[Document]:
-    left = clean(items, blocks, SourceCounts(), Examples(""), workers)
+_BLOCKS: TypeAdapter[list[Any]] = TypeAdapter(list[Cleaning])
+
+
+def _left_by(blocks: Sequence[Block], items: Iterable[Item], tasks: Tasks) -> Iterator[Document]:
+    left = clean(items, blocks, SourceCounts(), Examples(""), tasks)
     return (item for item in left if isinstance(item, Document) and not item.marked)
 
 
 def clean(
-    items: Iterable[Item], blocks: Sequence[Block], counts: SourceCounts, examples: Examples, workers: int = 1
+    items: Iterable[Item],
+    blocks: Sequence[Block],
+    counts: SourceCounts,
+    examples: Examples,
+    tasks: Tasks | None = None,
 ) -> Iterator[Item]:
     """Yield the entries of a source after all blocks, in their order.
 
@@ -67,18 +89,48 @@ def clean(
         blocks: Blocks as `learn` returns them.
         counts: Counts of the source; entries, bytes, and bytes that rewriting takes are added.
         examples: Collection of rewritten documents; extended here.
-        workers: Number of processes.
+        tasks: Place where documents are cleaned; by default this process.
     """
     entered = _entered(items, counts)
     if not blocks:
         yield from entered
         return
-    chunks = chunked(entered, lambda item: len(item.text))
-    with Workers(_chunk_cleaner, (tuple(blocks), examples.source), workers) as pool:
-        for cleaned, counted, found in pool.map(chunks):
-            counts.add(counted)
-            examples.merge(found)
-            yield from cleaned
+    work = Work(
+        prepare=_chunk_cleaner,
+        arguments=(tuple(blocks), examples.source),
+        describe=lambda item: (item.id, len(item.text)),
+        write_items=write_items,
+        read_items=read_items,
+        write_results=_write_cleaned,
+        read_results=_read_cleaned,
+    )
+    for cleaned in (tasks or Tasks()).map(work, entered):
+        counts.add(cleaned.counts)
+        examples.merge(cleaned.examples)
+        yield from cleaned.items
+
+
+class _Cleaned(NamedTuple):
+    """Entries after all blocks, with counts and examples of what these did."""
+
+    items: list[Item]
+    counts: SourceCounts
+    examples: list[Example]
+
+
+def _write_cleaned(path: Path, key: str, results: list[_Cleaned]) -> None:
+    counts = SourceCounts()
+    for each in results:
+        counts.add(each.counts)
+    examples = [example for each in results for example in each.examples]
+    items = [item for each in results for item in each.items]
+    write_items(path, items, {"key": key, "counts": counts.model_dump(), "examples": examples})
+
+
+def _read_cleaned(path: Path) -> tuple[str, list[_Cleaned]]:
+    items, facts = read_items_and_facts(path)
+    examples = [Example(*each) for each in facts["examples"]]
+    return facts["key"], [_Cleaned(items, SourceCounts.model_validate(facts["counts"]), examples)]
 
 
 def _entered(items: Iterable[Item], counts: SourceCounts) -> Iterator[Item]:
@@ -87,18 +139,14 @@ def _entered(items: Iterable[Item], counts: SourceCounts) -> Iterator[Item]:
         yield item
 
 
-def _chunk_cleaner(
-    blocks: Sequence[Block], source: str
-) -> Callable[[list[Item]], tuple[list[Item], SourceCounts, Examples]]:
-    """Return the function that cleans a chunk of entries; it also returns their counts and examples."""
+def _chunk_cleaner(blocks: Sequence[Block], source: str) -> Callable[[list[Item]], _Cleaned]:
+    """Return the function that cleans a chunk of entries."""
     cleaners = [(block.kind, block.prepare()) for block in blocks]
 
-    def clean_chunk(items: list[Item]) -> tuple[list[Item], SourceCounts, Examples]:
+    def clean_chunk(items: list[Item]) -> _Cleaned:
         counts, examples = SourceCounts(), Examples(source)
-        cleaned = []
-        for item in items:
-            cleaned.append(_cleaned(item, cleaners, counts, examples))
-        return cleaned, counts, examples
+        cleaned = [_cleaned(item, cleaners, counts, examples) for item in items]
+        return _Cleaned(cleaned, counts, list(examples))
 
     return clean_chunk
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Literal, get_args
 
 from cpt.corpus.documents import Document, Item, Removed
 from cpt.corpus.readers.arrow import is_saved_data_set, read_arrow, read_parquet, saved_files
 from cpt.corpus.readers.csv import read_csv
-from cpt.corpus.readers.extracted import LIBRARIES, Extraction, missing_library
+from cpt.corpus.readers.extracted import LIBRARIES, Extracting, Extraction, Extractions, missing_library
 from cpt.corpus.readers.files import ReadFiles, open_bytes, read_text, read_whole
 from cpt.corpus.readers.jsonl import read_jsonl
 from cpt.corpus.readers.markdown import read_markdown
@@ -59,11 +61,13 @@ class Options:
         fields: Fields of records that are read; of Markdown, fields of the front matter.
         delimiter: Delimiter of CSV files; None for the one that parts the first row into the fields.
         split: Split of a data set that was saved to disk; None if it has only one.
+        extracting: How the text of HTML, PDF and DOCX is extracted.
     """
 
     fields: Fields = field(default_factory=Fields)
     delimiter: str | None = None
     split: str | None = None
+    extracting: Extracting = field(default_factory=Extracting)
 
 
 def format_of(path: Path) -> Format | None:
@@ -99,8 +103,8 @@ def read(
         SourceError: The content is unusable (names the file and the lines), or it is no regular file.
     """
     files, options = files or ReadFiles(), options or Options(Fields(text_field))
-    with Extraction() as extraction:
-        reader = _Reader(options, files, extraction)
+    with Extractions(options.extracting) as extractions:
+        reader = _Reader(options, files, extractions)
         if not path.is_dir():
             yield from reader.read(path, path.name, _known_format(path, format))
         elif chosen is None and format in ("auto", "arrow") and is_saved_data_set(path):
@@ -111,15 +115,26 @@ def read(
 
 
 def _read_all(folder: Path, paths: Sequence[Path], format: Format, reader: _Reader) -> Iterator[Item]:
-    for file in paths:
-        name, found = file.relative_to(folder).as_posix(), format_of(file)
-        if format == "text" and found in (None, "markdown", "html"):
-            found = "text"
-        stray = format == "auto" and (found == "python" or file.stem.lower() == "readme")
-        if found is None or stray or format not in ("auto", found):
-            yield Removed(_escaped(name), "other_format")
-        else:
-            yield from reader.read(file, name, found)
+    """Yield the documents of files in their order; text of several files in a row is extracted at once."""
+    files = ((path, path.relative_to(folder).as_posix(), _format_in_folder(path, format)) for path in paths)
+    for extracted, group in groupby(files, lambda file: file[2] in LIBRARIES):
+        if extracted:
+            yield from reader.extract((path, name, str(found)) for path, name, found in group)
+            continue
+        for path, name, found in group:
+            if found is None:
+                yield Removed(_escaped(name), "other_format")
+            else:
+                yield from reader.read(path, name, found)
+
+
+def _format_in_folder(path: Path, format: Format) -> Format | None:
+    """Return the format by which a file of a folder is read; None if it is not read."""
+    found = format_of(path)
+    if format == "text" and found in (None, "markdown", "html"):
+        return "text"
+    stray = format == "auto" and (found == "python" or path.stem.lower() == "readme")
+    return None if stray or format not in ("auto", found) else found
 
 
 def _escaped(name: str) -> str:
@@ -143,7 +158,7 @@ class _Reader:
 
     options: Options
     files: ReadFiles
-    extraction: Extraction
+    extractions: Extractions
 
     def read(self, path: Path, name: str, format: Format) -> Iterator[Item]:
         """Yield the documents of a file.
@@ -151,17 +166,24 @@ class _Reader:
         Args:
             name: Id of the file's document, or prefix of their ids.
         """
-        if _escaped(name) != name:
-            raise SourceError(
-                f"{_escaped(str(path))}: the name of the file is not UTF-8", hint="Rename the file."
-            )
-        try:
+        if format in LIBRARIES:
+            yield from self.extract([(path, name, format)])
+            return
+        with _explained(path, name):
             yield from self._read(path, name, format)
-        except OSError as error:
-            raise SourceError(
-                f"{path}: cannot be read: {error.strerror or error}",
-                hint="If it was downloaded or compressed, it may be cut off: get it again.",
-            ) from error
+
+    def extract(self, files: Iterable[tuple[Path, str, str]]) -> Iterator[Item]:
+        """Yield the documents of files whose text must be extracted, several at once.
+
+        Args:
+            files: Path of each file, id of its document, and format.
+        """
+
+        def one(extraction: Extraction, path: Path, name: str, format: str) -> Item:
+            with _explained(path, name):
+                return extraction.read(path, name, format, self.files)
+
+        yield from self.extractions.map(one, files)
 
     def _read(self, path: Path, name: str, format: Format) -> Iterator[Item]:
         fields, files = self.options.fields, self.files
@@ -182,16 +204,31 @@ class _Reader:
                 yield from (Document(key, text) for key, text in prose_of(source, path))
             case "markdown":
                 yield read_markdown(path, name, fields.metadata, files)
-            case "html" | "pdf" | "docx":
-                yield self.extraction.read(path, name, format, files)
             case _:
                 yield Document(name, read_text(path, files))
+
+
+@contextlib.contextmanager
+def _explained(path: Path, name: str) -> Iterator[None]:
+    """Refuse a file whose name is not UTF-8, and name the file in the system's errors."""
+    if _escaped(name) != name:
+        raise SourceError(
+            f"{_escaped(str(path))}: the name of the file is not UTF-8", hint="Rename the file."
+        )
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(
+            f"{path}: cannot be read: {error.strerror or error}",
+            hint="If it was downloaded or compressed, it may be cut off: get it again.",
+        ) from error
 
 
 __all__ = [
     "FORMATS",
     "LIBRARIES",
     "RECORDS",
+    "Extracting",
     "Fields",
     "Format",
     "Options",

@@ -7,16 +7,23 @@ process, and the file is counted with the reason; the next file gets a new proce
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import struct
 import subprocess
 import sys
 import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 
 import cpt
+from cpt.atomic import write_text
 from cpt.corpus.documents import Document, Item, Removed
 from cpt.corpus.extras import missing
 from cpt.corpus.readers.files import ReadFiles, open_bytes
@@ -55,10 +62,82 @@ def missing_library(format: str) -> str | None:
     return missing(f"format {format}", {} if module is None else {module: "documents"})
 
 
+@dataclass(frozen=True)
+class Extracting:
+    """How text is extracted.
+
+    Attributes:
+        processes: Number of files that are worked on at once.
+        kept: Folder in which the text of every file is kept by its content; None: nothing is kept.
+    """
+
+    processes: int = 1
+    kept: Path | None = None
+
+
+class Extractions:
+    """Several extractions at once, with the files in their order."""
+
+    def __init__(self, how: Extracting) -> None:
+        self._how = how
+        self._all = [Extraction(how.kept) for _ in range(how.processes)]
+        self._free: SimpleQueue[Extraction] = SimpleQueue()
+        for extraction in self._all:
+            self._free.put(extraction)
+
+    def map(
+        self, read: Callable[[Extraction, Path, str, str], Item], files: Iterable[tuple[Path, str, str]]
+    ) -> Iterator[Item]:
+        """Yield what a function makes of each file, in order.
+
+        Args:
+            read: Function of an extraction and a file, called in several threads.
+            files: Path, name and format of each file.
+        """
+
+        def work(path: Path, name: str, format: str) -> Item:
+            extraction = self._free.get()
+            try:
+                return read(extraction, path, name, format)
+            finally:
+                self._free.put(extraction)
+
+        pending: deque[Future[Item]] = deque()
+        pool = ThreadPoolExecutor(self._how.processes)
+        try:
+            for file in files:
+                pending.append(pool.submit(work, *file))
+                if len(pending) == 2 * self._how.processes:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            for extraction in self._all if pending else []:
+                extraction.kill()  # nobody wants the files that are being worked on
+            pool.shutdown()
+
+    def __enter__(self) -> Extractions:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for extraction in self._all:
+            extraction.close()
+
+
 class Extraction:
     """The processes that extract text, one for each format; each starts with the first file of its format."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Path | None = None) -> None:
+        """Prepare to extract.
+
+        Args:
+            kept: Folder in which the text of every file is kept by its content.
+        """
+        self._kept = kept
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the processes; a pipe would fill
 
@@ -85,11 +164,31 @@ class Extraction:
         if len(content) > MOST_BYTES:
             return Removed(name, "too_large", detail=f"more than {MOST_BYTES:,} bytes")
         try:
-            return Document(name, self._ask(format, content))
+            answer = self._answer(format, content)
         except NoText as error:
             return Removed(name, error.reason, detail=error.detail)
+        if "text" in answer:
+            return Document(name, answer["text"])
+        return Removed(name, answer["reason"], detail=answer["detail"])
 
-    def _ask(self, format: str, content: bytes) -> str:
+    def _answer(self, format: str, content: bytes) -> dict[str, str]:
+        """Return the answer of a process, a kept one if there is: "text", or "reason" and "detail".
+
+        Raises:
+            NoText: The file ended the process, which is not kept: a signal may have come from elsewhere.
+        """
+        if self._kept is None:
+            return self._ask(format, content)
+        path = self._kept / f"{format}-{hashlib.sha256(content).hexdigest()}.json"
+        if path.exists():
+            kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+            return kept
+        path.parent.mkdir(parents=True, exist_ok=True)
+        answer = self._ask(format, content)
+        write_text(path, json.dumps(answer), durable=False, concurrent=True)
+        return answer
+
+    def _ask(self, format: str, content: bytes) -> dict[str, str]:
         process = self._processes.get(format) or self._start(format)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -106,10 +205,8 @@ class Extraction:
             whole = False
         if not whole:
             raise self._died(format)
-        answer = json.loads(data)
-        if "text" not in answer:
-            raise NoText(str(answer["reason"]), str(answer["detail"]))
-        return str(answer["text"])
+        answer: dict[str, str] = json.loads(data)
+        return answer
 
     def _start(self, format: str) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-P", "-m", "cpt.corpus.readers.extraction_worker"]
@@ -140,18 +237,27 @@ class Extraction:
             return NoText("too_large", limits)
         return NoText("damaged", f"the library crashed at it (exit code {code}), or it takes {limits}")
 
+    def kill(self) -> None:
+        """End the processes, also one that another thread waits for."""
+        for process in list(self._processes.values()):
+            process.kill()
+
+    def close(self) -> None:
+        """End the processes, for none of which a thread waits."""
+        self.kill()
+        for process in self._processes.values():
+            process.wait()
+            _close(process)
+        self._processes = {}
+        self._errors.close()
+
     def __enter__(self) -> Extraction:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._processes.values():
-            process.kill()
-            process.wait()
-            _close(process)
-        self._processes = {}
-        self._errors.close()
+        self.close()
 
 
 _SIGXCPU = 24

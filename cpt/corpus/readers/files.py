@@ -30,6 +30,8 @@ class ReadFiles:
     """The SHA-256 of the files of a source, computed from the bytes that were read."""
 
     def __init__(self) -> None:
+        self.bytes_read = 0
+        """Bytes of all files that were read so far."""
         self._hashes: dict[Path, str] = {}
         self._opened: dict[Path, dict[str, int]] = {}
 
@@ -64,8 +66,9 @@ class ReadFiles:
 class _Hashed(io.RawIOBase):
     """A file that is hashed as it is read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: ReadFiles | None) -> None:
         self._file = open_file(path)
+        self._files = files or ReadFiles()
         self._sha256 = hashlib.sha256()
 
     def readable(self) -> bool:
@@ -74,6 +77,7 @@ class _Hashed(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count = self._file.readinto(buffer)
         self._sha256.update(memoryview(buffer)[:count])
+        self._files.bytes_read += count
         return count
 
     def state(self) -> dict[str, int]:
@@ -109,7 +113,7 @@ def open_bytes(path: Path, files: ReadFiles | None = None) -> Iterator[io.Buffer
     import pyarrow as pa
 
     compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower())
-    with _Hashed(path) as raw:
+    with _Hashed(path, files) as raw:
         if files is not None:
             files.opened(path, raw.state())
         if compression is None:
@@ -132,6 +136,8 @@ def open_seekable(path: Path, files: ReadFiles | None = None) -> Iterator[io.Fil
         before = file_state(file)
         sha256 = opened_sha256(file, path) if files is not None else ""
         file.seek(0)
+        if files is not None:
+            files.bytes_read += path.stat().st_size
         try:
             yield file
         finally:  # also when no more documents are wanted

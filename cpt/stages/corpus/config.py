@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from cpt.corpus.blocks import Cleaning
+from cpt.corpus.clusters import Executor, Local
 from cpt.corpus.decontamination import Cut, Drop
 from cpt.corpus.minhash import MinHash
 from cpt.corpus.ratings import (
@@ -34,6 +35,10 @@ class SelfGenerated(_Settings):
     batch: int = Field(default=64, gt=0, description="Number of documents sampled at once.")
     temperature: float = Field(
         default=1.0, gt=0, description="Sampling temperature; 1 samples the model as it is."
+    )
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="Library that samples. vllm samples faster on GPUs, with a larger batch, and other text.",
     )
 
 
@@ -272,7 +277,7 @@ class Decontamination(_Settings):
 class CorpusConfig(StageConfig):
     """The text to train on, the text to hold out, and how text is cut into sequences."""
 
-    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"workers"})
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"workers", "executor"})
 
     domain: list[DomainSource] = Field(min_length=1, description="The text of the new domain.")
     select: Selection | None = Field(
@@ -320,6 +325,11 @@ class CorpusConfig(StageConfig):
         description="Number of processes that clean and tokenise; auto: one for each processor. The result "
         "is the same with any number.",
     )
+    executor: Executor = Field(
+        default=Local(),
+        description="Where documents are cleaned and tokenised: local, this machine; slurm or ray, a "
+        "cluster. The result is the same.",
+    )
 
     @field_validator("domain")
     @classmethod
@@ -334,7 +344,7 @@ class CorpusConfig(StageConfig):
         """Names of the domain's parts, as listed; none if the domain is one text."""
         return list(dict.fromkeys(source.part for source in self.domain if source.part is not None))
 
-    @field_validator("deduplicate", mode="before")
+    @field_validator("deduplicate", "executor", mode="before")
     @classmethod
     def _plain_kind(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value

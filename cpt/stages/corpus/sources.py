@@ -8,11 +8,14 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.corpus.documents import Document
 from cpt.progress import Progress
 from cpt.references import parse, require_read, resolve_files
+from cpt.references.cache import visible_files
+from cpt.references.resolve import SourceFiles
 from cpt.references.syntax import HubDataSet
 from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.config import DomainSource, SelfGenerated, Source
@@ -20,8 +23,12 @@ from cpt.stages.corpus.config import DomainSource, SelfGenerated, Source
 if TYPE_CHECKING:
     from cpt.corpus.documents import Item
     from cpt.corpus.index import ListedSource
-    from cpt.corpus.readers import Options
+    from cpt.corpus.readers import Extracting, Options
     from cpt.corpus.readers.conversations import TemplateRenderer
+
+_MEGA = 10**6
+_ITEMS_BETWEEN = 64
+"""Number of entries between two reports of progress."""
 
 _SAMPLING_VERSION = 1
 """A version that grows when the same settings sample other text."""
@@ -32,18 +39,20 @@ def read_sources(
     progress: Progress,
     contents: Mapping[str, str],
     renderer: TemplateRenderer | None = None,
+    extracting: Extracting | None = None,
 ) -> Iterator[Item]:
     """Yield every entry of every source, transliterated if configured, with the name of its source.
 
     Args:
         contents: Reference -> fingerprint of its content (`Context.contents`).
         renderer: Chat template of the base; needed by sources of conversations.
+        extracting: How text of HTML, PDF and DOCX is extracted; by default one file at once.
 
     Raises:
         DataError: A source cannot be read, or its content has another fingerprint than planned.
     """
     for source, name in zip(sources, source_names(sources), strict=True):
-        items = _read(source, progress, contents, renderer)
+        items = _read(source, _options(source, renderer, extracting), progress, contents)
         if not source.complete:
             items = map(_excerpt, items)
         if isinstance(source, DomainSource) and source.part:
@@ -77,13 +86,13 @@ def listed_sources(sources: Sequence[Source]) -> dict[str, ListedSource]:
 
 
 def _read(
-    source: Source, progress: Progress, contents: Mapping[str, str], renderer: TemplateRenderer | None
+    source: Source, options: Options, progress: Progress, contents: Mapping[str, str]
 ) -> Iterator[Item]:
     """Yield the entries of a source as they are, then compare what was read with what was planned."""
     from cpt.corpus.readers import ReadFiles, read
     from cpt.corpus.readers.hub_data_set import read_hub_data_set
 
-    options, location = _options(source, renderer), parse(source.path).location
+    location = parse(source.path).location
     if isinstance(location, HubDataSet):
         progress.message(f"reading {source.path} from the hub as a stream")
         planned = contents.get(source.path)
@@ -93,20 +102,32 @@ def _read(
         return
     found, files = resolve_files(source.path, progress), ReadFiles()
     items = read(found.root, source.format, files=files, options=options, chosen=found.chosen)
-    yield from islice(items, source.limit)
+    total = sum(file.stat().st_size for file in _files(found))
+    for number, item in enumerate(islice(items, source.limit)):
+        if number % _ITEMS_BETWEEN == 0 and total >= _MEGA:
+            progress.update(files.bytes_read // _MEGA, max(total, files.bytes_read) // _MEGA, "MB")
+        yield item
     items.close()
     require_read(source.path, files.of(found.root, found.chosen), contents.get(source.path))
 
 
-def _options(source: Source, renderer: TemplateRenderer | None) -> Options:
-    from cpt.corpus.readers import Fields, Options
+def _files(found: SourceFiles) -> Sequence[Path]:
+    """Return the files that a source may read."""
+    if found.chosen is not None:
+        return found.chosen
+    return visible_files(found.root) if found.root.is_dir() else [found.root]
+
+
+def _options(source: Source, renderer: TemplateRenderer | None, extracting: Extracting | None) -> Options:
+    from cpt.corpus.readers import Extracting, Fields, Options
     from cpt.corpus.readers.conversations import Conversations
 
     chat = None
     if source.chat is not None:
         assert renderer is not None, "the checks refuse conversations where there is no template"
         chat = Conversations(source.chat.fields, renderer)
-    return Options(Fields(source.text_field, source.metadata, chat), source.delimiter, source.split)
+    fields = Fields(source.text_field, source.metadata, chat)
+    return Options(fields, source.delimiter, source.split, extracting or Extracting())
 
 
 def _excerpt(item: Item) -> Item:
@@ -159,4 +180,5 @@ def sample(
         end_token=end_token,
         work=work,
         progress=context.progress,
+        engine=wanted.engine,
     )

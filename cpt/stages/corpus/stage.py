@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.documents import PART
+from cpt.corpus.extras import missing
 from cpt.corpus.minhash import MinHash
 from cpt.errors import DataError, Problem
 from cpt.references import unchanged
@@ -22,13 +24,15 @@ from cpt.stages.corpus.checks import (
     source_problem,
     transliteration_problems,
 )
-from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, SelfGenerated, Source
+from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
 from cpt.stages.corpus.sources import listed_sources, read_sources, sample, source_names
 
 if TYPE_CHECKING:
-    from cpt.corpus.build import Split
-    from cpt.corpus.examples import Example
+    from cpt.corpus.build import Minimum, Split
+    from cpt.corpus.examples import Examples
     from cpt.corpus.index import CorpusIndex, SourceCounts
+    from cpt.corpus.steps import BuildState
+    from cpt.corpus.tasks import Tasks
 
 
 class CorpusStage(Stage[CorpusConfig]):
@@ -54,12 +58,19 @@ class CorpusStage(Stage[CorpusConfig]):
         problems += selection_problems(config) + transliteration_problems(config)
         problems += metadata_problems(config) + single_file_problems(_named_files(config))
         problems += [
-            Problem(missing, key=f"clean.{at}")
+            Problem(lacking, key=f"clean.{at}")
             for at, block in enumerate(config.clean)
-            if (missing := block.problem()) is not None
+            if (lacking := block.problem()) is not None
         ]
-        if isinstance(config.deduplicate, MinHash) and (missing := config.deduplicate.problem()) is not None:
-            problems.append(Problem(missing, key="deduplicate"))
+        if isinstance(config.deduplicate, MinHash) and (lacking := config.deduplicate.problem()) is not None:
+            problems.append(Problem(lacking, key="deduplicate"))
+        if (lacking := config.executor.problem()) is not None:
+            problems.append(Problem(lacking, key="executor"))
+        problems += [
+            Problem(f"{lacking}, on a machine with a GPU", key=f"{key}.engine")
+            for key, wanted in config.self_generated()
+            if wanted.engine == "vllm" and (lacking := missing("engine vllm", {"vllm": "vllm"})) is not None
+        ]
         if config.decontaminate is not None:
             problems += benchmark_problems(config.decontaminate)
         if "model" in inputs:
@@ -92,17 +103,19 @@ class CorpusStage(Stage[CorpusConfig]):
         return "; ".join(parts)
 
     def run(self, config: CorpusConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        from cpt.corpus.tasks import Tasks
         from cpt.corpus.tokenise import tokenise
         from cpt.corpus.workers import process_count
 
         model = inputs["model"].path("model")
         corpus = context.output / "corpus"
         index = _index(config, model)
+        tasks = Tasks(process_count(config.workers), context.work / "tasks", config.executor)
         with unchanged(_files(config), context.contents):
-            chosen = _write_documents(config, inputs["model"], corpus, index, context)
+            chosen = _write_documents(config, inputs["model"], corpus, index, tasks, context)
         context.progress.message("tokenising and packing")
         return {
-            **_metrics(tokenise(corpus, index, model, context.progress, process_count(config.workers))),
+            **_metrics(tokenise(corpus, index, model, context.progress, tasks)),
             **chosen,
             "transliterated": {
                 key: source.transliterate for key, source in config.sources() if source.transliterate
@@ -137,95 +150,159 @@ def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
 
 
 def _write_documents(
-    config: CorpusConfig, base: Artifact, corpus: Path, index: CorpusIndex, context: Context
+    config: CorpusConfig, base: Artifact, corpus: Path, index: CorpusIndex, tasks: Tasks, context: Context
 ) -> dict[str, Any]:
     """Write all sources' documents, those with held-out text first, so that none of it stays in training.
 
     Returns:
-        Metrics of the selection and of the mixture, if there are any.
+        Metrics of decontamination, selection and mixture, if there are any.
     """
-    from cpt.corpus.blocks import learn
-    from cpt.corpus.build import (
-        Minimum,
-        always,
-        by_hash,
-        describe,
-        hold_out_more,
-        require_both_sides,
-        require_heldout,
-        write_source,
-    )
-    from cpt.corpus.examples import Examples, write_examples
-    from cpt.corpus.readers.conversations import TemplateRenderer
-    from cpt.corpus.workers import process_count
+    from cpt.corpus.examples import write_examples
+    from cpt.corpus.steps import Steps
 
-    model = base.path("model")
-    heldout: set[bytes] = set()
-    chosen: dict[str, Any] = {}
-    examples: list[Example] = []
-    workers = process_count(config.workers)
-    renderer = TemplateRenderer(model, index.start_token, index.end_token)
+    steps = Steps(corpus, context.work)
+    for step in _steps(config, base, corpus, index, tasks, context):
+        steps.do(step)
+    found = steps.found
+    _require_parts(config, found.sources[DOMAIN])
+    index.sources = {name: found.sources[name] for name in sorted(found.sources, key=_rank)}
+    write_examples(corpus, found.examples)
+    return found.metrics
 
-    def write(
-        name: str,
-        sources: Sequence[Source],
-        rule: Callable[[bytes], Split],
-        sampled: SelfGenerated | None = None,
-    ) -> None:
-        found, listed = Examples(name), listed_sources(sources)
-        if sampled is not None:
-            made = sample(sampled, base, index.start_token, index.end_token, context)
-            index.sources[name] = write_source(corpus, name, made, rule, heldout, [], found)
-        else:
-            read = partial(read_sources, sources, context.progress, context.contents, renderer)
-            if any(block.learns for block in config.clean):
-                context.progress.message(f"{name}: learning which lines repeat")
-            blocks = learn(read, config.clean, workers)
-            index.sources[name] = write_source(
-                corpus, name, read(), rule, heldout, blocks, found, workers, listed
-            )
-        examples.extend(found)
-        context.progress.message(f"{name}: {describe(index.sources[name])}")
+
+def _steps(
+    config: CorpusConfig, base: Artifact, corpus: Path, index: CorpusIndex, tasks: Tasks, context: Context
+) -> Iterator[Callable[[BuildState], None]]:
+    """Yield the steps of the documents in their order; each changes the corpus and its state."""
+    from cpt.corpus.build import Minimum, always, by_hash, require_both_sides, require_heldout
 
     minimum = Minimum(**config.heldout_min.model_dump())
+    reader = _Reader(config, base, corpus, index, tasks, context)
+
+    def general(found: BuildState) -> None:
+        reader.read(found, GENERAL, config.general, always("heldout"))
+        require_heldout(GENERAL, found.sources[GENERAL], minimum)
+
+    def domain(found: BuildState) -> None:
+        reader.read(found, DOMAIN, config.domain, by_hash(config.heldout, context.seed))
+        _hold_out_more(config, corpus, found, minimum, context)
+        require_both_sides(found.sources[DOMAIN], config.heldout)
+
+    def deduplicate(found: BuildState) -> None:
+        from cpt.corpus.near_duplicates import remove_near_duplicates
+
+        assert isinstance(config.deduplicate, MinHash)
+        context.progress.message("comparing documents with each other")
+        work = context.work / "near-duplicates"
+        found.examples += remove_near_duplicates(
+            corpus, found.sources, config.deduplicate, work, context.progress
+        )
+
+    def decontaminate(found: BuildState) -> None:
+        from cpt.stages.corpus.benchmarks import remove_benchmarks
+
+        assert config.decontaminate is not None
+        facts, examples = remove_benchmarks(config.decontaminate, corpus, found.sources, context)
+        found.metrics["decontamination"] = facts
+        found.examples += examples
+
+    def select_best(found: BuildState) -> None:
+        from cpt.stages.corpus.selection import select
+
+        assert config.select is not None
+        index.sources = found.sources
+        found.metrics["selection"] = select(
+            config.select, config.clean, base.path("model"), corpus, index, found.heldout, context
+        )
+
+    def mix_replay(found: BuildState) -> None:
+        from cpt.stages.corpus.selection import mix
+
+        assert config.replay is not None
+        assert config.replay.mixture is not None
+        index.sources = found.sources
+        found.metrics["mixture"] = mix(config.replay.mixture, base.path("model"), corpus, index, context)
+
     if config.general:
-        write(GENERAL, config.general, always("heldout"))
-        require_heldout(GENERAL, index.sources[GENERAL], minimum)
-    write(DOMAIN, config.domain, by_hash(config.heldout, context.seed))
-    domain = index.sources[DOMAIN]
-    if moved := hold_out_more(corpus, DOMAIN, domain, minimum, context.seed, heldout):
+        yield general
+    yield domain
+    for name, part in _replay_parts(config.replay):
+        yield partial(reader.read_replay, name=name, part=part)
+    if config.decontaminate:
+        yield decontaminate
+    if isinstance(config.deduplicate, MinHash):
+        yield deduplicate
+    if config.select:
+        yield select_best
+    if config.replay and config.replay.mixture:
+        yield mix_replay
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A reader of sources, which cleans their documents, leaves out exact duplicates and writes the rest."""
+
+    config: CorpusConfig
+    base: Artifact
+    corpus: Path
+    index: CorpusIndex
+    tasks: Tasks
+    context: Context
+
+    def read(
+        self, found: BuildState, name: str, sources: Sequence[Source], rule: Callable[[bytes], Split]
+    ) -> None:
+        """Write the documents of listed sources as one source."""
+        from cpt.corpus.blocks import learn
+        from cpt.corpus.build import write_source
+        from cpt.corpus.examples import Examples
+        from cpt.corpus.readers import Extracting
+        from cpt.corpus.readers.conversations import TemplateRenderer
+
+        index, progress, tasks = self.index, self.context.progress, self.tasks.kept_in(name)
+        renderer = TemplateRenderer(self.base.path("model"), index.start_token, index.end_token)
+        extracting = Extracting(tasks.workers, None if tasks.folder is None else tasks.folder / "extracted")
+        read = partial(read_sources, sources, progress, self.context.contents, renderer, extracting)
+        if any(block.learns for block in self.config.clean):
+            progress.message(f"{name}: learning which lines repeat")
+        blocks, examples = learn(read, self.config.clean, tasks), Examples(name)
+        counts = write_source(
+            self.corpus, name, read(), rule, found.heldout, blocks, examples, tasks, listed_sources(sources)
+        )
+        self._note(found, name, counts, examples)
+
+    def read_replay(self, found: BuildState, name: str, part: ReplayPart | Replay) -> None:
+        """Write the documents of replay text, listed or sampled."""
+        from cpt.corpus.build import always, write_source
+        from cpt.corpus.examples import Examples
+
+        if part.self_generated is None:
+            return self.read(found, name, part.sources or [], always("train"))
+        sampled, examples = part.self_generated, Examples(name)
+        made = sample(sampled, self.base, self.index.start_token, self.index.end_token, self.context)
+        counts = write_source(self.corpus, name, made, always("train"), found.heldout, [], examples)
+        return self._note(found, name, counts, examples)
+
+    def _note(self, found: BuildState, name: str, counts: SourceCounts, examples: Examples) -> None:
+        from cpt.corpus.build import describe
+
+        found.sources[name] = counts
+        found.examples.extend(examples)
+        self.context.progress.message(f"{name}: {describe(counts)}")
+
+
+def _hold_out_more(
+    config: CorpusConfig, corpus: Path, found: BuildState, minimum: Minimum, context: Context
+) -> None:
+    """Hold out more of the domain where its share gives less than the minimum, and say so."""
+    from cpt.corpus.build import describe, hold_out_more
+
+    domain = found.sources[DOMAIN]
+    if moved := hold_out_more(corpus, DOMAIN, domain, minimum, context.seed, found.heldout):
         context.progress.message(
             f"domain: heldout {config.heldout:g} gave less than heldout_min, so {moved:,} more are held out: "
             f"{describe(domain)}"
         )
-    require_both_sides(domain, config.heldout)
-    for name, part in _replay_parts(config.replay):
-        write(name, part.sources or [], always("train"), part.self_generated)
-    if config.decontaminate:
-        from cpt.stages.corpus.benchmarks import remove_benchmarks
-
-        chosen["decontamination"], found = remove_benchmarks(
-            config.decontaminate, corpus, index.sources, context
-        )
-        examples += found
-    if isinstance(config.deduplicate, MinHash):
-        from cpt.corpus.near_duplicates import remove_near_duplicates
-
-        context.progress.message("comparing documents with each other")
-        work = context.work / "near-duplicates"
-        examples += remove_near_duplicates(corpus, index.sources, config.deduplicate, work, context.progress)
-    if config.select:
-        from cpt.stages.corpus.selection import select
-
-        chosen["selection"] = select(config.select, config.clean, model, corpus, index, heldout, context)
-    if config.replay and config.replay.mixture:
-        from cpt.stages.corpus.selection import mix
-
-        chosen["mixture"] = mix(config.replay.mixture, model, corpus, index, context)
-    _require_parts(config, index.sources[DOMAIN])
-    index.sources = {name: index.sources[name] for name in sorted(index.sources, key=_rank)}
-    write_examples(corpus, examples)
-    return chosen
 
 
 def _require_parts(config: CorpusConfig, domain: SourceCounts) -> None:

@@ -1,0 +1,52 @@
+"""Store the entries of a stream, documents and removed ones, with facts about them: a Parquet file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cpt.corpus.documents import Document, Item, Removed
+
+_FACTS = b"cpt"
+_COLUMNS = ("id", "text", "ended", "part", "source", "marked", "metadata", "reason", "detail")
+
+
+def write_items(path: Path, items: Sequence[Item], facts: Any = None) -> None:
+    """Write entries in their order, and facts as plain data."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, flag = pa.string(), pa.bool_()
+    types = (text, text, flag, text, text, flag, text, text, text)
+    schema = pa.schema(list(zip(_COLUMNS, types, strict=True)), {_FACTS: json.dumps(facts).encode()})
+    columns = {name: [_value(item, name) for item in items] for name in _COLUMNS}
+    pq.write_table(pa.table(columns, schema=schema), path, compression="zstd", write_statistics=False)
+
+
+def _value(item: Item, name: str) -> Any:
+    """Return a field of an entry; None if entries of its kind have none."""
+    value = getattr(item, name, None)
+    return json.dumps(value) if name == "metadata" and value is not None else value
+
+
+def read_items(path: Path) -> list[Any]:
+    """Return the entries of a file."""
+    return read_items_and_facts(path)[0]
+
+
+def read_items_and_facts(path: Path) -> tuple[list[Any], Any]:
+    """Return the entries of a file, and the facts."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    return [_item(row) for row in table.to_pylist()], json.loads(table.schema.metadata[_FACTS])
+
+
+def _item(row: dict[str, Any]) -> Item:
+    if row["reason"] is not None:
+        return Removed(**{name: row[name] for name in ("id", "reason", "text", "detail", "source")})
+    kept = {name: row[name] for name in ("id", "text", "ended", "part", "source", "marked")}
+    metadata = row["metadata"]
+    return Document(**kept, metadata=None if metadata is None else json.loads(metadata))

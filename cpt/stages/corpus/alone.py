@@ -1,0 +1,130 @@
+"""Deduplicate, decontaminate or select text without a recipe: steps of the corpus stage, each alone.
+
+The result is a corpus folder without tokens: its documents, their counts and examples of what was removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cpt.corpus.build import always, describe, write_source
+from cpt.corpus.examples import Examples, write_examples
+from cpt.corpus.index import CorpusIndex, write_index
+from cpt.corpus.minhash import MinHash
+from cpt.corpus.steps import BuildState
+from cpt.progress import Progress
+from cpt.sources import DOMAIN, GENERAL
+from cpt.stages.base import Context
+from cpt.stages.corpus.config import Decontamination, Exact, Selection
+from cpt.stages.corpus.source_config import Source
+from cpt.stages.corpus.sources import listed_sources, read_sources
+
+
+def deduplicate(
+    sources: Sequence[Source],
+    how: Exact | MinHash,
+    output: Path,
+    progress: Progress,
+    heldout: Sequence[Source] = (),
+) -> CorpusIndex:
+    """Write the documents of sources without duplicates.
+
+    Args:
+        output: Empty folder for the result.
+        heldout: Text of which no duplicate may stay; it is written as source "general".
+
+    Raises:
+        DataError: A source cannot be read, or nothing is left.
+    """
+
+    def step(found: BuildState, context: Context) -> None:
+        from cpt.corpus.near_duplicates import remove_near_duplicates
+
+        if isinstance(how, MinHash):
+            progress.message("comparing documents with each other")
+            found.examples += remove_near_duplicates(output, found.sources, how, context.work, progress)
+
+    return _written(sources, heldout, output, progress, step)
+
+
+def decontaminate(
+    sources: Sequence[Source], how: Decontamination, output: Path, progress: Progress
+) -> CorpusIndex:
+    """Write the documents of sources without the items of benchmarks; `contamination.jsonl` lists them.
+
+    Args:
+        output: Empty folder for the result.
+
+    Raises:
+        DataError: A source cannot be read, or nothing is left.
+        StageFailed: No item of any benchmark can be read.
+    """
+
+    def step(found: BuildState, context: Context) -> None:
+        from cpt.stages.corpus.benchmarks import remove_benchmarks
+
+        found.metrics, examples = remove_benchmarks(how, output, found.sources, context)
+        found.examples += examples
+
+    return _written(sources, (), output, progress, step)
+
+
+def select(
+    sources: Sequence[Source], how: Selection, model: Path, output: Path, progress: Progress, seed: int = 17
+) -> CorpusIndex:
+    """Write the best documents of sources; `selection.parquet` has every document's score.
+
+    Args:
+        model: Model folder whose tokenizer counts the tokens; `by: base` rates with its weights.
+        output: Empty folder for the result.
+        seed: Seed of random choices.
+
+    Raises:
+        DataError: A source cannot be read, or has fewer tokens than are to be selected.
+    """
+
+    def step(found: BuildState, context: Context) -> None:
+        from cpt.stages.corpus import selection
+
+        index = _index(found).model_copy(update={"sequence_length": _COUNTED_LENGTH})
+        found.metrics = selection.select(how, [], model, output, index, found.heldout, context)
+
+    return _written(sources, (), output, progress, step, seed)
+
+
+_COUNTED_LENGTH = 1 << 20
+"""Sequence length to count tokens with: documents are hardly ever divided."""
+
+
+def _written(
+    sources: Sequence[Source],
+    heldout: Sequence[Source],
+    output: Path,
+    progress: Progress,
+    step: Callable[[BuildState, Context], None],
+    seed: int = 0,
+) -> CorpusIndex:
+    """Write the documents of sources, do a step on them, and write counts and examples."""
+    found = BuildState()
+    for name, side, listed in ((GENERAL, always("heldout"), heldout), (DOMAIN, always("train"), sources)):
+        if listed:
+            examples, items = Examples(name), read_sources(listed, progress, {})
+            found.sources[name] = write_source(
+                output, name, items, side, found.heldout, examples=examples, listed=listed_sources(listed)
+            )
+            found.examples.extend(examples)
+            progress.message(f"{name}: {describe(found.sources[name])}")
+    with TemporaryDirectory() as work:
+        step(found, Context(output, Path(work), seed, progress, recipe={}))
+    index = _index(found)
+    write_index(output, index)
+    write_examples(output, found.examples)
+    return index
+
+
+def _index(found: BuildState) -> CorpusIndex:
+    nothing: dict[str, Any] = {"sequence_length": 0, "start_token": None, "end_token": None, "tokenizer": ""}
+    return CorpusIndex(**nothing, sources=found.sources)

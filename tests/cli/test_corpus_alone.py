@@ -1,0 +1,126 @@
+"""`cpt corpus dedup`, `decontaminate` and `select`: steps of the corpus stage without a recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_runs import write
+
+from cpt.corpus import read_documents
+
+WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def left(folder: Path) -> list[str]:
+    return [document.text for document in read_documents(folder, "domain", "train")]
+
+
+def test_dedup_removes_exact_and_near_duplicates_of_texts_and_of_heldout_text(
+    folder: Path, called: Any
+) -> None:
+    body = " ".join(f"word{number}" for number in range(90))
+    notes = [f"{body} {number}" for number in range(3)]
+    write(folder / "a.jsonl", WORDS, *notes, WORDS)
+    write(folder / "b.jsonl", f"{WORDS} sixteen", "another text altogether", "kept out of everything")
+    write(folder / "heldout.jsonl", "kept out of everything")
+    words = ("--text", "first=a.jsonl", "--text", "b.jsonl", "--heldout", "heldout.jsonl", "--out", "clean")
+    outcome = called("corpus", "dedup", *words, "--json")
+    assert outcome.code == 0, outcome.err
+    ledger = outcome.json["sources"]["domain"]
+    assert (ledger["documents_in"], ledger["documents_out"]) == (8, 3)
+    removed = {name: amount["documents"] for name, amount in ledger["removed"].items()}
+    assert removed == {"duplicate": 1, "duplicate_of_heldout": 1, "empty": 0, "near_duplicate": 3}
+    assert left(folder / "clean") == [WORDS, notes[0], "another text altogether"]
+    outcome = called("corpus", "inspect", "clean", "--block", "near_duplicate")
+    assert "like domain: a.jsonl:2" in outcome.out
+    exact = called("corpus", "dedup", *words[:4], "--out", "exact", "kind=exact", "--json").json
+    assert exact["sources"]["domain"]["documents_out"] == 7
+    assert called("corpus", "stats", "exact").code == 0
+
+
+def test_a_recipe_reads_what_is_left(folder: Path, called: Any, tiny_model: Path) -> None:
+    write(folder / "a.jsonl", *(f"finding {number}" for number in range(60)), "finding 7")
+    told = called("corpus", "dedup", "--text", "a.jsonl", "--out", "clean", "kind=exact").out
+    assert "a recipe reads it by `path: clean/documents/domain.train.parquet`" in told
+    corpus = {
+        "domain": [{"path": "clean/documents/domain.train.parquet"}],
+        "heldout": 0.2,
+        "heldout_min": {"documents": 1, "bytes": 1},
+        "sequence_length": 64,
+    }
+    (folder / "r.yaml").write_text(
+        json.dumps({"name": "r", "base": str(tiny_model), "stages": [{"corpus": corpus}]})
+    )
+    built = called("corpus", "build", "r.yaml", "--workers", "1", "--json")
+    assert built.code == 0, built.err
+    assert built.json["sources"]["domain"]["documents_out"] == 60
+
+
+def test_decontaminate_drops_or_cuts_items(folder: Path, called: Any) -> None:
+    long = " ".join(f"word{number}" for number in range(200))
+    write(folder / "a.jsonl", f"{long} {WORDS} {long}", "clean text")
+    (folder / "items.jsonl").write_text(json.dumps({"question": WORDS}) + "\n")
+    words = ("corpus", "decontaminate", "--text", "a.jsonl", "--items", "items.jsonl", "--json")
+    dropped = called(*words, "--out", "dropped")
+    assert dropped.code == 0, dropped.err
+    assert dropped.json["sources"]["domain"]["removed"]["contaminated"]["documents"] == 1
+    assert left(folder / "dropped") == ["clean text"]
+    assert "items.jsonl" in (folder / "dropped" / "contamination.jsonl").read_text()
+    assert called(*words, "--out", "cut", "action=cut").code == 0
+    [text, _] = left(folder / "cut")
+    assert "word0 " in text
+    assert "seven" not in text
+    assert called(*words, "--out", "none", "ngram=16").code == 1
+    assert not (folder / "none").exists()
+
+
+def test_select_takes_the_best_up_to_a_number_of_tokens(folder: Path, called: Any, tiny_model: Path) -> None:
+    write(
+        folder / "a.jsonl", *(f"{kind} {number} " * 12 for number in range(20) for kind in ("bone", "court"))
+    )
+    write(folder / "target.jsonl", *(f"bone {number}" for number in range(9)))
+    words = ("corpus", "select", "--text", "a.jsonl", "--model", tiny_model, "--json", "tokens=900")
+    by = "by={kind: dsir, target: [{path: target.jsonl}], sampled: false}"
+    outcome = called(*words, by, "max_repetition=1", "--out", "best")
+    assert outcome.code == 0, outcome.err
+    texts = left(folder / "best")
+    assert 0 < len(texts) < 20
+    assert all(text.startswith("bone") for text in texts)
+    assert (folder / "best" / "selection.parquet").exists()
+    first = called(*words, "by=random", "max_repetition=1", "--out", "r1", "--seed", "1")
+    other = called(*words, "by=random", "max_repetition=1", "--out", "r2", "--seed", "2")
+    assert (first.code, other.code, left(folder / "r1") != left(folder / "r2")) == (0, 0, True)
+
+
+def test_mistakes_are_told_before_anything_is_written(folder: Path, called: Any, tiny_model: Path) -> None:
+    write(folder / "a.jsonl", "a")
+    (folder / "odd").write_bytes(b"\x00")
+    for words, told in (
+        (("dedup", "--text", "missing.jsonl", "--out", "x"), "missing.jsonl"),
+        (("dedup", "--text", "a.jsonl", "--out", "x", "band=3"), "bands"),
+        (("dedup", "--text", "a.jsonl", "--out", "x", "bands=0"), "bands"),
+        (("dedup", "--text", "a.jsonl", "--out", "."), "exists already"),
+        (("decontaminate", "--text", "a.jsonl", "--out", "x"), "name the benchmarks"),
+        (("decontaminate", "--text", "a.jsonl", "--out", "x", "--suite", "nothing"), "nothing"),
+        (("select", "--text", "a.jsonl", "--out", "x", "--model", tiny_model), "give tokens"),
+        (
+            ("select", "--text", "a.jsonl", "--out", "x", "--model", tiny_model, "tokens=9", "by=magic"),
+            "magic",
+        ),
+        (
+            ("select", "--text", "a.jsonl", "--out", "x", "--model", tiny_model, "tokens=9", "min_tokens=8"),
+            "tokens",
+        ),
+    ):
+        outcome = called("corpus", *words)
+        assert (outcome.code in (1, 2), told in outcome.err) == (True, True), (words, outcome.err)
+        assert not (folder / "x").exists()
