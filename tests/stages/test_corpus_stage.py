@@ -236,6 +236,7 @@ def test_self_generated_replay_passes_its_settings_on(
     assert asked.pop("work").parent.parent == tmp_path / "work-out"
     assert asked == {
         **wanted,
+        "engine": "transformers",
         "model_folder": base.path("model"),
         "seed": 17,
         "start_token": "<s>",

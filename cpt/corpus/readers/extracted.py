@@ -64,7 +64,7 @@ def missing_library(format: str) -> str | None:
 
 @dataclass(frozen=True)
 class Extracting:
-    """How text is extracted.
+    """Settings of extraction.
 
     Attributes:
         processes: Number of files that are worked on at once.
