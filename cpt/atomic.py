@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -19,10 +20,10 @@ def atomic_file(path: Path, *, durable: bool = True, concurrent: bool = False) -
 
     Args:
         durable: Whether the file is flushed to the disk; a cache that can be made again needs that not.
-        concurrent: Whether several processes may write the file at the same time. Each then has its own
-            scratch file. Otherwise the next attempt overwrites what a killed process left.
+        concurrent: Whether several threads or processes may write the file at the same time. Each then has
+            its own scratch file. Otherwise the next attempt overwrites what a killed process left.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp" if concurrent else f".{path.name}.tmp")
+    scratch = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp" if concurrent else f".{path.name}.tmp")
     try:
         yield scratch
         if durable:

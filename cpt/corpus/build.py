@@ -174,6 +174,11 @@ def write_source(
                 writers[split] = files.enter_context(DocumentWriter(documents_path(corpus, name, split)))
             writers[split].write(document)
     counts.splits = {side: counts.splits[side] for side in ("train", "heldout") if side in counts.splits}
+    first = [*SourceCounts().removed, *(block.kind for block in blocks)]  # whatever came first in the text
+    found = sorted(
+        counts.removed, key=lambda name: (first.index(name) if name in first else len(first), name)
+    )
+    counts.removed = {name: counts.removed[name] for name in found}
     if not counts.splits:
         raise DataError(
             f"{name}: no documents: {describe(counts)}",

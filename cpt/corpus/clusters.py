@@ -1,33 +1,36 @@
 """Do tasks on a cluster: Slurm or Ray, by datatrove's executors.
 
-The folder of the tasks must be one that all machines of the cluster see, and cpt must be installed there.
+The folder of the tasks, the base model and the files of cleaning blocks must be where all machines of the
+cluster see them, and cpt must be installed there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from cpt.corpus.extras import ExtraSettings
 from cpt.errors import StageFailed
-
-if TYPE_CHECKING:
-    from datatrove.executor.base import PipelineExecutor
+from cpt.progress import Progress
 
 _ASK_EVERY = 5.0
 """Seconds between two looks at a Slurm job."""
 
 _GONE = 3
 """Number of looks in a row that find no job before it has ended: accounting lags behind by some seconds."""
+
+_WORD = r"^[A-Za-z0-9_.,+@-]+$"
+"""Names that go into a shell script as they are."""
 
 _Memory = Annotated[
     PositiveInt, Field(description="Memory of a task in GB; all cleaning blocks together take up to two.")
@@ -45,22 +48,25 @@ class Slurm(ExtraSettings):
     """Job arrays of Slurm. Run cpt where `sbatch` works, outside of jobs."""
 
     kind: Literal["slurm"] = "slurm"
-    partition: str = Field(min_length=1, description="Partition of the jobs.")
+    partition: str = Field(pattern=_WORD, description="Partition of the jobs.")
     at_once: _AtOnce = 64
     time: str = Field(
         default="04:00:00",
         pattern=r"^(\d+-)?\d+(:\d\d){0,2}$",
-        description="Time limit of a task, as Slurm writes it. A task is 16 MB of text.",
+        description="Time limit of a job, as Slurm writes it. A job does several tasks in turn where there "
+        "are many: all of them divided by four times `at_once`.",
     )
     memory: _Memory = 4
-    qos: str | None = Field(default=None, description="Quality of service of the jobs.")
-    account: str | None = Field(default=None, description="Account that the jobs are charged to.")
+    qos: str | None = Field(default=None, pattern=_WORD, description="Quality of service of the jobs.")
+    account: str | None = Field(default=None, pattern=_WORD, description="Account that pays for the jobs.")
 
     def problem(self) -> str | None:
-        """Return that there is no Slurm here, if so."""
-        return (
-            None if shutil.which("sbatch") else "executor slurm needs the command sbatch, which is not here"
-        )
+        """Return why no jobs can be submitted here, if so."""
+        if "SLURM_ARRAY_TASK_ID" in os.environ:
+            return "executor slurm submits jobs, which it cannot do from within a job array"
+        if shutil.which("sbatch") is None:
+            return "executor slurm needs the command sbatch, which is not here"
+        return None
 
 
 class Ray(ExtraSettings):
@@ -77,24 +83,36 @@ class Ray(ExtraSettings):
 Executor = Annotated[Local | Slurm | Ray, Field(discriminator="kind")]
 
 
-def run_on_cluster(place: Slurm | Ray, run: Callable[[int], None], tasks: int, folder: Path) -> None:
+def run_on_cluster(
+    place: Slurm | Ray, run: Callable[[int], None], tasks: int, folder: Path, progress: Progress
+) -> None:
     """Run tasks 0 .. `tasks` - 1 on a cluster, and wait until all have ended.
 
     Args:
         run: Function that does a task, sent to the cluster's machines.
-        folder: Folder for the executor's files and logs; emptied first.
+        folder: Folder in which one is made for the executor's files and logs of this submission.
+        progress: Receiver of the number of tasks that are done.
 
     Raises:
-        StageFailed: The job ended before all its tasks were done.
+        StageFailed: The cluster did not take the tasks, or ended before all were done.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    pipeline = [_Step(run)]
-    with _quiet(folder):
+    from datatrove.utils.logging import logger
+
+    own = Path(tempfile.mkdtemp(prefix="cluster-", dir=folder))
+    for path in (own, Path(sys.prefix)):
+        if shlex.quote(str(path)) != str(path):
+            raise StageFailed(
+                f"{path}: a job's script cannot name this folder",
+                hint="Use folders for runs and for Python without spaces and special characters.",
+            )
+    logger.disable("datatrove")
+    try:
         if isinstance(place, Ray):
-            _run_on_ray(place, pipeline, tasks, folder)
+            _run_on_ray(place, run, tasks, own)
         else:
-            _run_on_slurm(place, pipeline, tasks, folder)
+            _run_on_slurm(place, run, tasks, own, progress)
+    finally:
+        logger.enable("datatrove")
 
 
 class _Step:
@@ -107,19 +125,27 @@ class _Step:
         self._run(rank)
 
 
-def _run_on_slurm(place: Slurm, pipeline: list[_Step], tasks: int, folder: Path) -> None:
+def _run_on_slurm(
+    place: Slurm, run: Callable[[int], None], tasks: int, folder: Path, progress: Progress
+) -> None:
     from datatrove.executor import SlurmPipelineExecutor
 
-    activate = Path(sys.prefix) / "bin" / "activate"
-    executor = SlurmPipelineExecutor(
-        pipeline,
+    class Executor(SlurmPipelineExecutor):
+        """Jobs without the one that sums up statistics, which waits for ever if a task fails."""
+
+        def launch_merge_stats(self) -> None:
+            pass
+
+    name, activate = f"cpt-{folder.name}", Path(sys.prefix) / "bin" / "activate"
+    executor = Executor(
+        [_Step(run)],
         tasks,
         place.time,
         place.partition,
         mem_per_cpu_gb=place.memory,
         workers=place.at_once,
         tasks_per_job=_tasks_per_job(tasks, place.at_once),
-        job_name="cpt-corpus",
+        job_name=name,
         qos=place.qos,
         venv_path=str(activate) if activate.exists() else None,
         sbatch_args={"account": place.account} if place.account else {},
@@ -127,19 +153,24 @@ def _run_on_slurm(place: Slurm, pipeline: list[_Step], tasks: int, folder: Path)
     )
     try:
         executor.run()
+        looks = 0
+        while missing := executor.get_incomplete_ranks():
+            progress.update(tasks - len(missing), tasks, "tasks")
+            looks = looks + 1 if _is_gone(name) else 0
+            if looks == _GONE:
+                raise StageFailed(
+                    f"the jobs {name} ended with {len(missing)} of {tasks} tasks not done",
+                    hint=f"Their logs are in {folder}. The same command does what is missing.",
+                )
+            time.sleep(_ASK_EVERY)
+        progress.update(tasks, tasks, "tasks")
     except (OSError, subprocess.CalledProcessError) as error:
         raise StageFailed(
-            f"sbatch did not take the job: {error}", hint=f"The script is in {folder}."
+            f"sbatch did not take the jobs: {error}", hint=f"Their script is in {folder}."
         ) from error
-    looks = 0
-    while missing := executor.get_incomplete_ranks():
-        looks = 0 if _is_in_queue(str(executor.job_id)) else looks + 1
-        if looks == _GONE:
-            raise StageFailed(
-                f"job {executor.job_id} ended with {len(missing)} of {tasks} tasks not done",
-                hint=f"Its logs are in {folder / 'slurm_logs'}; the same command does what is missing.",
-            )
-        time.sleep(_ASK_EVERY)
+    except BaseException:  # jobs that nobody waits for would work beside those of the next attempt
+        subprocess.run(["scancel", f"--name={name}"], capture_output=True, check=False)
+        raise
 
 
 def _tasks_per_job(tasks: int, at_once: int) -> int:
@@ -147,14 +178,14 @@ def _tasks_per_job(tasks: int, at_once: int) -> int:
     return max(1, tasks // (4 * at_once))
 
 
-def _is_in_queue(job: str) -> bool:
-    asked = subprocess.run(
-        ["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False
-    )
-    return bool(asked.stdout.strip())
+def _is_gone(name: str) -> bool:
+    """Return True if Slurm says that it has no jobs of a name; one that does not answer says nothing."""
+    command = ["squeue", "--noheader", f"--name={name}"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return asked.returncode == 0 and not asked.stdout.strip()
 
 
-def _run_on_ray(place: Ray, pipeline: list[_Step], tasks: int, folder: Path) -> None:
+def _run_on_ray(place: Ray, run: Callable[[int], None], tasks: int, folder: Path) -> None:
     import ray
     from datatrove.executor import RayPipelineExecutor
 
@@ -162,41 +193,26 @@ def _run_on_ray(place: Ray, pipeline: list[_Step], tasks: int, folder: Path) -> 
     if started:
         try:
             ray.init(address=place.address, log_to_driver=False, logging_level="ERROR")
-        except ConnectionError as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             raise StageFailed(
-                f"no Ray cluster at {place.address}", hint="Start one: ray start --head."
+                f"no Ray cluster at {place.address}: {error}", hint="Start one: ray start --head."
             ) from error
     try:
+        room = max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if room < place.memory * 2**30:
+            raise StageFailed(
+                f"no machine of the cluster has {place.memory} GB for a task, at most {room / 2**30:.1f}",
+                hint="Lower executor.memory.",
+            )
         executor = RayPipelineExecutor(
-            pipeline,
-            tasks,
-            place.at_once,
-            mem_per_cpu_gb=place.memory,
-            logging_dir=str(folder),
+            [_Step(run)], tasks, place.at_once, mem_per_cpu_gb=place.memory, logging_dir=str(folder)
         )
         executor.run()
-        _require_all(executor, tasks, folder)
+        if missing := executor.get_incomplete_ranks():
+            raise StageFailed(
+                f"{len(missing)} of {tasks} tasks were not done",
+                hint=f"Their logs are in {folder}. The same command does what is missing.",
+            )
     finally:
         if started:
             ray.shutdown()
-
-
-def _require_all(executor: PipelineExecutor, tasks: int, folder: Path) -> None:
-    if missing := executor.get_incomplete_ranks():
-        raise StageFailed(
-            f"{len(missing)} of {tasks} tasks were not done",
-            hint=f"Their logs are in {folder / 'logs'}; the same command does what is missing.",
-        )
-
-
-@contextlib.contextmanager
-def _quiet(folder: Path) -> Iterator[None]:
-    """Write datatrove's own log to a file instead of the terminal."""
-    from datatrove.utils.logging import logger
-
-    logger.remove()
-    target = logger.add(os.fspath(folder / "executor.log"))
-    try:
-        yield
-    finally:
-        logger.remove(target)

@@ -91,8 +91,8 @@ class Examples:
         return self._source
 
     def __iter__(self) -> Iterator[Example]:
-        """Yield the examples by block, in the order of the blocks' first documents."""
-        for kept in self._kept.values():
+        """Yield the examples by block and id, whatever the order in which they came."""
+        for _, kept in sorted(self._kept.items()):
             for _, _, example in sorted(kept, key=lambda each: (each[2].id, each[1])):
                 yield example
 

@@ -12,6 +12,7 @@ Memory: 4 bytes for each band of each document, and some numbers of 8 bytes. Sig
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpt.atomic import write_text
 from cpt.corpus.build import describe
 from cpt.corpus.documents import Document, read_documents
 from cpt.corpus.examples import Example, Examples
@@ -34,6 +36,8 @@ NEAR_DUPLICATE_OF_HELDOUT = "near_duplicate_of_heldout"
 _EXAMPLES = 20
 _SHOWN = 1 << 16
 _ROWS_AT_ONCE = 1 << 16
+_FLUSHED_AT_ONCE = 4096
+"""Number of signatures between two flushes to the disk: five seconds of work."""
 
 
 @dataclass(frozen=True)
@@ -180,19 +184,38 @@ def _signed(
     work.mkdir(parents=True, exist_ok=True)
     file, total = work / "signatures", parts[-1].end if parts else 0
     row = 4 * settings.numbers
-    done = file.stat().st_size // row if file.exists() else 0  # of a killed attempt
+    done = _signed_before(file, row)
     texts = (document.text for part in parts for document in read_documents(corpus, part.source, part.side))
     with file.open("ab") as out:
         out.truncate(done * row)
+        flushed = done
         for batch in sign(islice(texts, done, None), settings):
             out.write(batch.tobytes())
             done += len(batch)
             progress.update(done, total, "documents")
+            if done - flushed >= _FLUSHED_AT_ONCE:
+                out.flush()
+                os.fsync(out.fileno())
+                write_text(_count_file(file), str(done))
+                flushed = done
     if done != total:
         raise DataError(f"{corpus}: {done:,} documents, but {total:,} are counted", hint="Report this.")
     empty = np.zeros((0, settings.numbers), np.uint32)
     yield np.memmap(file, np.uint32, "r", shape=(total, settings.numbers)) if total else empty
     file.unlink()
+    _count_file(file).unlink(missing_ok=True)
+
+
+def _count_file(file: Path) -> Path:
+    return file.with_suffix(".count")
+
+
+def _signed_before(file: Path, row: int) -> int:
+    """Return the number of signatures that a killed attempt is known to have on the disk."""
+    try:
+        return min(int(_count_file(file).read_text()), file.stat().st_size // row)
+    except (OSError, ValueError):
+        return 0
 
 
 def _require_some(source: str, reasons: np.ndarray) -> None:

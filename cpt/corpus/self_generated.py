@@ -194,11 +194,13 @@ class _VLLMSampler:
         generation = None
         if (model_folder / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(model_folder)
-        ends = end_tokens(SimpleNamespace(config=settings(model_folder), generation_config=generation))
+        facts = settings(model_folder)
+        heads, most = facts.get_text_config().num_attention_heads, max(1, torch.cuda.device_count())
+        ends = end_tokens(SimpleNamespace(config=facts, generation_config=generation))
         self._marks = _Marks(model_folder, start_token, end_token, ends)
         self._model: Any = LLM(
             model=str(model_folder),
-            tensor_parallel_size=max(1, torch.cuda.device_count()),
+            tensor_parallel_size=max(n for n in range(1, most + 1) if heads % n == 0),
             generation_config="vllm",  # no penalties: samples of the model as it is
             disable_log_stats=True,
         )
@@ -212,7 +214,7 @@ class _VLLMSampler:
             SamplingParams(
                 temperature=temperature,
                 max_tokens=length,
-                seed=seed * batch + row,
+                seed=_seed(seed, row),
                 stop_token_ids=sorted(self._marks.special),
                 ignore_eos=True,  # it is among the stop tokens, whose number is then told
                 detokenize=False,
@@ -222,6 +224,11 @@ class _VLLMSampler:
         made = [each.outputs[0] for each in self._model.generate(prompts, wanted, use_tqdm=False)]
         # vLLM tells the token that ended a text; whether it is among the text's tokens depends on the version
         return [self._marks.read([*each.token_ids, *_stop_token(each.stop_reason)]) for each in made]
+
+
+def _seed(seed: int, row: int) -> int:
+    """Return a seed of a text of its own, whatever the size of its batch."""
+    return int.from_bytes(sha256(f"{seed} {row}".encode()).digest()[:4], "little")
 
 
 def _stop_token(reason: object) -> list[int]:

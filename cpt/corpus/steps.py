@@ -63,7 +63,7 @@ class Steps:
         if self._done <= self._kept:
             return
         step(self.found)
-        with atomic_folder(self._folder / str(self._done), durable=False) as scratch:
+        with atomic_folder(self._folder / str(self._done)) as scratch:
             _write(scratch, self._corpus, self.found)
         shutil.rmtree(self._folder / str(self._done - 1), ignore_errors=True)
 

@@ -6,6 +6,8 @@ are the same, in the order of the stream.
 
 from __future__ import annotations
 
+import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,17 +16,22 @@ from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from zipfile import BadZipFile
 
-from cpt.atomic import atomic_file
+from cpt.atomic import atomic_file, write_text
 from cpt.corpus.clusters import Local, Ray, Slurm, run_on_cluster
 from cpt.corpus.workers import SizedList, Workers, chunked
-from cpt.errors import StageFailed
+from cpt.errors import CptError, DataError, StageFailed
+from cpt.progress import NullProgress, Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TASK_CHARACTERS = 1 << 24
 """Characters of a task: 16 million, some seconds of work. What is less at a stream's end is not kept."""
+
+_ITEM_CHARACTERS = 256
+"""Characters that an entry counts for besides its text, or entries without any would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class Work(Generic[Item, Result]):
     Attributes:
         prepare: Function of a module that returns the work on one chunk; called once in each process.
         arguments: Its arguments, sent to the processes.
-        describe: Function that returns what identifies an item, and its number of characters.
+        size: Function that returns the number of characters of an item.
+        content: Function that returns everything of an item that results depend on.
         write_items: Function that writes the items of a task to a file, for another machine.
         read_items: Function that reads them.
         write_results: Function that writes the results of a task to a file, with a key.
@@ -43,7 +51,8 @@ class Work(Generic[Item, Result]):
 
     prepare: Callable[..., Callable[[list[Item]], Result]]
     arguments: tuple[Any, ...]
-    describe: Callable[[Item], tuple[str, int]]
+    size: Callable[[Item], int]
+    content: Callable[[Item], str]
     write_items: Callable[[Path, list[Item]], None]
     read_items: Callable[[Path], list[Item]]
     write_results: Callable[[Path, str, list[Result]], None]
@@ -58,11 +67,13 @@ class Tasks:
         workers: Number of processes on this machine.
         folder: Folder of the results; None: nothing is kept.
         place: This machine or a cluster, which needs a folder that all its machines see.
+        progress: Receiver of the number of tasks that a cluster has done.
     """
 
     workers: int = 1
     folder: Path | None = None
     place: Local | Slurm | Ray = field(default_factory=Local)
+    progress: Progress = field(default_factory=NullProgress)
 
     def kept_in(self, name: str) -> Tasks:
         """Return the same place with results in a folder of that name in this one's."""
@@ -80,7 +91,7 @@ class Tasks:
         Raises:
             StageFailed: A process or a task of the cluster died. Errors of the work are raised as they are.
         """
-        chunks = chunked(items, lambda item: work.describe(item)[1])
+        chunks = chunked(items, work.size)
         if self.folder is None:
             with Workers(work.prepare, work.arguments, self.workers) as pool:
                 yield from pool.map(chunks)
@@ -111,7 +122,7 @@ class Tasks:
                 done.append(result)
                 whole = ends and len(done) == len(ends[0].chunks)
                 if whole and (task := ends.popleft()).whole:
-                    with atomic_file(_result(folder, number), durable=False) as scratch:
+                    with atomic_file(_result(folder, number)) as scratch:
                         work.write_results(scratch, task.key, done)
                 if whole:
                     done, number = [], number + 1
@@ -121,22 +132,25 @@ class Tasks:
         self, work: Work[Item, Result], folder: Path, chunks: Iterator[SizedList[Item]]
     ) -> Iterator[Result]:
         keys, missing = [], []
+        for refused in folder.glob("error-*"):
+            refused.unlink()
         for number, task in enumerate(_tasks(work, chunks)):
             keys.append(task.key)
             if _kept(work, _result(folder, number), task.key) is None:
                 missing.append(number)
-                with atomic_file(_items(folder, number)) as scratch:
+                with atomic_file(_items(folder, number), concurrent=True) as scratch:
                     work.write_items(scratch, [item for chunk in task.chunks for item in chunk])
         if missing:
             assert not isinstance(self.place, Local)
             todo = _TaskRunner(work, folder, tuple(missing), tuple(keys))
-            run_on_cluster(self.place, todo, len(missing), folder / "cluster")
+            run_on_cluster(self.place, todo, len(missing), folder, self.progress)
+            _raise_error(folder)
         for number, key in enumerate(keys):
             kept = _kept(work, _result(folder, number), key)
             if kept is None:
                 raise StageFailed(
                     f"task {number} of {len(keys)} has no result in {folder}",
-                    hint=f"Look into the logs in {folder / 'cluster'}. The same command does the rest.",
+                    hint=f"Look into the logs in {folder}. The same command does what is missing.",
                 )
             yield from kept
             _items(folder, number).unlink(missing_ok=True)
@@ -153,17 +167,18 @@ class _Task(Generic[Item]):
 
 def _tasks(work: Work[Item, Any], chunks: Iterator[SizedList[Item]]) -> Iterator[_Task[Item]]:
     """Group chunks to tasks of about `TASK_CHARACTERS`."""
+    settings = repr(work.arguments).encode()
     group: list[SizedList[Item]] = []
-    size, hashed = 0, blake2b(digest_size=16)
+    size, hashed = 0, blake2b(settings, digest_size=16)
     for chunk in chunks:
         group.append(chunk)
-        size += chunk.size
+        size += chunk.size + _ITEM_CHARACTERS * len(chunk)
         for item in chunk:
-            name, characters = work.describe(item)
-            hashed.update(f"{characters}\0{name}\0".encode("utf-8", "backslashreplace"))
+            content = work.content(item).encode("utf-8", "surrogatepass")
+            hashed.update(len(content).to_bytes(8, "little") + content)
         if size >= TASK_CHARACTERS:
             yield _Task(group, hashed.hexdigest(), whole=True)
-            group, size, hashed = [], 0, blake2b(digest_size=16)
+            group, size, hashed = [], 0, blake2b(settings, digest_size=16)
     if group:
         yield _Task(group, hashed.hexdigest(), whole=False)
 
@@ -184,11 +199,23 @@ def _items(folder: Path, number: int) -> Path:
 
 
 def _kept(work: Work[Any, Result], path: Path, key: str) -> list[Result] | None:
-    """Return kept results; None if there are none, or they are of other items."""
+    """Return kept results; None if there are none, or they are damaged or of other items or settings."""
     if not path.exists():
         return None
-    made_of, results = work.read_results(path)
+    try:
+        made_of, results = work.read_results(path)
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile):
+        return None
     return results if made_of == key else None
+
+
+def _raise_error(folder: Path) -> None:
+    """Raise the first error that a task has told, as it would have been raised here."""
+    for path in sorted(folder.glob("error-*")):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        error = DataError(told["message"], hint=told["hint"])
+        error.exit_code = told["exit_code"]
+        raise error
 
 
 @dataclass(frozen=True)
@@ -206,7 +233,13 @@ class _TaskRunner:
 
     def __call__(self, place: int) -> None:
         number = self.numbers[place]
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one processor
         items = self.work.read_items(_items(self.folder, number))
-        results = [self._do(chunk) for chunk in chunked(items, lambda item: self.work.describe(item)[1])]
-        with atomic_file(_result(self.folder, number)) as scratch:
+        try:
+            results = [self._do(chunk) for chunk in chunked(items, self.work.size)]
+        except CptError as error:  # it is the text's, and would come again: the task has ended
+            told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+            write_text(self.folder / f"error-{number:06d}", json.dumps(told), concurrent=True)
+            return
+        with atomic_file(_result(self.folder, number), concurrent=True) as scratch:
             self.work.write_results(scratch, self.keys[number], results)

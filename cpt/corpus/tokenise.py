@@ -7,7 +7,6 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from itertools import tee
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -200,7 +199,8 @@ def _tokenising(model: Path, index: CorpusIndex) -> Work[Document, _Pieces]:
     return Work(
         prepare=_batch_tokenizer,
         arguments=(model, index.sequence_length, index.start_token, index.end_token),
-        describe=lambda document: (document.id, len(document.text)),
+        size=_characters,
+        content=repr,
         write_items=write_items,
         read_items=read_items,
         write_results=_write_pieces,
@@ -266,7 +266,7 @@ def tokenise(
         for split, counts in source.splits.items():
             counts.tokens = counts.pieces = counts.sequences = 0
             packer = _Packer(corpus, name, source, index.sequence_length) if split == "train" else None
-            documents, again = tee(read_documents(corpus, name, split))
+            documents, again = (read_documents(corpus, name, split) for _ in range(2))
             tokenised = tasks.kept_in(f"tokens-{name}-{split}").map(work, documents)
             in_order = (pieces for batch in tokenised for pieces in batch.documents())
             for document, pieces in zip(again, in_order, strict=True):

@@ -17,6 +17,7 @@ from cpt.corpus.blocks.whitespace import Whitespace
 from cpt.corpus.documents import Document, Removed
 from cpt.corpus.examples import Examples
 from cpt.corpus.index import SourceCounts
+from cpt.corpus.tasks import Tasks
 from cpt.corpus.workers import Workers, chunked
 from cpt.errors import DamagedFile, DataError, StageFailed
 
@@ -173,7 +174,7 @@ def test_cleaning_counts_and_shows_the_same_with_any_number() -> None:
 
     def cleaned(workers: int) -> tuple[object, ...]:
         counts, examples = SourceCounts(), Examples("domain")
-        result = list(clean(items, [Whitespace()], counts, examples, workers))
+        result = list(clean(items, [Whitespace()], counts, examples, Tasks(workers)))
         return result, counts, list(examples)
 
     assert cleaned(2) == cleaned(1)

@@ -238,6 +238,8 @@ def test_several_files_at_once_keep_their_order(tmp_path: Path, processes: int) 
 def test_extracted_text_is_kept_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = extracted_folder(tmp_path / "files", 3)
     (tmp_path / "files" / "03.pdf").write_bytes(pdf(""))
+    for number in range(4, 10):  # equal files at once
+        (tmp_path / "files" / f"0{number}.pdf").write_bytes(pdf("the same"))
     options = Options(extracting=Extracting(2, tmp_path / "kept"))
     found = list(read(tmp_path / "files", options=options))
     assert found[:3] == expected
@@ -250,11 +252,12 @@ def test_extracted_text_is_kept_by_content(tmp_path: Path, monkeypatch: pytest.M
 
 def test_reading_may_end_early_and_leaves_no_process(tmp_path: Path) -> None:
     extracted_folder(tmp_path / "files", 12)
+    before = extraction_processes()
     options = Options(extracting=Extracting(2, tmp_path / "kept"))
     reading = read(tmp_path / "files", options=options)
     assert isinstance(next(reading), Document)
     reading.close()
-    assert not extraction_processes()
+    assert extraction_processes() == before
 
 
 def extraction_processes() -> list[str]:

@@ -144,7 +144,7 @@ def test_vllm_samples_where_it_is_asked_to(
     vllm = types.ModuleType("vllm")
     vllm.LLM, vllm.SamplingParams = _LLM, SimpleNamespace  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vllm", vllm)
-    made = documents(tiny_model, tmp_path, engine="vllm", tokens=60)
+    made = documents(tiny_model, tmp_path, engine="vllm", tokens=90)
     tokenizer = load_tokenizer(tiny_model)
     start, end = tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")
     asked = _LLM.asked

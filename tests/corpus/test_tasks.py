@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from cpt.corpus import tasks as tasks_module
 from cpt.corpus.clusters import Ray, Slurm
@@ -22,14 +23,15 @@ DOCUMENTS = [Document(f"d{number}", f"text {number} " * 9, source="a") for numbe
 EXPECTED = [(document.id, document.text.upper()) for document in DOCUMENTS]
 
 
-def shouter(noted: Path, fail_at: str | None = None) -> Callable[[list[Document]], list[tuple[str, str]]]:
-    """Work that notes the documents it sees, and fails at one."""
+def shouter(noted: Path, _: str = "") -> Callable[[list[Document]], list[tuple[str, str]]]:
+    """Work that notes the documents it sees, and fails at one that is named in a file beside."""
+    failing = noted.with_name("fail")
 
     def shout(documents: list[Document]) -> list[tuple[str, str]]:
         with noted.open("a") as file:
             file.writelines(f"{document.id}\n" for document in documents)
-        if any(document.id == fail_at for document in documents):
-            raise DataError(f"cannot read {fail_at}")
+        if failing.exists() and any(document.id == failing.read_text() for document in documents):
+            raise DataError(f"cannot read {failing.read_text()}", hint="mend it")
         return [(document.id, document.text.upper()) for document in documents]
 
     return shout
@@ -44,11 +46,12 @@ def read_results(path: Path) -> tuple[str, list[list[tuple[str, str]]]]:
     return key, [[(id, text) for id, text in pairs]]
 
 
-def work(noted: Path, fail_at: str | None = None) -> Work[Document, list[tuple[str, str]]]:
+def work(noted: Path, setting: str = "") -> Work[Document, list[tuple[str, str]]]:
     return Work(
         shouter,
-        (noted, fail_at),
-        lambda document: (document.id, len(document.text)),
+        (noted, setting),
+        lambda document: len(document.text),
+        repr,
         write_items,
         read_items,
         write_results,
@@ -60,7 +63,7 @@ def work(noted: Path, fail_at: str | None = None) -> Work[Document, list[tuple[s
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of five documents, tasks of ten or so."""
     monkeypatch.setattr("cpt.corpus.workers._CHUNK_ITEMS", 5)
-    monkeypatch.setattr(tasks_module, "TASK_CHARACTERS", 600)
+    monkeypatch.setattr(tasks_module, "TASK_CHARACTERS", 600 + 10 * 256)
 
 
 def seen(noted: Path) -> list[str]:
@@ -93,21 +96,40 @@ def test_finished_tasks_are_not_done_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stopped_attempt_loses_one_task(tmp_path: Path, workers: int) -> None:
     noted, tasks = tmp_path / "noted", Tasks(workers, tmp_path / "kept")
+    (tmp_path / "fail").write_text("d57")
     with pytest.raises(DataError, match="cannot read d57"):
-        list(tasks.map(work(noted, "d57"), DOCUMENTS))
+        done(tasks, noted)
+    (tmp_path / "fail").unlink()
     seen(noted)
     assert done(tasks, noted) == EXPECTED
     assert 43 <= len(seen(noted)) < 57
 
 
-def test_results_of_other_documents_are_not_used(tmp_path: Path) -> None:
+def test_results_of_other_documents_or_settings_are_not_used(tmp_path: Path) -> None:
     noted, tasks = tmp_path / "noted", Tasks(1, tmp_path / "kept")
     done(tasks, noted)
     seen(noted)
-    others = [*DOCUMENTS[:30], Document("d30", "shorter"), *DOCUMENTS[31:]]
+    changed = Document("d35", DOCUMENTS[35].text.replace("text", "cost"), source="a")  # as long as it was
+    others = [*DOCUMENTS[:35], changed, *DOCUMENTS[36:]]
     assert done(tasks, noted, others) == [(each.id, each.text.upper()) for each in others]
-    assert "d29" not in seen(noted)[:1]
+    assert seen(noted) == [f"d{number}" for number in range(30, 100)]
+    list(tasks.map(work(noted, "other"), others))
+    assert len(seen(noted)) == len(DOCUMENTS)
+
+
+def test_damaged_results_are_made_again(tmp_path: Path) -> None:
+    noted, tasks = tmp_path / "noted", Tasks(1, tmp_path / "kept")
+    done(tasks, noted)
+    seen(noted)
+    (tmp_path / "kept" / "result-000009").write_text('["torn')
     assert done(tasks, noted) == EXPECTED
+    assert seen(noted) == [f"d{number}" for number in range(90, 100)]
+
+
+def test_entries_without_text_do_not_make_one_task(tmp_path: Path) -> None:
+    empty = [Document(str(number), "") for number in range(100)]
+    done(Tasks(1, tmp_path / "kept"), tmp_path / "noted", empty)
+    assert len(list((tmp_path / "kept").glob("result-*"))) > 3
 
 
 def test_entries_of_every_kind_come_back_from_a_file(tmp_path: Path) -> None:
@@ -149,6 +171,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     executable(folder / "scontrol", "#!/bin/bash\necho here\n")
     executable(folder / "squeue", "#!/bin/bash\n")
+    executable(folder / "scancel", f"#!/bin/bash\necho $* >> {folder}/cancelled\n")
     paths = [str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]
     monkeypatch.setenv("PATH", os.pathsep.join(paths))
     root = Path(__file__).parents[2]
@@ -173,17 +196,30 @@ def test_slurm_does_the_tasks_and_what_is_missing_the_next_time(tmp_path: Path, 
     ):
         assert f"#SBATCH {wanted}\n" in script
     next((tmp_path / "kept").glob("result-000001")).unlink()
-    executable(slurm / "sbatch", "#!/bin/bash\necho Submitted batch job 8\n")
-    with pytest.raises(StageFailed, match="job 8 ended with 1 of 1 tasks not done") as caught:
+    (tmp_path / "fail").write_text("d13")
+    with pytest.raises(DataError, match="cannot read d13") as refused:
         done(tasks, noted, documents)
-    assert "the same command does what is missing" in str(caught.value.hint)
+    assert refused.value.hint == "mend it"
+    (tmp_path / "fail").unlink()
+    executable(slurm / "sbatch", "#!/bin/bash\necho Submitted batch job 8\n")
+    looks = tmp_path / "looks"  # twice without an answer, then gone
+    executable(slurm / "squeue", f"#!/bin/bash\necho x >> {looks}\n[ $(wc -l < {looks}) -gt 2 ]\n")
+    with pytest.raises(StageFailed, match=r"jobs cpt-cluster-\w+ ended with 1 of 1 tasks not done") as caught:
+        done(tasks, noted, documents)
+    assert "The same command does what is missing" in str(caught.value.hint)
+    assert len(looks.read_text().split()) == 5
+    assert "--name=cpt-cluster-" in (slurm / "cancelled").read_text()
     executable(slurm / "sbatch", "#!/bin/bash\nexit 1\n")
-    with pytest.raises(StageFailed, match="sbatch did not take the job"):
+    with pytest.raises(StageFailed, match="sbatch did not take the jobs"):
         done(tasks, noted, documents)
 
 
 def test_what_a_cluster_needs_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     assert Slurm(partition="cpu").problem() == "executor slurm needs the command sbatch, which is not here"
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert "from within a job array" in str(Slurm(partition="cpu").problem())
+    with pytest.raises(ValidationError):
+        Slurm(partition="cpu\ntouch /tmp/x")
     monkeypatch.setattr(Ray, "libraries", {"no_such_module": "ray"})
     assert Ray().problem() == "ray needs no_such_module: pip install 'cpt-workbench[ray]'"

@@ -114,6 +114,7 @@ def test_a_run_that_was_killed_goes_on_with_the_next_signature(
 
     with monkeypatch.context() as patch:
         patch.setattr("cpt.corpus.near_duplicates.find_near_duplicates", killed)
+        patch.setattr("cpt.corpus.near_duplicates._FLUSHED_AT_ONCE", 1)
         with pytest.raises(KeyboardInterrupt):
             run(base, tmp_path, "killed", **given, deduplicate="minhash")
     [signatures] = (tmp_path / "work-killed").rglob("signatures")

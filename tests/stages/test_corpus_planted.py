@@ -83,11 +83,12 @@ def test_planted_text_is_found_and_nothing_else(base: Artifact, tmp_path: Path) 
     assert near_found >= 0.98 * len(near)
     assert more.pop("contaminated") == len(leaked)
     assert not any(more.values()), more
-    rewritten = [
-        text for text in after.texts if any(part in text for part in ("<", "[")) and text[::-1] in clean
-    ]
-    assert rewritten == []
+    assert before.texts <= set(clean)  # what is kept was not rewritten
     assert not any(f"john.doe{number}" in text for text in after.texts for number in range(10, 30))
     assert not any("93.184.216." in text for text in after.texts)
-    assert before.texts <= after.texts | set(clean)
-    assert len(before.texts - after.texts) <= len(leaked)  # a few of other sides of the held-out rule at most
+    masked = [text for text in after.texts if text not in {*clean, *near, *leaked}]
+    assert len(masked) == len(personal)
+    endings = {text[-400:] for text in personal}
+    assert {text[-400:] for text in masked} == endings
+    # a document whose copy is held out goes; nothing else does
+    assert len(before.texts - after.texts) <= near_found - sum(text not in after.texts for text in near)

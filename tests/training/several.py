@@ -1,31 +1,42 @@
-"""Training the tiny model on several processes: `start(jobs, 2)` runs this file twice, connected by gloo."""
+"""Training the tiny model on several processes, connected by gloo: `start(jobs, 2)`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cpt.training.trainable import Trainable
 
 if TYPE_CHECKING:
     import torch
 
-ROOT = Path(__file__).parents[2]
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
+_FORKED = multiprocessing.get_context("forkserver")
+_FORKED.set_forkserver_preload(
+    ["cpt.training.loop", "cpt.models.packed_model", "transformers.models.llama.modeling_llama"]
+)
 
-def start(jobs: list[dict[str, Any]], count: int) -> list[subprocess.Popen[str]]:
-    """Processes that run some jobs one after the other.
+
+class Started(NamedTuple):
+    """A process, and the file with what it says."""
+
+    process: Any
+    said: Path
+
+
+def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
+    """Processes that run some jobs one after the other, forked by a server that has imported everything.
 
     A job has `model`, `work`, `out` (where the main process writes the weights), and optionally `settings`,
     `rows` (of a global batch), `environment`, `stop` (step before whose checkpoint it is interrupted),
@@ -36,32 +47,28 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[subprocess.Popen[str]]
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     place = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)} if count > 1 else {}
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "training")])
-    return [
-        subprocess.Popen(
-            [sys.executable, __file__, json.dumps(jobs)],
-            env=os.environ
-            | address
-            | place
-            | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {})
-            | {"PYTHONPATH": paths},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    started = []
+    for rank in range(count):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {}
+        said = Path(f"{jobs[0]['out']}-said-{rank}")
+        process = _FORKED.Process(target=_all, args=(jobs, place | own, said))
+        process.start()
+        started.append(Started(process, said))
+    return started
 
 
-def finish(processes: list[subprocess.Popen[str]]) -> list[int]:
+def finish(started: list[Started]) -> list[int]:
     """Wait for all; returns their exit codes."""
     try:
-        outputs = [process.communicate(timeout=900)[1] for process in processes]
+        for each in started:
+            each.process.join(900)
     finally:
-        for process in processes:
-            process.kill()
-    sys.stderr.writelines(outputs)
-    return [process.returncode for process in processes]
+        for each in started:
+            each.process.kill()
+            each.process.join()
+    sys.stderr.writelines(each.said.read_text() for each in started)
+    return [each.process.exitcode for each in started]
 
 
 def run(jobs: list[dict[str, Any]], count: int = 2) -> None:
@@ -192,7 +199,14 @@ def spoilt(step: int | None) -> Iterator[None]:
         Stepper.gradient = gradient  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
+def _all(jobs: list[dict[str, Any]], environment: dict[str, str], said: Path) -> None:
+    """Run jobs in this process, and write what is said on standard error to a file."""
+    import torch
+
+    os.environ |= environment
+    with said.open("w") as file:
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda *_: None)
-    for each in json.loads(sys.argv[1]):
+    for each in jobs:
         _do(each)

