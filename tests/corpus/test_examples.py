@@ -41,7 +41,7 @@ def test_texts_are_cut_around_their_first_difference(tmp_path: Path) -> None:
     found.add("pii", "a:1", "x" * 5000 + "me@example.org", "x" * 5000 + "[EMAIL]")
     found.add("duplicate", "a:2", "y" * 5000)
     write_examples(tmp_path, list(found))
-    rewritten, removed = read_examples(tmp_path)
+    removed, rewritten = read_examples(tmp_path)  # in the order of the blocks
     assert rewritten.before.endswith("xme@example.org")
     assert rewritten.after is not None
     assert rewritten.after.endswith("x[EMAIL]")
