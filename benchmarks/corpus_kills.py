@@ -74,7 +74,7 @@ def sums(runs: Path) -> dict[str, str]:
 
 
 def left_over(runs: Path) -> list[str]:
-    """What a finished run should not have left."""
+    """Return names that a finished run should not have left."""
     names = (path.name for path in (runs / "killed").rglob("*"))
     return [name for name in names if name.endswith((".tmp", ".partial", ".unfinished"))]
 

@@ -29,6 +29,18 @@ KEPT_IN_SPITE = (0, 3, 4)
 """Exit codes that leave a result: done, a budget broken, a budget not shown."""
 
 
+def seldom(options: argparse.Namespace) -> Part:
+    """Return settings of the monitor that reads probes before and after the training alone."""
+    return {
+        "every": 1_000_000,
+        "tokens": options.probe_tokens,
+        "window": options.length,
+        "budget": "1%",
+        "weights": None,
+        "samples": None,
+    }
+
+
 def recipe(options: argparse.Namespace, domain: Path, tokens: int, peak: float, seed: int) -> dict[str, Any]:
     """Train once at one peak, and search the weight of the merge if that is asked for."""
     corpus = {
@@ -46,14 +58,7 @@ def recipe(options: argparse.Namespace, domain: Path, tokens: int, peak: float, 
         "batch_sequences": 8,
         "replay": 1 / 8,
         "schedule": {"kind": "rewarm-cosine", "peak": peak, "floor": peak / 10, "warmup": 0.05},
-        "monitor": {
-            "every": 1_000_000,
-            "tokens": options.probe_tokens,
-            "window": options.length,
-            "budget": "1%",
-            "weights": None,
-            "samples": None,
-        },
+        "monitor": seldom(options),
         "checkpoint": {"every": 1_000_000},
     }
     stages: list[Part] = [{"corpus": corpus}, {"pretrain": pretrain}]

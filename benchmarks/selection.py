@@ -23,12 +23,12 @@ from typing import Any
 
 import record
 from forgetting import MODEL, Part, source
+from peak_rate import KEPT_IN_SPITE, seldom
 from ruamel.yaml import YAML
 
 PIECE = 2_500
 """Characters of a document of the corpus."""
 
-KEPT_IN_SPITE = (0, 3, 4)
 LAST = 0.15
 """Share of the steps at whose end the domain alone is read, where it is."""
 
@@ -135,14 +135,7 @@ def recipe(options: argparse.Namespace, files: dict[str, Path], arm: str, seed: 
             "floor": options.peak / 10,
             "warmup": 0.05,
         },
-        "monitor": {
-            "every": 1_000_000,
-            "tokens": options.probe_tokens,
-            "window": options.length,
-            "budget": "1%",
-            "weights": None,
-            "samples": None,
-        },
+        "monitor": seldom(options),
         "checkpoint": {"every": 1_000_000},
     }
     stages = [{"corpus": shared | corpus}, {"pretrain": training | pretrain}]

@@ -5,8 +5,8 @@
 
 Every contender runs in a process of its own, in turns, and reads the same JSONL file: seconds from the first
 import to the last token on disk, processor seconds and peak memory. *Raw* is `encode_batch_fast` of the
-tokenizers library on batches of a megabyte, which keeps nothing. --memory runs the whole corpus stage, with
-cleaning and near-duplicates, on more and more text.
+tokenizers library on batches of a megabyte, which keeps nothing. datatrove's reader needs orjson. --memory
+runs the whole corpus stage, with cleaning and near-duplicates, on more and more text.
 """
 
 from __future__ import annotations

@@ -143,58 +143,93 @@ def _characters(document: Document) -> int:
     return len(document.text)
 
 
-class _Pieces(NamedTuple):
-    """Pieces of a batch of documents, in few arrays, since many small ones take long between processes.
+class _Tokenised(NamedTuple):
+    """A tokenised document.
+
+    Attributes:
+        pieces: uint32 (tokens,) each.
+        part: Named part of the domain; empty without parts.
+        bytes: Bytes of its text in UTF-8.
+        ended: Whether an end token follows.
+        marked: Whether it is a rendered conversation.
+    """
+
+    pieces: list[np.ndarray]
+    part: str
+    bytes: int
+    ended: bool
+    marked: bool
+
+
+class _Batch(NamedTuple):
+    """Tokenised documents, in few arrays, since many small ones take long between processes.
 
     Attributes:
         tokens: uint32 (tokens,), all pieces one after the other.
         lengths: int64 (pieces,).
         counts: int64 (documents,), number of pieces of each document.
+        parts: str (documents,).
+        bytes: int64 (documents,).
+        ended: bool (documents,).
+        marked: bool (documents,).
     """
 
     tokens: np.ndarray
     lengths: np.ndarray
     counts: np.ndarray
+    parts: np.ndarray
+    bytes: np.ndarray
+    ended: np.ndarray
+    marked: np.ndarray
 
-    def documents(self) -> Iterator[list[np.ndarray]]:
-        """Yield the pieces of each document."""
+    def documents(self) -> Iterator[_Tokenised]:
+        """Yield each document."""
         pieces = np.split(self.tokens, np.cumsum(self.lengths)[:-1])
         ends = np.cumsum(self.counts).tolist()
-        for begin, end in zip([0, *ends], ends, strict=False):
-            yield pieces[begin:end]
+        facts = (self.parts.tolist(), self.bytes.tolist(), self.ended.tolist(), self.marked.tolist())
+        for begin, end, *others in zip([0, *ends[:-1]], ends, *facts, strict=True):
+            yield _Tokenised(pieces[begin:end], *others)
 
 
 def _batch_tokenizer(
     model: Path, sequence_length: int, start_token: str | None, end_token: str | None
-) -> Callable[[list[Document]], _Pieces]:
+) -> Callable[[list[Document]], _Batch]:
     """Return the function that tokenises a batch."""
     tokenizer = DocumentTokenizer(model, sequence_length, start_token, end_token)
 
-    def tokenise_batch(documents: list[Document]) -> _Pieces:
+    def tokenise_batch(documents: list[Document]) -> _Batch:
         found = list(tokenizer.batch(documents))
         pieces = [piece for document in found for piece in document]
         lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
         counts = np.array([len(document) for document in found], dtype=np.int64)
-        return _Pieces(np.concatenate(pieces), lengths, counts)
+        return _Batch(
+            np.concatenate(pieces),
+            lengths,
+            counts,
+            np.array([document.part for document in documents], dtype=np.str_),
+            np.array([byte_count(document.text) for document in documents], dtype=np.int64),
+            np.array([document.ended for document in documents]),
+            np.array([document.marked for document in documents]),
+        )
 
     return tokenise_batch
 
 
-def _write_pieces(path: Path, key: str, batches: list[_Pieces]) -> None:
-    """Write the pieces of a task: arrays `tokens`, `lengths` and `counts`, and `key` as bytes."""
+def _write_batches(path: Path, key: str, batches: list[_Batch]) -> None:
+    """Write the results of a task: the arrays of a batch, and `key` as bytes."""
     arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(batch, name) for batch in batches]) for name in _Pieces._fields
+        name: np.concatenate([getattr(batch, name) for batch in batches]) for name in _Batch._fields
     }
     with path.open("wb") as file:
         np.savez(file, key=np.frombuffer(key.encode(), dtype=np.uint8), **arrays)
 
 
-def _read_pieces(path: Path) -> tuple[str, list[_Pieces]]:
+def _read_batches(path: Path) -> tuple[str, list[_Batch]]:
     with np.load(path, allow_pickle=False) as arrays:
-        return arrays["key"].tobytes().decode(), [_Pieces(*(arrays[name] for name in _Pieces._fields))]
+        return arrays["key"].tobytes().decode(), [_Batch(*(arrays[name] for name in _Batch._fields))]
 
 
-def _tokenising(model: Path, index: CorpusIndex) -> Work[Document, _Pieces]:
+def _tokenising(model: Path, index: CorpusIndex) -> Work[Document, _Batch]:
     """Return the work of tokenising with a model's tokenizer."""
     return Work(
         prepare=_batch_tokenizer,
@@ -203,8 +238,8 @@ def _tokenising(model: Path, index: CorpusIndex) -> Work[Document, _Pieces]:
         content=repr,
         write_items=write_items,
         read_items=read_items,
-        write_results=_write_pieces,
-        read_results=_read_pieces,
+        write_results=_write_batches,
+        read_results=_read_batches,
     )
 
 
@@ -266,16 +301,20 @@ def tokenise(
         for split, counts in source.splits.items():
             counts.tokens = counts.pieces = counts.sequences = 0
             packer = _Packer(corpus, name, source, index.sequence_length) if split == "train" else None
-            documents, again = (read_documents(corpus, name, split) for _ in range(2))
-            tokenised = tasks.kept_in(f"tokens-{name}-{split}").map(work, documents)
-            in_order = (pieces for batch in tokenised for pieces in batch.documents())
-            for document, pieces in zip(again, in_order, strict=True):
-                _count(counts, pieces)
-                if packer is not None:
-                    packer.add(document, pieces)
-                done += 1
-                if progress is not None and (done % 1000 == 0 or done == total):
-                    progress.update(done, total, "documents")
+            before, place = done, tasks.kept_in(f"tokens-{name}-{split}")
+            for batch in place.map(work, read_documents(corpus, name, split)):
+                for document in batch.documents():
+                    _count(counts, document.pieces)
+                    if packer is not None:
+                        packer.add(document)
+                    done += 1
+                    if progress is not None and (done % 1000 == 0 or done == total):
+                        progress.update(done, total, "documents")
+            if done - before != counts.documents:
+                raise DataError(
+                    f"{name}: {done - before:,} {split} documents, but {counts.documents:,} are counted",
+                    hint="Please report this.",
+                )
             if packer is not None:
                 counts.sequences = packer.close()
     write_index(corpus, result)
@@ -293,8 +332,8 @@ class _Packer:
         self._counts = counts.parts
         self._counts.clear()
 
-    def add(self, document: Document, pieces: list[np.ndarray]) -> None:
-        """Add a document's pieces. When another part begins, the last one's are packed: one is in memory."""
+    def add(self, document: _Tokenised) -> None:
+        """Add a document. When another part begins, the last one's pieces are packed: one is in memory."""
         part = document.part
         if part != self._part and self._part in self._writers:
             self._writers[self._part].close()
@@ -302,15 +341,15 @@ class _Packer:
         if part not in self._writers:
             folder = tokens_path(self._corpus, f"{self._name}{PART}{part}" if part else self._name)
             self._writers[part] = ShardWriter(folder, self._length)
-        self._writers[part].add(pieces, self._documents)
+        self._writers[part].add(document.pieces, self._documents)
         self._documents += 1
         if part:
             counts = self._counts.setdefault(part, SplitCounts())
             counts.documents += 1
-            counts.bytes += byte_count(document.text)
+            counts.bytes += document.bytes
             counts.cut += not document.ended
             counts.marked += document.marked
-            _count(counts, pieces)
+            _count(counts, document.pieces)
 
     def close(self) -> int:
         """Pack what is left; return the number of sequences of all parts."""

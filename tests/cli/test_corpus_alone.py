@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from corpus_runs import write
 
@@ -99,6 +100,26 @@ def test_select_takes_the_best_up_to_a_number_of_tokens(folder: Path, called: An
     first = called(*words, "by=random", "max_repetition=1", "--out", "r1", "--seed", "1")
     other = called(*words, "by=random", "max_repetition=1", "--out", "r2", "--seed", "2")
     assert (first.code, other.code, left(folder / "r1") != left(folder / "r2")) == (0, 0, True)
+
+
+def test_select_by_the_base_rates_as_a_recipe_does(folder: Path, called: Any, tiny_model: Path) -> None:
+    write(folder / "a.jsonl", *(f"finding {number} of {'bone ' * (number % 9)}" * 9 for number in range(60)))
+    select = {"tokens": 900, "by": "base", "max_repetition": 1}
+    positions = json.loads((tiny_model / "config.json").read_text())["max_position_embeddings"]
+    corpus = {"domain": [{"path": "a.jsonl"}], "sequence_length": positions, "select": select, "heldout": 0.2}
+    stages = [{"corpus": corpus | {"heldout_min": {"documents": 1, "bytes": 1}}}]
+    (folder / "r.yaml").write_text(json.dumps({"name": "r", "base": str(tiny_model), "stages": stages}))
+    built = called("corpus", "build", "r.yaml", "--json")
+    assert built.code == 0, built.err
+    words = ("--text", "a.jsonl", "--model", tiny_model, "--out", "best")
+    alone = called("corpus", "select", *words, "tokens=900", "by=base", "max_repetition=1")
+    assert alone.code == 0, alone.err
+    by_recipe, by_command = (
+        {row["id"]: (row["score"], row["tokens"]) for row in pq.read_table(file).to_pylist()}
+        for file in (Path(built.json["folder"]) / "selection.parquet", folder / "best" / "selection.parquet")
+    )
+    assert len(by_command) == 60 > len(by_recipe)  # no document is held out
+    assert by_recipe == {id: by_command[id] for id in by_recipe}
 
 
 def test_mistakes_are_told_before_anything_is_written(folder: Path, called: Any, tiny_model: Path) -> None:

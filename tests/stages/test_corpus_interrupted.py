@@ -81,7 +81,7 @@ def stopping(function: Callable[..., Any], calls: int) -> Callable[..., Any]:
 
 
 PLACES = {
-    "reading": ("cpt.stages.corpus.stage.read_sources", 5),
+    "reading": ("cpt.stages.corpus.writing.read_sources", 5),
     "cleaning": ("cpt.corpus.blocks._cleaned", 240),
     "deduplicating": ("cpt.corpus.near_duplicates.find_near_duplicates", 0),
     "selecting": ("cpt.stages.corpus.selection.select", 0),

@@ -1,4 +1,4 @@
-"""What is planted into real text is removed, and nothing else: duplicates, benchmark items, personal data."""
+"""Plant duplicates, benchmark items and personal data into real text: they are removed, and nothing else."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import types
@@ -215,6 +216,20 @@ def test_several_sources_and_python_prose(base: Artifact, domain: dict[str, str]
     corpus, _, _ = run(base, tmp_path, domain=[domain, more], general=[{"path": "python:pydoc_data.topics"}])
     assert read_index(corpus).sources["domain"].documents_in == 121
     assert read_index(corpus).sources["general"].documents_in > 50
+
+
+def test_an_engine_that_is_not_installed_is_found_before_running(
+    base: Artifact, domain: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "vllm" else find(name))
+    for engine, told in (("vllm", True), ("transformers", False)):
+        replay = {"self_generated": {"tokens": 100, "engine": engine}}
+        config = CorpusConfig.model_validate({"domain": [domain], "replay": replay})
+        problems = {problem.key: problem.message for problem in STAGE.check(config, {"model": base})}
+        assert ("replay.self_generated.engine" in problems) == told
+        if told:
+            assert "pip install 'cpt-workbench[vllm]'" in problems["replay.self_generated.engine"]
 
 
 def test_self_generated_replay_passes_its_settings_on(

@@ -29,14 +29,19 @@ TextField = Annotated[
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the corpus that is left.")]
 
 
-def _settings(key: str) -> Any:
-    return typer.Argument(metavar="KEY=VALUE", help=f"Settings, as a recipe has them in `{key}`.")
+def _settings(key: str, names: str) -> Any:
+    return typer.Argument(
+        metavar="KEY=VALUE",
+        help=f"Settings, as a recipe has them in `corpus.{key}`: {names}. Values are YAML.",
+    )
 
 
 def dedup(
     text: Texts,
     output: Out,
-    settings: Annotated[list[str] | None, _settings("deduplicate")] = None,
+    settings: Annotated[
+        list[str] | None, _settings("deduplicate", "kind, ngram, bands, rows, threshold")
+    ] = None,
     heldout: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,7 +75,7 @@ def dedup(
 def decontaminate(
     text: Texts,
     output: Out,
-    settings: Annotated[list[str] | None, _settings("decontaminate")] = None,
+    settings: Annotated[list[str] | None, _settings("decontaminate", "ngram, action")] = None,
     suite: Annotated[
         list[str] | None,
         typer.Option("--suite", metavar="NAME[:LEVEL]", help="A suite (cpt eval suites). May be repeated."),
@@ -128,7 +133,9 @@ def select(
             "--model", metavar="REF", help="Model whose tokenizer counts tokens; `by=base` rates with it."
         ),
     ],
-    settings: Annotated[list[str] | None, _settings("select")] = None,
+    settings: Annotated[
+        list[str] | None, _settings("select", "tokens, by, min_tokens, max_repetition")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of random choices.")] = 17,
     text_field: TextField = "text",
     as_json: Json = False,

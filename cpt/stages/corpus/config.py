@@ -383,6 +383,10 @@ class CorpusConfig(StageConfig):
         for number, terms in enumerate(by.terms if isinstance(by, ByConcepts) else []):
             yield f"select.by.terms.{number}.path", terms.path
 
+    def block_files(self) -> list[str]:
+        """Return the data references that cleaning blocks name."""
+        return [reference for block in self.clean for reference in block.files()]
+
     def self_generated(self) -> Iterator[tuple[str, SelfGenerated]]:
         """Yield every text that the base model samples, with its key in the configuration."""
         if self.replay and self.replay.self_generated:

