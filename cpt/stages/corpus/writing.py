@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -188,8 +188,9 @@ class _Writing:
 
         self.index.sources = found.sources
         model, clean = self.base.path("model"), self.config.clean
+        context = replace(self.context, work=self.kept)  # where ratings are kept
         found.metrics["selection"] = select(
-            how, clean, model, self.corpus, self.index, found.heldout, self.context
+            how, clean, model, self.corpus, self.index, found.heldout, context
         )
 
     def _mix(self, found: BuildState, parts: Sequence[ReplayPart]) -> None:
