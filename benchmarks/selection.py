@@ -29,6 +29,9 @@ from ruamel.yaml import YAML
 PIECE = 2_500
 """Characters of a document of the corpus."""
 
+BATCH = 16
+"""Sequences of a batch."""
+
 LAST = 0.15
 """Share of the steps at whose end the domain alone is read, where it is."""
 
@@ -87,8 +90,11 @@ def materials(options: argparse.Namespace) -> dict[str, Path]:
     }
 
 
-def arms(files: dict[str, Path], half: int) -> dict[str, tuple[Part, Part, bool]]:
-    """Settings of corpus and training by name, and whether they train on the whole corpus."""
+def arms(files: dict[str, Path], half: int, batch_tokens: int) -> dict[str, tuple[Part, Part, bool]]:
+    """Settings of corpus and training by name, and whether they train on the whole corpus.
+
+    Some more than is trained on is selected, as the last batch must be full.
+    """
     reference = [source(files["reference"])]
     classifier = {"kind": "classifier", "positive": reference, "negative": [source(files["negative"])]}
     parts = [source(files[name]) | {"part": name} for name in ("medical", "general", "noise")]
@@ -98,7 +104,7 @@ def arms(files: dict[str, Path], half: int) -> dict[str, tuple[Part, Part, bool]
     in_order = [{"until": 1 - LAST, "weights": first}, {"weights": {"medical": 1}}]
 
     def chosen(by: Any) -> tuple[Part, Part, bool]:
-        return {"select": {"tokens": round(half * 1.1), "by": by, "max_repetition": 1}}, {}, False
+        return {"select": {"tokens": half + 2 * batch_tokens, "by": by, "max_repetition": 1}}, {}, False
 
     return {
         "whole": ({}, {}, True),
@@ -117,7 +123,7 @@ def arms(files: dict[str, Path], half: int) -> dict[str, tuple[Part, Part, bool]
 def recipe(options: argparse.Namespace, files: dict[str, Path], arm: str, seed: int) -> dict[str, Any]:
     """Build the corpus and train once."""
     half = options.tokens // 2
-    corpus, pretrain, whole = arms(files, half)[arm]
+    corpus, pretrain, whole = arms(files, half, BATCH * options.length)[arm]
     shared = {
         "domain": [source(files[name]) for name in ("medical", "general", "noise")],
         "general": [source(files["heldout"])],
@@ -128,7 +134,7 @@ def recipe(options: argparse.Namespace, files: dict[str, Path], arm: str, seed: 
     }
     training = {
         "tokens": options.tokens if whole else half,
-        "batch_sequences": 16,
+        "batch_sequences": BATCH,
         "schedule": {
             "kind": "rewarm-cosine",
             "peak": options.peak,
@@ -201,7 +207,7 @@ def main() -> None:
         figures = json.loads(earlier.read_text(encoding="utf-8"))["figures"]
         rows = figures["rows"] if figures["setting"] == setting else []
     for seed in map(int, options.seeds.split(",")):
-        for arm in options.only or arms(files, options.tokens // 2):
+        for arm in options.only or arms(files, options.tokens // 2, 0):
             if any(row["arm"] == arm and row["seed"] == seed for row in rows):
                 continue
             rows.append({"arm": arm, "seed": seed, **measure(options, files, arm, seed)})

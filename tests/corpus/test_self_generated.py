@@ -120,21 +120,20 @@ def test_a_damaged_batch_is_sampled_again(tiny_model: Path, tmp_path: Path, dama
 
 
 class _LLM:
-    """Stands in for vLLM: texts of two tokens, each ended by another token, or cut at the length."""
+    """Stands in for vLLM: texts that end with `</s>` (told or not among their tokens), start anew or are cut."""
 
     asked: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, **settings: Any) -> None:
         self.asked.clear()
-        self.asked.update(settings, seeds=[])
+        self.asked.update(settings, prompts=[], seeds=[])
 
     def generate(self, prompts: list[Any], wanted: list[Any], use_tqdm: bool) -> list[Any]:
-        self.asked |= {"prompts": prompts, "wanted": wanted[0]}
+        self.asked["wanted"] = wanted[0]
+        self.asked["prompts"] += prompts
         self.asked["seeds"] += [each.seed for each in wanted]
-        ends = [2, 1, None, 2]
-        rows = [([40, 41, 2], 2), ([40, 41], 1), ([42] * wanted[0].max_tokens, None), ([43], 2)]
+        rows = [([40, 41, 1], 1), ([40, 41], 1), ([42] * wanted[0].max_tokens, None), ([43], 0)]
         made = [SimpleNamespace(token_ids=ids, stop_reason=stop) for ids, stop in rows]
-        assert [each.stop_reason for each in made] == ends
         return [SimpleNamespace(outputs=[made[at % 4]]) for at in range(len(prompts))]
 
 
@@ -149,10 +148,12 @@ def test_vllm_samples_where_it_is_asked_to(
     start, end = tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")
     asked = _LLM.asked
     assert (asked["model"], asked["tensor_parallel_size"]) == (str(tiny_model), 1)
-    assert asked["prompts"] == [{"prompt_token_ids": [start]}] * 4
+    assert asked["prompts"] == [{"prompt_token_ids": [start]}] * len(asked["seeds"])
+    assert len(asked["seeds"]) >= 4
     assert (asked["wanted"].temperature, asked["wanted"].max_tokens) == (1.0, 24)
     assert {start, end} <= set(asked["wanted"].stop_token_ids)
     assert len(set(asked["seeds"])) == len(asked["seeds"])
-    ended = [each.ended for each in made[:4]]
-    assert ended == [end == 2, end == 1, False, end == 2]
-    assert made[0].text == tokenizer.decode([40, 41])
+    assert (start, end) == (0, 1)
+    assert [each.ended for each in made[:4]] == [True, True, False, False]
+    texts = [[40, 41], [40, 41], [42] * 24, [43]]
+    assert [each.text for each in made[:4]] == [tokenizer.decode(ids) for ids in texts]

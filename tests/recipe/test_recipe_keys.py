@@ -33,7 +33,7 @@ def test_keys_lead_to_the_files_that_implement_them(recipe_keys: Any) -> None:
     files = {key.path: recipe_keys.readers_of(key, read, source) for key in recipe_keys.all_keys()}
     assert "cpt/recipe/plan.py" in files["recipe.base"]
     assert files["pretrain.trainable[all].rates.norms"] == ["cpt/training/trainable/spec.py"]
-    assert files["corpus.heldout_min.most"] == ["cpt/stages/corpus/stage.py"]
+    assert files["corpus.heldout_min.most"] == ["cpt/stages/corpus/writing.py"]
     assert "cpt/report/tables.py" not in files["pretrain.monitor.tasks.items"]  # it calls `items()`
     assert "cpt/training/features/l2_sp.py" in files["pretrain.l2_sp.strength"]
     assert "cpt/training/step.py" in files["pretrain.clip"]
