@@ -120,7 +120,7 @@ def test_a_damaged_batch_is_sampled_again(tiny_model: Path, tmp_path: Path, dama
 
 
 class _LLM:
-    """Stands in for vLLM: texts that end with `</s>` (told or not among their tokens), start anew or are cut."""
+    """Stands in for vLLM: texts that end with `</s>` (told twice or once), start anew, or are cut."""
 
     asked: ClassVar[dict[str, Any]] = {}
 
