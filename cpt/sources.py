@@ -13,3 +13,6 @@ GENERAL = "general"
 
 PART = "."
 """Separator of a source's name and the name of a part of it: replay.books."""
+
+WITHOUT_LOSS = "tokens_without_loss"
+"""Key of a source with loss weights: number of its tokens whose weight is 0."""

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpt.errors import DataError, Problem, SourceError
 from cpt.sources import PART
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Document:
         marked: Whether special tokens that its text spells are meant as such: a rendered conversation, whose
             messages spell none themselves.
         metadata: Fields of its record that the source keeps, as JSON values.
+        loss_weights: Weights of the loss on stretches of the text, one after the other, as pairs (end in
+            characters, weight); empty if all of it counts alike. Such a text is never rewritten.
     """
 
     id: str
@@ -36,6 +41,7 @@ class Document:
     source: str = ""
     marked: bool = False
     metadata: Mapping[str, Any] | None = None
+    loss_weights: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,10 @@ def data_error(problems: Iterable[Problem]) -> SourceError:
     return SourceError("\n".join(str(problem) for problem in problems))
 
 
-_COLUMNS = ("id", "text", "ended", "part", "source", "marked", "metadata")
+JSON_COLUMNS = ("metadata", "loss_weights")
+"""Attributes of documents that are stored as JSON; null if empty."""
+
+_COLUMNS = ("id", "text", "ended", "part", "source", "marked", *JSON_COLUMNS)
 _BYTES_AT_ONCE = 8 << 20
 _ROWS_AT_ONCE = 1024
 _ROWS_OF_A_GROUP = 1 << 16
@@ -90,33 +99,32 @@ class DocumentWriter:
         import pyarrow.parquet as pq
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        types = (pa.string(), pa.string(), pa.bool_(), pa.string(), pa.string(), pa.bool_(), pa.string())
-        self._schema = pa.schema(list(zip(_COLUMNS, types, strict=True)))
+        flags = ("ended", "marked")
+        self._schema = pa.schema([(name, pa.bool_() if name in flags else pa.string()) for name in _COLUMNS])
         # No dictionary and no minimum and maximum of texts: texts differ, and each would copy a long one.
         compact = ["id", "ended", "part", "source", "marked"]
         self._writer: Any = pq.ParquetWriter(
             path, self._schema, compression="zstd", use_dictionary=compact, write_statistics=compact
         )
-        self._rows: list[tuple[Document, str | None]] = []
+        self._rows: list[dict[str, Any]] = []
         self._size = 0
 
     def write(self, document: Document) -> None:
         """Add one document; a long one gets a row group of its own."""
-        metadata = _json(document.metadata)
-        size = len(document.text) + len(document.id) + len(metadata or "")
+        row = {name: stored(document, name) for name in _COLUMNS}
+        size = sum(len(row[name] or "") for name in ("text", "id", *JSON_COLUMNS))
         if size >= _BYTES_AT_ONCE:
             self._flush()
-        self._rows.append((document, metadata))
+        self._rows.append(row)
         self._size += size
         if self._size >= _BYTES_AT_ONCE or len(self._rows) == _ROWS_OF_A_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        columns = {name: [getattr(row, name) for row, _ in self._rows] for name in _COLUMNS[:-1]}
-        columns["metadata"] = [metadata for _, metadata in self._rows]
         if self._rows:
             import pyarrow as pa
 
+            columns = {name: [row[name] for row in self._rows] for name in _COLUMNS}
             self._writer.write_table(pa.table(columns, schema=self._schema))
         self._rows, self._size = [], 0
 
@@ -155,14 +163,22 @@ def json_value(value: Any, depth: int = 0) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _json(metadata: Mapping[str, Any] | None) -> str | None:
+def stored(item: Item, name: str) -> Any:
+    """Return an attribute as it is stored in a column; None if entries of its kind have none."""
+    value = getattr(item, name, None)
+    if name not in JSON_COLUMNS:
+        return value
     # Escapes keep half characters, which UTF-8 cannot hold.
-    return None if metadata is None else json.dumps(metadata)
+    return None if value in (None, ()) else json.dumps(value)
 
 
-def _document(row: dict[str, Any]) -> Document:
-    kept = row.pop("metadata", None)
-    return Document(**row, metadata=None if kept is None else json.loads(kept))
+def from_row(row: dict[str, Any]) -> Document:
+    """Return the document of a row; columns that a file of an earlier version lacks are left out."""
+    read = {name: json.loads(row[name]) for name in JSON_COLUMNS if row.get(name) is not None}
+    if "loss_weights" in read:
+        read["loss_weights"] = tuple((int(end), float(weight)) for end, weight in read["loss_weights"])
+    plain = {name: row[name] for name in _COLUMNS if name in row and name not in JSON_COLUMNS}
+    return Document(**plain, **read)
 
 
 def batches(file: Any, columns: list[str]) -> Iterator[Any]:
@@ -172,6 +188,22 @@ def batches(file: Any, columns: list[str]) -> Iterator[Any]:
         most = facts.num_rows * _BYTES_AT_ONCE // max(facts.total_byte_size, 1)
         rows = min(max(most, 1), _ROWS_AT_ONCE)
         yield from file.iter_batches(rows, row_groups=[group], columns=columns)
+
+
+def listed_sources(corpus: Path, source: str, split: str) -> tuple[list[str], np.ndarray]:
+    """Return which listed source each document of a split comes from.
+
+    Returns:
+        Names of the listed sources, and the place of each document's among them: int64 (documents,).
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = parts_of(corpus / "documents", source, f".{split}.parquet")
+    column = pa.concat_tables(pq.read_table(path, columns=["source"]) for path in paths)["source"]
+    encoded = column.dictionary_encode().combine_chunks()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
 def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
@@ -195,6 +227,6 @@ def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
                     rows = batch.to_pylist()[::-1]
                     del batch
                     while rows:
-                        yield _document(rows.pop())
+                        yield from_row(rows.pop())
         except pa.ArrowException as error:
             raise DataError(f"{path}: damaged: {error}", hint="Run the corpus stage again.") from error

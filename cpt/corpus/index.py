@@ -33,6 +33,7 @@ class SplitCounts(BaseModel):
         sequences: Packed rows, of a training split only.
         cut: Cut samples and excerpts, without end token.
         marked: Rendered conversations.
+        tokens_without_loss: Tokens that are read and not learnt: their weight in the loss is 0.
         listed: By listed source, in order of their first documents.
     """
 
@@ -45,6 +46,7 @@ class SplitCounts(BaseModel):
     sequences: int = 0
     cut: int = 0
     marked: int = 0
+    tokens_without_loss: int = 0
     listed: dict[str, Amount] = {}
 
 
@@ -173,7 +175,7 @@ class CorpusIndex(BaseModel):
                 if split != "train":
                     del counts["sequences"]
             for counts in [*source["splits"].values(), *source["parts"].values()]:
-                for name in ("marked", "listed"):
+                for name in ("marked", "tokens_without_loss", "listed"):
                     if not counts[name]:
                         del counts[name]
             if not source["parts"]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cpt.corpus.documents import Document, Item, Removed
+from cpt.corpus.documents import JSON_COLUMNS, Item, Removed, from_row, stored
 
 _FACTS = b"cpt"
-_COLUMNS = ("id", "text", "ended", "part", "source", "marked", "metadata", "reason", "detail")
+_COLUMNS = ("id", "text", "ended", "part", "source", "marked", *JSON_COLUMNS, "reason", "detail")
 
 
 def write_items(path: Path, items: Sequence[Item], facts: Any = None) -> None:
@@ -18,17 +18,11 @@ def write_items(path: Path, items: Sequence[Item], facts: Any = None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    text, flag = pa.string(), pa.bool_()
-    types = (text, text, flag, text, text, flag, text, text, text)
-    schema = pa.schema(list(zip(_COLUMNS, types, strict=True)), {_FACTS: json.dumps(facts).encode()})
-    columns = {name: [_value(item, name) for item in items] for name in _COLUMNS}
+    flags = ("ended", "marked")
+    fields = [(name, pa.bool_() if name in flags else pa.string()) for name in _COLUMNS]
+    schema = pa.schema(fields, {_FACTS: json.dumps(facts).encode()})
+    columns = {name: [stored(item, name) for item in items] for name in _COLUMNS}
     pq.write_table(pa.table(columns, schema=schema), path, compression="zstd", write_statistics=False)
-
-
-def _value(item: Item, name: str) -> Any:
-    """Return a field of an entry; None if entries of its kind have none."""
-    value = getattr(item, name, None)
-    return json.dumps(value) if name == "metadata" and value is not None else value
 
 
 def read_items(path: Path) -> list[Any]:
@@ -47,6 +41,4 @@ def read_items_and_facts(path: Path) -> tuple[list[Any], Any]:
 def _item(row: dict[str, Any]) -> Item:
     if row["reason"] is not None:
         return Removed(**{name: row[name] for name in ("id", "reason", "text", "detail", "source")})
-    kept = {name: row[name] for name in ("id", "text", "ended", "part", "source", "marked")}
-    metadata = row["metadata"]
-    return Document(**kept, metadata=None if metadata is None else json.loads(metadata))
+    return from_row(row)

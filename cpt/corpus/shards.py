@@ -4,7 +4,8 @@ Packing: split documents that are too long, then best fit (Ding et al. 2024, arX
 `shard-N.tokens.npy` (tokens,) in packed order, uint16 where all are below 65,536 and else uint32;
 `shard-N.pieces.npy` int64 (pieces + 1,) offsets into tokens; `shard-N.sequences.npy` int64 (sequences + 1,)
 offsets into pieces; `shard-N.documents.npy` int64 (pieces,) the row of each piece's document in the corpus's
-`documents/<source>.train.parquet`.
+`documents/<source>.train.parquet`. A shard with loss weights also has `shard-N.weights.npy`, float16
+(tokens,).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cpt.errors import DataError
 
 
 def split_document(
-    tokens: np.ndarray, length: int, start: int | None = None, end: int | None = None
+    tokens: np.ndarray, length: int, start: float | None = None, end: float | None = None
 ) -> list[np.ndarray]:
     """Split a document into pieces [start] + tokens + [end only at the document's end] of at most `length`.
 
@@ -29,15 +30,18 @@ def split_document(
     may be empty.
 
     Args:
-        tokens: uint32 (tokens,), without special tokens; at least one.
+        tokens: (tokens,), without special tokens; at least one.
         length: Sequence length in tokens, at least 3.
+
+    Returns:
+        The pieces, in the data type of `tokens`: weights of tokens are split like them.
     """
     room = length - (start is not None)
     cuts = list(range(room, len(tokens), room))
     if end is not None and len(tokens) % room == 0:
         cuts.append(len(tokens) - 1)
-    first = np.array([] if start is None else [start], dtype=np.uint32)
-    last = np.array([] if end is None else [end], dtype=np.uint32)
+    first = np.array([] if start is None else [start], dtype=tokens.dtype)
+    last = np.array([] if end is None else [end], dtype=tokens.dtype)
     pieces = [np.concatenate([first, piece]) for piece in np.split(tokens, cuts)]
     pieces[-1] = np.concatenate([pieces[-1], last])
     return pieces
@@ -97,12 +101,20 @@ class ShardWriter:
         self._folder, self._length, self._most = folder, sequence_length, shard_tokens
         self._pieces: list[np.ndarray] = []
         self._documents: list[int] = []
+        self._weights: dict[int, np.ndarray] = {}
         self._tokens = 0
         self._shards = 0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, pieces: list[np.ndarray], document: int) -> None:
-        """Add a document's pieces, uint32 (tokens,) each, and its row in the file of documents."""
+    def add(self, pieces: list[np.ndarray], document: int, weights: list[np.ndarray] | None = None) -> None:
+        """Add a document.
+
+        Args:
+            pieces: uint32 (tokens,) each.
+            document: Row in the file of documents.
+            weights: Loss weights of the pieces' tokens, float16 (tokens,) each; all 1 if left out.
+        """
+        self._weights.update(enumerate(weights or (), start=len(self._pieces)))
         self._pieces.extend(pieces)
         self._documents.extend([document] * len(pieces))
         self._tokens += sum(map(len, pieces))
@@ -123,9 +135,14 @@ class ShardWriter:
         np.save(f"{stem}.documents.npy", np.array(self._documents, dtype=np.int64)[order])
         np.save(f"{stem}.pieces.npy", _offsets(lengths[order]))
         np.save(f"{stem}.sequences.npy", _offsets(np.array([len(sequence) for sequence in sequences])))
+        if self._weights:
+            np.save(f"{stem}.weights.npy", np.concatenate([self._weights_of(piece) for piece in order]))
         self.sequences += len(sequences)
         self._shards += 1
-        self._pieces, self._documents, self._tokens = [], [], 0
+        self._pieces, self._documents, self._weights, self._tokens = [], [], {}, 0
+
+    def _weights_of(self, piece: int) -> np.ndarray:
+        return self._weights.get(piece, np.ones(len(self._pieces[piece]), dtype=np.float16))
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
@@ -140,18 +157,32 @@ class PackedSequence:
         source: Name of the text's source: "domain", "replay", or a part that is read alone, "domain.notes".
         tokens: uint16 or uint32 (tokens,), a read-only view of the shard.
         piece_lengths: int64 (pieces,).
+        weights: Weights of the tokens in the loss, float16 (tokens,); None if all are 1.
     """
 
     source: str
     tokens: np.ndarray
     piece_lengths: np.ndarray
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Shard:
+    stem: str
     tokens: np.ndarray
     pieces: np.ndarray
     sequences: np.ndarray
+    weights: np.ndarray | None
+
+    def documents(self) -> np.ndarray:
+        """Return the row of each piece's document in the file of documents: int64 (pieces,)."""
+        return _mapped(Path(f"{self.stem}.documents.npy"))
+
+    def without_loss(self) -> np.ndarray:
+        """Return the number of tokens of weight 0 of each sequence: int64 (sequences,)."""
+        if self.weights is None:
+            return np.zeros(len(self.sequences) - 1, dtype=np.int64)
+        return np.add.reduceat(self.weights == 0, self.pieces[self.sequences[:-1]], dtype=np.int64)
 
 
 class TokenisedSource:
@@ -177,14 +208,12 @@ class TokenisedSource:
             [np.diff(shard.pieces[shard.sequences]) for shard in self._shards]
         )
         """Tokens of each sequence, int64 (sequences,)."""
+        self.without_loss = np.concatenate([shard.without_loss() for shard in self._shards])
+        """Tokens of weight 0 in the loss of each sequence, int64 (sequences,)."""
+        self.has_weights = any(shard.weights is not None for shard in self._shards)
 
     def __len__(self) -> int:
         return int(self._firsts[-1])
-
-    @property
-    def total_tokens(self) -> int:
-        """The tokens of all sequences."""
-        return int(self.sequence_lengths.sum())
 
     def count_parts(self, numbers: np.ndarray) -> dict[str, tuple[int, int]]:
         """Return sequences and tokens of each part among sequences of given numbers."""
@@ -195,6 +224,23 @@ class TokenisedSource:
         pairs = zip(sequences.tolist(), tokens.astype(np.int64).tolist(), strict=True)
         return dict(zip(self.parts, pairs, strict=True))
 
+    def tokens_by_group(self, groups: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Add up the tokens that were read of each group of documents.
+
+        Args:
+            groups: Group of each document, by its row in the file of documents: int (documents,).
+            times: How often each sequence was read: int64 (sequences,).
+
+        Returns:
+            int64 (groups,).
+        """
+        total = np.zeros(int(groups.max()) + 1)
+        for first, shard in zip(self._firsts, self._shards, strict=False):
+            pieces = np.diff(shard.sequences)
+            tokens = np.diff(shard.pieces) * np.repeat(times[first : first + len(pieces)], pieces)
+            total += np.bincount(groups[shard.documents()], tokens, len(total))
+        return total.astype(np.int64)
+
     def sequence(self, number: int) -> PackedSequence:
         """Return sequence `number` of 0 .. len - 1."""
         if not 0 <= number < len(self):
@@ -203,7 +249,9 @@ class TokenisedSource:
         shard, at = self._shards[which], number - int(self._firsts[which])
         first, last = shard.sequences[at], shard.sequences[at + 1]
         pieces = shard.pieces[first : last + 1]
-        return PackedSequence(self.name, shard.tokens[pieces[0] : pieces[-1]], np.diff(pieces))
+        tokens = slice(pieces[0], pieces[-1])
+        weights = None if shard.weights is None else shard.weights[tokens]
+        return PackedSequence(self.name, shard.tokens[tokens], np.diff(pieces), weights)
 
 
 def _shards(folder: Path) -> list[_Shard]:
@@ -214,11 +262,13 @@ def _shards(folder: Path) -> list[_Shard]:
 
 
 def _open(folder: Path, stem: str) -> _Shard:
-    """Open a shard, and check that its three files fit together."""
+    """Open a shard, and check that its files fit together."""
     try:
         tokens, pieces, sequences = (
             _mapped(folder / f"{stem}.{part}.npy") for part in ("tokens", "pieces", "sequences")
         )
+        path = folder / f"{stem}.weights.npy"
+        weights = _mapped(path, "f") if path.exists() else None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in _LIMITS:
             raise DataError(
@@ -226,15 +276,16 @@ def _open(folder: Path, stem: str) -> _Shard:
                 hint=_LIMITS[error.errno],
             ) from error
         raise DataError(f"{folder / stem}: damaged shard: {error}", hint="Run the stage again.") from error
-    if pieces[-1] != len(tokens) or sequences[-1] != len(pieces) - 1:
+    fits = pieces[-1] == len(tokens) and sequences[-1] == len(pieces) - 1
+    if not fits or (weights is not None and len(weights) != len(tokens)):
         raise DataError(
             f"{folder / stem}: the shard's files do not fit together", hint="Run the stage again."
         )
-    return _Shard(tokens, pieces, sequences)
+    return _Shard(str(folder / stem), tokens, pieces, sequences, weights)
 
 
-def _mapped(path: Path) -> np.ndarray:
-    """Map a one-dimensional numpy file into memory, read-only.
+def _mapped(path: Path, kinds: str = "iu") -> np.ndarray:
+    """Map a one-dimensional numpy file of one of the kinds of numbers into memory, read-only.
 
     numpy's own map keeps a file descriptor open as long as it lives: with the usual limit of 1,024 a process
     could read 341 shards of three files. Arrow closes the file and keeps the map, which is not writable and
@@ -246,8 +297,8 @@ def _mapped(path: Path) -> np.ndarray:
         np.lib.format.read_magic(file)
         (length,), _, dtype = np.lib.format.read_array_header_1_0(file)
         start = file.tell()
-    if dtype.kind not in "iu" or not length:
-        raise ValueError(f"{path.name} holds no numbers of tokens or offsets")
+    if dtype.kind not in kinds or not length:
+        raise ValueError(f"{path.name} does not hold the numbers that it should")
     expected, size = start + length * dtype.itemsize, path.stat().st_size
     if size != expected:
         raise ValueError(f"{path.name} has {size:,} bytes instead of {expected:,}")

@@ -19,7 +19,7 @@ from cpt.corpus.mixture import MixturePhase, PlacedPhase, place
 from cpt.corpus.permutation import Permutation
 from cpt.corpus.shards import PackedSequence, TokenisedSource
 from cpt.errors import DataError, UsageError
-from cpt.sources import DOMAIN, REPLAY
+from cpt.sources import DOMAIN, REPLAY, WITHOUT_LOSS
 
 
 def replay_rows(share: float, batch_sequences: int) -> int:
@@ -240,14 +240,45 @@ class TrainingStream:
         return Permutation(len(self._sources[source]), self._seed, source, epoch)
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:
-        """Count the first `steps` global batches by source: "sequences", "tokens", "epochs"."""
+        """Count the first `steps` global batches by source: "sequences", "tokens", "epochs".
+
+        A source with loss weights also has "tokens_without_loss".
+        """
         result: dict[str, dict[str, float]] = {}
         for name in self._used:
-            offset, sequences = self._offset.get(name, 0), self._rows_until(name, steps)
-            tokens = self._tokens(name, offset + sequences) - self._tokens(name, offset)
-            epochs = sequences / len(self._sources[name])
-            result[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
+            source, offset = self._sources[name], self._offset.get(name, 0)
+            sequences = self._rows_until(name, steps)
+            result[name] = {
+                "sequences": sequences,
+                "tokens": self._sum(name, source.sequence_lengths, offset, offset + sequences),
+                "epochs": sequences / len(source),
+            }
+            if source.has_weights:
+                result[name][WITHOUT_LOSS] = self._sum(name, source.without_loss, offset, offset + sequences)
         return result
+
+    def tokens_by_group(
+        self, source: str, groups: np.ndarray, steps: int, dropped: Sequence[int] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Count the tokens of groups of a source's documents, such as those of one listed source.
+
+        Args:
+            groups: Group of each document, by its row in the file of documents: int (documents,).
+            dropped: Global batches among the first `steps` that are not counted.
+
+        Returns:
+            Tokens in the first `steps` global batches and in one epoch: int64 (groups,) each.
+        """
+        size = len(self._sources[source])
+        times = np.zeros(size, dtype=np.int64)
+        first, end = self._offset.get(source, 0), self._consumed(source, steps)
+        for epoch in range(first // size, -(-end // size)):
+            read = np.arange(max(first, epoch * size), min(end, (epoch + 1) * size))
+            times[self._epoch(source, epoch)(read % size)] += 1
+        for step in dropped:
+            np.subtract.at(times, [number for name, number in self.places(step) if name == source], 1)
+        opened = self._sources[source]
+        return opened.tokens_by_group(groups, times), opened.tokens_by_group(groups, np.ones_like(times))
 
     def by_phase(self, steps: int, dropped: Sequence[int] = ()) -> list[dict[str, Any]]:
         """Count the first `steps` global batches by phase of the mixture and source.
@@ -275,7 +306,7 @@ class TrainingStream:
                 )
                 lost = [number for of, number in skipped if of == name]
                 sequences = after - before - len(lost)
-                tokens = self._tokens(name, after) - self._tokens(name, before)
+                tokens = self._sum(name, source.sequence_lengths, before, after)
                 tokens -= int(source.sequence_lengths[lost].sum())
                 epochs = sequences / len(source)
                 counts[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
@@ -328,12 +359,15 @@ class TrainingStream:
     def _consumed(self, source: str, steps: int) -> int:
         return self._offset.get(source, 0) + self._rows_until(source, steps)
 
-    def _tokens(self, name: str, sequences: int) -> int:
-        """Return the number of tokens of the first sequences of a source, in reading order."""
-        source = self._sources[name]
-        epochs, rest = divmod(sequences, len(source))
-        rest_numbers = self._epoch(name, epochs)(np.arange(rest))
-        return epochs * source.total_tokens + int(source.sequence_lengths[rest_numbers].sum())
+    def _sum(self, name: str, counts: np.ndarray, first: int, end: int) -> int:
+        """Add up a count of each sequence, int64 (sequences,), over a source's positions first .. end - 1."""
+
+        def until(sequences: int) -> int:
+            epochs, rest = divmod(sequences, len(counts))
+            rest_numbers = self._epoch(name, epochs)(np.arange(rest))
+            return epochs * int(counts.sum()) + int(counts[rest_numbers].sum())
+
+        return until(end) - until(first)
 
     def available_steps(self, max_epochs: float | Mapping[str, float]) -> int:
         """Return the number of global batches until a domain source has been read `max_epochs` times.

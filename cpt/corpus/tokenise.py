@@ -22,7 +22,7 @@ from cpt.corpus.steps import link
 from cpt.corpus.tasks import Tasks, Work
 from cpt.corpus.workers import chunked
 from cpt.errors import DataError, UsageError
-from cpt.models.encoding import token_ids
+from cpt.models.encoding import token_ids, tokens_with_spans
 from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
 from cpt.models.tokenizer import FILE as TOKENIZER
 from cpt.progress import Progress
@@ -112,21 +112,46 @@ class DocumentTokenizer:
         Cut samples and excerpts have no end token.
         """
         for batch in chunked(documents, _characters):
-            yield from self.batch(batch)
+            for tokens, _ in self.batch(batch):
+                yield tokens
 
-    def batch(self, documents: list[Document]) -> Iterator[list[np.ndarray]]:
-        """Yield the pieces of each document of a batch."""
+    def batch(self, documents: list[Document]) -> Iterator[tuple[list[np.ndarray], list[np.ndarray] | None]]:
+        """Yield the pieces of each document of a batch, and the loss weights of their tokens.
+
+        Returns:
+            Pieces, uint32 (tokens,) each, and float16 (tokens,) each, or None where all weights are 1. The
+            weight of a token is the largest of its characters', that of the end token the last character's.
+        """
         plain = token_ids(self._tokenizer, [each.text for each in documents if not each.marked])
-        marked = self._marked_ids([each.text for each in documents if each.marked])
+        marked = self._marked_ids([each.text for each in documents if each.marked and not each.loss_weights])
         for document in documents:
+            weights = None
             try:
-                tokens = next(marked if document.marked else plain)
+                if document.loss_weights:
+                    tokens, weights = self._weighted(document)
+                else:
+                    tokens = next(marked if document.marked else plain)
             except DataError as error:
                 raise DataError(f"document {document.id}: {error.message}", hint=error.hint) from error
             if not len(tokens):
                 raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
             end = self._end if document.ended else None
-            yield split_document(tokens, self._length, self._start, end)
+            pieces = split_document(tokens, self._length, self._start, end)
+            yield pieces, None if weights is None else self._weights_of_pieces(weights, end is not None)
+
+    def _weighted(self, document: Document) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids of a document with loss weights, uint32 (tokens,), and those, float16 (tokens,)."""
+        ids, spans = tokens_with_spans(self._marking if document.marked else self._tokenizer, document.text)
+        ends, weights = (np.array(each) for each in zip(*document.loss_weights, strict=True))
+        first = np.searchsorted(ends, spans[:, 0], side="right").clip(max=len(ends) - 1)
+        last = np.searchsorted(ends, spans[:, 1], side="left").clip(first, len(ends) - 1)
+        most = [weights[begin : end + 1].max() for begin, end in zip(first, last, strict=True)]
+        return ids, np.array(most, dtype=np.float16)
+
+    def _weights_of_pieces(self, weights: np.ndarray, has_end: bool) -> list[np.ndarray]:
+        """Divide weights as `split_document` divides the tokens; that of a start token never counts."""
+        start = None if self._start is None else 1.0
+        return split_document(weights, self._length, start, float(weights[-1]) if has_end else None)
 
     def _marked_ids(self, texts: list[str]) -> Iterator[np.ndarray]:
         """Yield the ids of texts in which the spelling of a special token means that token."""
@@ -148,6 +173,7 @@ class _Tokenised(NamedTuple):
 
     Attributes:
         pieces: uint32 (tokens,) each.
+        weights: Loss weights of the pieces, float16 (tokens,) each; None if all are 1.
         part: Named part of the domain; empty without parts.
         bytes: Bytes of its text in UTF-8.
         ended: Whether an end token follows.
@@ -155,6 +181,7 @@ class _Tokenised(NamedTuple):
     """
 
     pieces: list[np.ndarray]
+    weights: list[np.ndarray] | None
     part: str
     bytes: int
     ended: bool
@@ -166,6 +193,8 @@ class _Batch(NamedTuple):
 
     Attributes:
         tokens: uint32 (tokens,), all pieces one after the other.
+        weights: float16 (tokens of documents with loss weights,), the weights of theirs.
+        weighted: bool (documents,).
         lengths: int64 (pieces,).
         counts: int64 (documents,), number of pieces of each document.
         parts: str (documents,).
@@ -175,6 +204,8 @@ class _Batch(NamedTuple):
     """
 
     tokens: np.ndarray
+    weights: np.ndarray
+    weighted: np.ndarray
     lengths: np.ndarray
     counts: np.ndarray
     parts: np.ndarray
@@ -185,10 +216,18 @@ class _Batch(NamedTuple):
     def documents(self) -> Iterator[_Tokenised]:
         """Yield each document."""
         pieces = np.split(self.tokens, np.cumsum(self.lengths)[:-1])
+        weights = iter(np.split(self.weights, np.cumsum(self.lengths[self._weighted_pieces])[:-1]))
         ends = np.cumsum(self.counts).tolist()
         facts = (self.parts.tolist(), self.bytes.tolist(), self.ended.tolist(), self.marked.tolist())
-        for begin, end, *others in zip([0, *ends[:-1]], ends, *facts, strict=True):
-            yield _Tokenised(pieces[begin:end], *others)
+        columns = ([0, *ends[:-1]], ends, self.weighted.tolist(), *facts)
+        for begin, end, is_weighted, *others in zip(*columns, strict=True):
+            own = [next(weights) for _ in range(begin, end)] if is_weighted else None
+            yield _Tokenised(pieces[begin:end], own, *others)
+
+    @property
+    def _weighted_pieces(self) -> np.ndarray:
+        """Return which pieces have loss weights: bool (pieces,)."""
+        return np.repeat(self.weighted, self.counts)
 
 
 def _batch_tokenizer(
@@ -199,13 +238,14 @@ def _batch_tokenizer(
 
     def tokenise_batch(documents: list[Document]) -> _Batch:
         found = list(tokenizer.batch(documents))
-        pieces = [piece for document in found for piece in document]
-        lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
-        counts = np.array([len(document) for document in found], dtype=np.int64)
+        pieces = [piece for document, _ in found for piece in document]
+        weights = [piece for _, weights in found if weights is not None for piece in weights]
         return _Batch(
             np.concatenate(pieces),
-            lengths,
-            counts,
+            np.concatenate([np.zeros(0, np.float16), *weights]),
+            np.array([weights is not None for _, weights in found]),
+            np.array([len(piece) for piece in pieces], dtype=np.int64),
+            np.array([len(document) for document, _ in found], dtype=np.int64),
             np.array([document.part for document in documents], dtype=np.str_),
             np.array([byte_count(document.text) for document in documents], dtype=np.int64),
             np.array([document.ended for document in documents]),
@@ -304,7 +344,7 @@ def tokenise(
             before, place = done, tasks.kept_in(f"tokens-{name}-{split}")
             for batch in place.map(work, read_documents(corpus, name, split)):
                 for document in batch.documents():
-                    _count(counts, document.pieces)
+                    _count(counts, document)
                     if packer is not None:
                         packer.add(document)
                     done += 1
@@ -341,7 +381,7 @@ class _Packer:
         if part not in self._writers:
             folder = tokens_path(self._corpus, f"{self._name}{PART}{part}" if part else self._name)
             self._writers[part] = ShardWriter(folder, self._length)
-        self._writers[part].add(document.pieces, self._documents)
+        self._writers[part].add(document.pieces, self._documents, document.weights)
         self._documents += 1
         if part:
             counts = self._counts.setdefault(part, SplitCounts())
@@ -349,7 +389,7 @@ class _Packer:
             counts.bytes += document.bytes
             counts.cut += not document.ended
             counts.marked += document.marked
-            _count(counts, document.pieces)
+            _count(counts, document)
 
     def close(self) -> int:
         """Pack what is left; return the number of sequences of all parts."""
@@ -360,9 +400,11 @@ class _Packer:
         return sum(writer.sequences for writer in self._writers.values())
 
 
-def _count(counts: SplitCounts, pieces: list[np.ndarray]) -> None:
-    counts.pieces += len(pieces)
-    counts.tokens += sum(map(len, pieces))
+def _count(counts: SplitCounts, document: _Tokenised) -> None:
+    counts.pieces += len(document.pieces)
+    counts.tokens += sum(map(len, document.pieces))
+    if document.weights is not None:
+        counts.tokens_without_loss += sum(int(np.count_nonzero(piece == 0)) for piece in document.weights)
 
 
 def retokenise(

@@ -29,10 +29,12 @@ class PackedBatch:
     Attributes:
         input_ids: [1, T] token ids.
         position_ids: [1, T], restarting at 0 with every document.
-        labels: [T] the token that follows in the same document, `IGNORED` at each document's last token.
+        labels: [T] the token that follows in the same document, `IGNORED` at each document's last token and
+            where that token's weight in the loss is 0.
         target_positions: [N] positions that have a label, found when the batch is made: on a GPU the host
             would have to wait for them.
         layout: where each document lies, for the attention.
+        weights: [N] float32 weights of the targets in the loss; None if all are 1.
     """
 
     input_ids: torch.Tensor
@@ -40,6 +42,7 @@ class PackedBatch:
     labels: torch.Tensor
     target_positions: torch.Tensor
     layout: DocumentLayout
+    weights: torch.Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -48,7 +51,7 @@ class PackedBatch:
 
     @property
     def targets(self) -> int:
-        """Return the number of positions on which a loss is taken: T minus one per document."""
+        """Return the number N of positions with a loss: T minus one per document, where all weights are 1."""
         return len(self.target_positions)
 
     def to(self, device: torch.device | str) -> PackedBatch:
@@ -67,19 +70,36 @@ class PackedBatch:
             change(self.labels),
             change(self.target_positions),
             replace(self.layout, boundaries=change(self.layout.boundaries)),
+            None if self.weights is None else change(self.weights),
         )
 
 
-def pack(documents: Sequence[np.ndarray]) -> PackedBatch:
-    """Lay documents (one-dimensional arrays of token ids, none empty) end to end."""
+def pack(documents: Sequence[np.ndarray], weights: np.ndarray | None = None) -> PackedBatch:
+    """Lay documents end to end.
+
+    Args:
+        documents: arrays of token ids (tokens,), none empty.
+        weights: [T] weights of all tokens in the loss; all 1 if left out.
+    """
     lengths = [len(document) for document in documents]
     ids = torch.from_numpy(np.concatenate(documents).astype(np.int64))  # [T]
     labels = torch.roll(ids, -1)
     ends = torch.tensor(lengths).cumsum(0) - 1
     labels[ends] = IGNORED
+    weights_T = None
+    if weights is not None:
+        weights_T = torch.roll(torch.from_numpy(weights.astype(np.float32)), -1)
+        labels[weights_T == 0] = IGNORED
     positions = torch.cat([torch.arange(length) for length in lengths])
     target_positions = (labels != IGNORED).nonzero().squeeze(1)
-    return PackedBatch(ids[None], positions[None], labels, target_positions, DocumentLayout.of(lengths))
+    return PackedBatch(
+        ids[None],
+        positions[None],
+        labels,
+        target_positions,
+        DocumentLayout.of(lengths),
+        None if weights_T is None else weights_T[target_positions],
+    )
 
 
 _WORTH = 1000

@@ -56,6 +56,21 @@ def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[np.ndarray
             yield np.concatenate(list(_windows(tokenizer, text)))
 
 
+def tokens_with_spans(tokenizer: Tokenizer, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of a text, uint32 (tokens,), and where each begins and ends in it, int64 (tokens, 2).
+
+    Raises:
+        DataError: The text is too long to be encoded in one piece.
+    """
+    if len(text) > _LARGEST:
+        raise DataError(
+            f"it has {len(text):,} characters; a text with loss weights may have {_LARGEST:,}",
+            hint="Divide the conversation, or give its source prompt_weight: 1.",
+        )
+    tokens = _Tokens(tokenizer, text, 0, len(text))
+    return tokens.ids.astype(np.uint32), tokens.spans
+
+
 def _windows(tokenizer: Tokenizer, text: str) -> Iterator[np.ndarray]:
     """Yield the ids of a long text, window by window."""
     free = _Places(tokenizer)

@@ -96,10 +96,23 @@ def fused_loss(hidden_NE: torch.Tensor, head_VE: torch.Tensor, chunks: Chunks) -
     return loss
 
 
+def _weighted(chunk: Chunk, weights_N: torch.Tensor | None) -> Chunk:
+    """Multiply a chunk's losses, and its gradient in place, by the weights of its positions."""
+    rows, nats_C, grad_CV = chunk
+    if weights_N is None:
+        return chunk
+    weights_C = weights_N[rows]
+    return rows, nats_C * weights_C, grad_CV.mul_(weights_C[:, None])
+
+
 def _chunks(
-    hidden_NE: torch.Tensor, head_VE: torch.Tensor, differentiate: bool, labels_N: torch.Tensor
+    hidden_NE: torch.Tensor,
+    head_VE: torch.Tensor,
+    differentiate: bool,
+    labels_N: torch.Tensor,
+    weights_N: torch.Tensor | None = None,
 ) -> Iterator[Chunk]:
-    """Yield the rows of each chunk, -ln p(label) [C] in float32, and a buffer [C, V].
+    """Yield the rows of each chunk, -ln p(label) [C] in float32, weighted, and a buffer [C, V].
 
     With `differentiate` the buffer holds the gradient of their sum with respect to the logits. Every chunk
     uses the same buffer: fresh memory is slow to touch.
@@ -111,7 +124,8 @@ def _chunks(
         logits_CV = torch.mm(hidden_NE[rows], head_VE.T, out=buffer[: len(labels_C)])
         size = rows_at_once(logits_CV)
         parts = zip(logits_CV.split(size), labels_C.split(size), strict=True)
-        yield rows, torch.cat([_nats(*part, differentiate) for part in parts]), logits_CV
+        nats_C = torch.cat([_nats(*part, differentiate) for part in parts])
+        yield _weighted((rows, nats_C, logits_CV), weights_N)
 
 
 def _nats(logits_RV: torch.Tensor, labels_R: torch.Tensor, differentiate: bool) -> torch.Tensor:
@@ -126,7 +140,10 @@ def _nats(logits_RV: torch.Tensor, labels_R: torch.Tensor, differentiate: bool) 
 
 
 def summed_cross_entropy(
-    hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor
+    hidden_NE: torch.Tensor,
+    head_VE: torch.Tensor,
+    labels_N: torch.Tensor,
+    weights_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Sum of -ln p(label) in nats.
 
@@ -134,10 +151,11 @@ def summed_cross_entropy(
         hidden_NE: last hidden states of the positions that have a label.
         head_VE: output embedding.
         labels_N: token ids.
+        weights_N: float32 weights of the positions; all 1 if left out.
 
     The matrix products have the head's precision, the softmax is always float32.
     """
-    return fused_loss(hidden_NE, head_VE, partial(_chunks, labels_N=labels_N))
+    return fused_loss(hidden_NE, head_VE, partial(_chunks, labels_N=labels_N, weights_N=weights_N))
 
 
 @torch.no_grad()
@@ -182,8 +200,12 @@ def summed_divergence(
     head_VE: torch.Tensor,
     reference_hidden_NE: torch.Tensor,
     reference_head_VE: torch.Tensor,
+    weights_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Sum over positions of KL(p || q) = Σ_v p_v (ln p_v - ln q_v) in nats: 0, with no gradient, where p = q.
+
+    Args:
+        weights_N: float32 weights of the positions; all 1 if left out.
 
     p is what the hidden states and the head give, q what the reference's do. Only p's get a gradient: with
     respect to its logits it is p_v (ln p_v - ln q_v - KL(p || q)).
@@ -191,7 +213,8 @@ def summed_divergence(
     The matrix products have the heads' precision, what follows is float32, and never of more than a chunk.
     """
     reference = (reference_hidden_NE.detach().to(reference_head_VE.dtype), reference_head_VE.detach())
-    return fused_loss(hidden_NE, head_VE, partial(_divergence_chunks, reference=reference))
+    chunks = partial(_divergence_chunks, reference=reference, weights_N=weights_N)
+    return fused_loss(hidden_NE, head_VE, chunks)
 
 
 @torch.no_grad()
@@ -200,6 +223,7 @@ def _divergence_chunks(
     head_VE: torch.Tensor,
     differentiate: bool,
     reference: tuple[torch.Tensor, torch.Tensor],
+    weights_N: torch.Tensor | None,
 ) -> Iterator[Chunk]:
     held = min(CHUNK, len(hidden_NE))
     p_buffer, q_buffer = (each.new_empty(held, len(head_VE)) for each in (hidden_NE, reference[0]))
@@ -210,7 +234,8 @@ def _divergence_chunks(
         q_CV = torch.mm(reference[0][rows], reference[1].T, out=q_buffer[:count])
         size = rows_at_once(p_CV)
         parts = zip(p_CV.split(size), q_CV.split(size), strict=True)
-        yield rows, torch.cat([_divergence_nats(*part, differentiate) for part in parts]), p_CV
+        nats_C = torch.cat([_divergence_nats(*part, differentiate) for part in parts])
+        yield _weighted((rows, nats_C, p_CV), weights_N)
 
 
 def _divergence_nats(p_RV: torch.Tensor, q_RV: torch.Tensor, differentiate: bool) -> torch.Tensor:

@@ -172,8 +172,8 @@ class PackedLanguageModel(nn.Module):
         self.model = model
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """Return the summed cross entropy in nats over the batch's targets."""
-        return summed_cross_entropy(*self.states(batch), batch.labels[batch.target_positions])
+        """Return the summed cross entropy in nats over the batch's targets, by their weights."""
+        return summed_cross_entropy(*self.states(batch), batch.labels[batch.target_positions], batch.weights)
 
     def states(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return last hidden states [N, E] of positions with a label, and the head [V, E]."""

@@ -43,6 +43,9 @@ class PackedSequence(Protocol):
     @property
     def piece_lengths(self) -> np.ndarray: ...
 
+    @property
+    def weights(self) -> np.ndarray | None: ...
+
 
 class Stream(Protocol):
     """Global batches as a pure function of the step: nothing is consumed, so nothing is restored."""
@@ -74,7 +77,15 @@ def pieces(sequence: PackedSequence) -> list[np.ndarray]:
 
 def pack_sequences(sequences: Sequence[PackedSequence]) -> PackedBatch:
     """Return one packed row of the documents of several sequences."""
-    return pack([piece for sequence in sequences for piece in pieces(sequence)])
+    documents = [piece for sequence in sequences for piece in pieces(sequence)]
+    if all(sequence.weights is None for sequence in sequences):
+        return pack(documents)
+    return pack(documents, np.concatenate([_weights(sequence) for sequence in sequences]))
+
+
+def _weights(sequence: PackedSequence) -> np.ndarray:
+    """Return the weights of a sequence's tokens in the loss: (tokens,)."""
+    return np.ones(len(sequence.tokens), np.float16) if sequence.weights is None else sequence.weights
 
 
 def micro_batches(parts: Sequence[Sequence[PackedSequence]], device: torch.device) -> Iterator[PackedBatch]:
@@ -90,6 +101,14 @@ def micro_batches(parts: Sequence[Sequence[PackedSequence]], device: torch.devic
         yield packed.to(device)
 
 
-def target_count(sequences: Sequence[PackedSequence]) -> int:
-    """Return the number of positions with a loss: all tokens but the last of each document."""
-    return sum(len(sequence.tokens) - len(sequence.piece_lengths) for sequence in sequences)
+def target_weight(sequences: Sequence[PackedSequence]) -> float:
+    """Return the sum of the weights of all tokens that are predicted: all but the first of each document."""
+    return sum(map(_target_weight, sequences))
+
+
+def _target_weight(sequence: PackedSequence) -> float:
+    if sequence.weights is None:
+        return len(sequence.tokens) - len(sequence.piece_lengths)
+    weights = sequence.weights.astype(np.float64)
+    firsts = np.cumsum(sequence.piece_lengths) - sequence.piece_lengths
+    return float(weights.sum() - weights[firsts].sum())

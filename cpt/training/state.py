@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cpt.errors import StageFailed
 from cpt.monitor.reading import Reading
+from cpt.sources import WITHOUT_LOSS
 from cpt.training.checkpoint import CheckpointKind
 from cpt.training.data import PackedSequence, Stream
 
@@ -119,13 +122,15 @@ class State:
             _add(skipped, stream.batch(step))
         ledger = {}
         for source, entry in stream.ledger(self.step).items():
-            lost = skipped.get(source, {"sequences": 0, "tokens": 0})
-            trained = {key: entry[key] - lost[key] for key in lost}
-            counted = self.counted.get(source, {"sequences": 0, "tokens": 0})
-            if trained != counted:
+            keys = [key for key in ("sequences", "tokens", WITHOUT_LOSS) if key in entry]
+            lost = {key: skipped.get(source, {}).get(key, 0) for key in keys}
+            trained = {key: entry[key] - lost[key] for key in keys}
+            counted = self.counted.get(source, {})
+            wrong = next((key for key in reversed(keys) if trained[key] != counted.get(key, 0)), None)
+            if wrong:
                 raise StageFailed(
-                    f"by the ledger {trained['tokens']:.0f} tokens of {source} were trained on, "
-                    f"by the loop {counted['tokens']}",
+                    f"by the ledger {trained[wrong]:.0f} {wrong.replace('_', ' ')} of {source} were trained "
+                    f"on, by the loop {counted.get(wrong, 0)}",
                     hint="The training data are not those that the run began with.",
                 )
             ledger[source] = dict(entry)
@@ -145,6 +150,9 @@ def _add(counts: Counts, batch: Sequence[PackedSequence]) -> None:
         entry = counts.setdefault(sequence.source, {"sequences": 0, "tokens": 0})
         entry["sequences"] += 1
         entry["tokens"] += len(sequence.tokens)
+        if sequence.weights is not None:
+            zeros = int(np.count_nonzero(sequence.weights == 0))
+            entry[WITHOUT_LOSS] = entry.get(WITHOUT_LOSS, 0) + zeros
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.training.data import PackedSequence, micro_batches, target_count
+from cpt.training.data import PackedSequence, micro_batches, target_weight
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.tensors import whole
 from cpt.training.objectives.base import Loss
@@ -30,7 +30,7 @@ class Gradient:
     """Facts about a global batch's gradient before it is applied.
 
     Attributes:
-        loss_nats: mean loss over the batch's targets.
+        loss_nats: mean loss over the batch's targets, by their weights.
         norm: norm of the gradient, before it was clipped.
         parts: mean of each part of the loss over its own targets, not weighted; a part that has no targets in
             the batch is left out.
@@ -72,7 +72,8 @@ class Stepper:
             None if a process was told to stop before its last micro batch; the gradient is then incomplete
             and must be dropped.
         """
-        targets, of_parts = target_count(batch), self._loss.targets(batch)
+        # a batch of nothing but prompts has no targets, and a gradient of 0
+        targets, of_parts = target_weight(batch) or 1, self._loss.targets(batch)
         averaged_over = self._processes.count if self._processes.sharding else 1
         sums = torch.zeros(1 + len(of_parts), device=self._processes.device)
         stops = False

@@ -175,6 +175,27 @@ def test_a_file_that_is_too_large_is_not_read(
     assert item == Removed("a.html.gz", "too_large", detail="more than 1,000 bytes")
 
 
+def replace_library(folder: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
+    """Put a library in pypdfium2's place that does something at every file that holds "bad"."""
+    library = (
+        "class PdfiumError(Exception): pass\nclass PdfDocument(list):\n    def __init__(self, content):\n"
+    )
+    act = f"        if b'bad' not in content: raise PdfiumError('good')\n        {does}\n"
+    (folder / "pypdfium2.py").write_text(library + act)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}")
+
+
+@pytest.mark.parametrize("number", [9, 15])
+def test_a_process_that_is_killed_from_outside_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    replace_library(tmp_path, monkeypatch, f"import os; os.kill(os.getpid(), {number})")
+    how = Extracting(1, tmp_path / "kept")
+    with Extraction(how.kept) as extraction, pytest.raises(CptError, match=r"killed from outside \(SIG"):
+        read_one(extraction, tmp_path / "a.pdf", b"bad")
+    assert not list((tmp_path / "kept").glob("*.json"))
+
+
 @pytest.mark.parametrize(
     ("does", "reason"),
     [
@@ -187,12 +208,7 @@ def test_a_file_that_is_too_large_is_not_read(
 def test_a_file_that_breaks_the_library_is_counted_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, reason: str
 ) -> None:
-    library = (
-        "class PdfiumError(Exception): pass\nclass PdfDocument(list):\n    def __init__(self, content):\n"
-    )
-    act = f"        if b'bad' not in content: raise PdfiumError('good')\n        {does}\n"
-    (tmp_path / "pypdfium2.py").write_text(library + act)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}")
+    replace_library(tmp_path, monkeypatch, does)
     monkeypatch.setattr(extracted, "SECONDS", 0)
     with Extraction() as extraction:
         item = read_one(extraction, tmp_path / "a.pdf", b"bad" * 100_000)

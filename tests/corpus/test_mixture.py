@@ -33,7 +33,7 @@ class Source:
     def __init__(self, name: str, sequences: int) -> None:
         self.name, self.parts = name, {name: sequences}
         self.sequence_lengths = 5 + np.arange(sequences) % 7
-        self.total_tokens = int(self.sequence_lengths.sum())
+        self.has_weights = False
 
     def __len__(self) -> int:
         return len(self.sequence_lengths)

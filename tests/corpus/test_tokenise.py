@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from cpt.corpus import open_source, read_documents, read_index, retokenise
 from cpt.corpus.build import always, by_hash, write_source
-from cpt.corpus.documents import Document, documents_path
+from cpt.corpus.documents import Document, documents_path, listed_sources
 from cpt.corpus.index import CorpusIndex
 from cpt.corpus.texts import former_tokenizer
 from cpt.corpus.tokenise import DocumentTokenizer, special_token, tokenise, tokenizer_sha256
@@ -85,7 +85,7 @@ def test_the_index_counts_what_is_there(corpus: Path, model_folder: Path) -> Non
     index, source = read_index(corpus), open_source(corpus, "domain")
     train, heldout = (index.sources["domain"].splits[side] for side in ("train", "heldout"))
     assert index.tokenizer == tokenizer_sha256(model_folder)
-    assert train.tokens == source.total_tokens
+    assert train.tokens == source.sequence_lengths.sum()
     assert train.sequences == len(source)
     assert train.pieces == sum(len(source.sequence(n).piece_lengths) for n in range(len(source)))
     assert train.documents + heldout.documents == index.sources["domain"].documents_in == 150
@@ -202,6 +202,54 @@ def test_only_documents_that_ended_have_the_end_token(tmp_path: Path, model_fold
     assert index.bytes_per_token("replay", "train") == text / ids
 
 
+def _weighted(number: int) -> Document:
+    """A document of which some words count 0 or a half, shorter or longer than a sequence."""
+    text = f"{number} " + "fever heart " * (number % 12 + 1)
+    weights = ((6, 0.0), (11, 0.5), (len(text), 1.0)) if number % 3 else ()
+    return Document(f"w{number}", text, marked=True, loss_weights=weights)
+
+
+def test_weights_follow_their_tokens_through_packing(
+    tmp_path: Path, model_folder: Path, new_model_folder: Callable[..., Path]
+) -> None:
+    documents = [_weighted(number) for number in range(40)]
+    index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
+    index.sources["replay"] = write_source(tmp_path / "a", "replay", documents, always("train"), set())
+    assert list(read_documents(tmp_path / "a", "replay", "train")) == documents
+    tokenise(tmp_path / "a", index, model_folder)
+    other = new_model_folder("other", merges=5)
+    retokenise(tmp_path / "a", other, tmp_path / "b", former=model_folder)
+    for corpus, model in ((tmp_path / "a", model_folder), (tmp_path / "b", other)):
+        _check_weights(corpus, load_tokenizer(model), documents)
+    counts = read_index(tmp_path / "a").sources["replay"].splits["train"]
+    source = open_source(tmp_path / "a", "replay")
+    assert counts.tokens_without_loss == source.without_loss.sum() > 0
+    assert source.has_weights
+    assert not open_source(_replay(tmp_path / "plain", model_folder)[0], "replay").has_weights
+
+
+def _check_weights(corpus: Path, tokenizer: Tokenizer, documents: list[Document]) -> None:
+    """Compare the weights of each document's pieces with those of its characters."""
+    found: dict[int, list[float]] = {}
+    for path in sorted((corpus / "tokens" / "replay").glob("*.weights.npy")):
+        load = {
+            part: np.load(path.with_name(path.name.replace("weights", part)))
+            for part in ("weights", "pieces", "documents")
+        }
+        for piece, document in enumerate(load["documents"].tolist()):
+            weights = load["weights"][slice(*load["pieces"][piece : piece + 2])]
+            found.setdefault(document, []).extend(weights[1:].tolist())  # without the start token
+    for number, document in enumerate(documents):
+        spans = tokenizer.encode(document.text, add_special_tokens=False).offsets
+        by_character = [1.0] * len(document.text)
+        for (begin, _), (end, weight) in zip(
+            [(0, 0), *document.loss_weights], document.loss_weights, strict=False
+        ):
+            by_character[begin:end] = [weight] * (end - begin)
+        expected = [max(by_character[begin:end]) for begin, end in spans] + [by_character[-1]]
+        assert found[number] == expected
+
+
 def test_parts_count_conversations_and_hold_no_empty_facts(tmp_path: Path, model_folder: Path) -> None:
     documents = [
         Document(f"r{number}", f"fever {number}", marked=number < 3, part="a") for number in range(9)
@@ -301,3 +349,26 @@ def test_a_folder_without_a_fast_tokenizer_is_explained(tmp_path: Path, new_mode
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="cannot be read as a tokenizer"):
         load_tokenizer(folder)
+
+
+def test_tokens_of_listed_sources_are_counted_by_what_was_read(tmp_path: Path, model_folder: Path) -> None:
+    documents = [
+        Document(f"r{number}", f"{number} " + "fever heart " * (number % 9 + 1), source="ab"[number % 3 == 0])
+        for number in range(60)
+    ]
+    index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
+    index.sources["replay"] = write_source(tmp_path, "replay", documents, always("train"), set())
+    tokenise(tmp_path, index, model_folder)
+    names, groups = listed_sources(tmp_path, "replay", "train")
+    assert [names[group] for group in groups] == [document.source for document in documents]
+    source = open_source(tmp_path, "replay")
+    times = np.arange(len(source)) % 3
+    expected = Counter[str]()
+    rows = np.load(tmp_path / "tokens" / "replay" / "shard-00000.documents.npy")
+    at = 0
+    for number in range(len(source)):
+        for length in source.sequence(number).piece_lengths:
+            expected[documents[rows[at]].source] += int(length * times[number])
+            at += 1
+    found = source.tokens_by_group(groups, times)
+    assert dict(zip(names, found.tolist(), strict=True)) == expected

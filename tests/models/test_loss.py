@@ -197,3 +197,27 @@ def test_sum_is_exact_in_every_part(monkeypatch, shape: tuple[int, ...]) -> None
     expected = total + addend.float()
     accumulate(total, addend)
     assert torch.equal(total, expected)
+
+
+@pytest.mark.parametrize("chunk", [7, 100])
+def test_weights_multiply_each_position_of_both_losses(monkeypatch, inputs, chunk: int) -> None:
+    monkeypatch.setattr(loss, "CHUNK", chunk)
+    hidden, head, labels = inputs
+    weights = torch.rand(len(labels))
+    other = (torch.randn_like(hidden), torch.randn_like(head))
+    logits = hidden @ head.T
+    nats = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    log_q = (other[0] @ other[1].T).log_softmax(-1)
+    kl = kl_div(log_q, logits.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+    pairs = [
+        (summed_cross_entropy(hidden, head, labels, weights), (weights * nats).sum()),
+        (summed_divergence(hidden, head, *other, weights), (weights * kl).sum()),
+    ]
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs)
+        for one, another in zip(
+            torch.autograd.grad(ours, (hidden, head)),
+            torch.autograd.grad(theirs, (hidden, head), retain_graph=True),
+            strict=True,
+        ):
+            torch.testing.assert_close(one, another, rtol=1e-4, atol=1e-5)

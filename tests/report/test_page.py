@@ -257,6 +257,29 @@ def test_every_listed_source_has_its_licence_and_language(run: RunRecord) -> Non
     assert "their licences" not in render(gather(run))
 
 
+def test_the_ledger_tells_what_was_trained_on_of_every_listed_source(run: RunRecord) -> None:
+    assert run.training is not None
+    facts = {"path": "a", "documents_in": 1, "bytes_in": 1}
+    source = {"documents_in": 2, "removed": {}, "splits": {}, "listed": {"books": facts, "web": facts}}
+    row = {"sequences": 3, "tokens": 7_700, "epochs": 1.25, "tokens_without_loss": 3_300}
+    listed = {"books": {"tokens": 6_543, "epochs": 2.75}}
+    pages = [
+        render(
+            gather(
+                dataclasses.replace(
+                    run,
+                    corpus={"sources": {"domain": source}},
+                    training=dataclasses.replace(run.training, ledger={"domain": row | more}),
+                )
+            )
+        )
+        for more in ({}, {"listed": listed}, {"tokens_without_loss": 0})
+    ]
+    for shown in ("6,543", "2.75"):
+        assert [f">{shown}<" in page for page in pages] == [False, True, False]
+    assert [">4,400<" in page and "With loss" in page for page in pages] == [True, True, False]
+
+
 def test_a_long_run_stays_under_a_megabyte(run: RunRecord) -> None:
     assert run.training is not None
     steps = [{"step": n, "tokens": n, "loss_nats": 2 + n % 97 / 97, "lr": 1e-4} for n in range(1, 20_001)]

@@ -8,12 +8,14 @@ from typing import Any
 
 import datasets
 import fsspec
+import numpy as np
 import pytest
 from corpus_runs import byte_model, run, write
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from cpt.corpus import open_source, read_documents, read_index
+from cpt.corpus.documents import Document
 from cpt.corpus.readers import extracted
 from cpt.corpus.readers.conversations import TemplateRenderer
 from cpt.errors import DataError, ReferenceUnavailable, SourceError
@@ -27,7 +29,8 @@ from cpt.stages.corpus.stage import STAGE
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if loop.index0 % 2 and m.role == 'user' %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}"
-    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{{ eos_token }}\n"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% else %}{{ eos_token }}{% endif %}"
 )
 TALK = [{"role": "user", "content": "Is 37 a fever?"}, {"role": "assistant", "content": "No."}]
 RENDERED = "<|im_start|>user\nIs 37 a fever?<|im_end|>\n<|im_start|>assistant\nNo.<|im_end|>\n"
@@ -172,6 +175,91 @@ def test_conversations_are_checked_before_anything_runs(base: Artifact) -> None:
     for wrong in ({}, {"prompt": "a"}, {"messages": "a", "prompt": "b", "completion": "c"}):
         with pytest.raises(ValidationError):
             Source.model_validate({"path": "a", "chat": wrong})
+
+
+LONG_TALK = [
+    *TALK,
+    {"role": "user", "content": "And 39?"},
+    {"role": "assistant", "content": "Yes, it is."},
+    {"role": "user", "content": "Thanks"},
+]
+
+
+def learnt(document: Document) -> list[str]:
+    """The stretches of a document on which the loss has weight 1."""
+    ends = [0, *(end for end, _ in document.loss_weights)]
+    runs = zip(ends, ends[1:], (weight for _, weight in document.loss_weights), strict=False)
+    return [document.text[begin:end] for begin, end, weight in runs if weight == 1]
+
+
+def prompted(path: str, *, weight: float = 0, **chat: str) -> dict[str, Any]:
+    return {"path": path, "chat": {**(chat or {"messages": "messages"}), "prompt_weight": weight}}
+
+
+@pytest.mark.parametrize("marks", [("<s>", "</s>"), (None, None)], ids=["marks", "none"])
+def test_answers_are_learnt_with_the_token_that_ends_their_turn(
+    chat_base: Artifact, tmp_path: Path, marks: tuple[str | None, str | None]
+) -> None:
+    path = records(tmp_path / "chat.jsonl", {"messages": LONG_TALK, "q": "Ill?", "a": "No."})
+    renderer = TemplateRenderer(chat_base.path("model"), *marks)
+    sources = [
+        Source.model_validate(prompted(path)),
+        Source.model_validate(prompted(path, prompt="q", completion="a")),
+        Source.model_validate({"path": path, "chat": "messages"}),
+    ]
+    talk, pair, whole = read_sources(sources, _Silent(), {}, renderer)
+    end = "\n" if marks[1] else "\n</s>"  # which the corpus adds otherwise
+    assert learnt(talk) == ["No.<|im_end|>", "Yes, it is.<|im_end|>"]
+    assert learnt(pair) == [f"No.<|im_end|>{end}"]
+    assert [document.loss_weights[-1][0] for document in (talk, pair)] == [len(talk.text), len(pair.text)]
+    assert (whole.text, whole.loss_weights) == (talk.text, ())
+
+
+def test_the_weight_of_prompts_is_that_of_their_tokens(chat_base: Artifact, tmp_path: Path) -> None:
+    path = records(tmp_path / "chat.jsonl", {"messages": TALK})
+    settings = {"domain": [domain(tmp_path)], "sequence_length": 128, "end_token": None}
+    tokenizer = load_tokenizer(chat_base.path("model"))
+    for weight in (0, 0.25):
+        replay = [prompted(path, weight=weight), write(tmp_path / "plain.jsonl", "plain text")]
+        corpus, _, _ = run(chat_base, tmp_path / str(weight), replay=replay, **settings)
+        counts = read_index(corpus).sources["replay"].splits["train"]
+        source = open_source(corpus, "replay")
+        [row] = [source.sequence(number) for number in range(len(source))]
+        assert row.weights is not None
+        talk, plain = np.split(np.arange(len(row.tokens)), row.piece_lengths[:1])
+        assert (row.weights[plain] == 1).all()
+        chosen = talk[1:][row.weights[talk[1:]] == 1]
+        assert (
+            tokenizer.decode(row.tokens[chosen].tolist(), skip_special_tokens=False) == "No.<|im_end|>\n</s>"
+        )
+        assert set(row.weights[talk[1:]].tolist()) == {weight, 1}
+        prompts = len(talk) - 1 - len(chosen)
+        assert counts.tokens_without_loss == (0 if weight else prompts)
+        assert source.without_loss.tolist() == [0 if weight else prompts]
+
+
+def test_conversations_without_a_place_for_their_answers_are_counted(
+    chat_base: Artifact, tmp_path: Path
+) -> None:
+    former = "{{ m.content | upper if m.role == 'assistant' and not loop.last else m.content }}"
+    template = TEMPLATE.replace("{{ m.content }}", former)
+    (chat_base.path("model") / "chat_template.jinja").write_text(template)
+    path = records(
+        tmp_path / "chat.jsonl", {"messages": TALK}, {"messages": LONG_TALK}, {"messages": TALK[:1]}
+    )
+    corpus, _, _ = run(chat_base, tmp_path, domain=[domain(tmp_path)], replay=[prompted(path)])
+    counts = read_index(corpus).sources["replay"]
+    assert {reason: count for reason, count in counts.removed_documents.items() if count} == {
+        "answer_not_found": 1,
+        "no_answer": 1,
+    }
+    assert counts.splits["train"].documents == 1
+
+
+def test_a_weight_of_prompts_is_a_share(chat_base: Artifact) -> None:
+    for wrong in (-0.1, 1.5):
+        with pytest.raises(ValidationError):
+            Source.model_validate(prompted("a.jsonl", weight=wrong))
 
 
 # The hub

@@ -102,6 +102,14 @@ def test_the_ledger_tells_the_named_parts_of_replay(inputs, tmp_path: Path) -> N
     assert set(ledger["replay"]["parts"]) == {"replay.a", "replay.b"}
     assert sum(part["tokens"] for part in ledger["replay"]["parts"].values()) == ledger["replay"]["tokens"]
     assert "parts" not in ledger["domain"]
+    for row in ledger.values():
+        assert len(row.get("listed", ())) in (0, 2)
+    listed = ledger["replay"]["listed"]
+    parts = ledger["replay"]["parts"]
+    for name, part in parts.items():
+        [own] = [counts for path, counts in listed.items() if path.endswith(f"{name[-1]}.jsonl")]
+        assert own["tokens"] == part["tokens"]
+        assert own["epochs"] == pytest.approx(part["epochs"], rel=0.2)  # by tokens, not by sequences
 
 
 @pytest.mark.parametrize("gate", [MORE, END], ids=["raised", "stopped"])

@@ -11,7 +11,7 @@ from tiny_runs import Batches, run
 from torch.nn.functional import cross_entropy
 
 from cpt.models.packed_model import load_model
-from cpt.training.data import pieces, target_count
+from cpt.training.data import pieces, target_weight
 from cpt.training.optimizers.groups import group_weights
 
 
@@ -35,7 +35,7 @@ def test_packed_equals_unpacked(tiny_model: Path, tmp_path: Path) -> None:
         for piece in (np.asarray(piece, dtype=np.int64) for row in batch for piece in pieces(row)):
             logits = model(torch.from_numpy(piece)[None]).logits[0, :-1]
             total = total + cross_entropy(logits, torch.from_numpy(piece[1:]), reduction="sum")
-        loss = total / target_count(batch)
+        loss = total / target_weight(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), GOLDEN.config.clip)
         for group in optimizer.param_groups:

@@ -13,7 +13,7 @@ from tiny_training import KINDS, OPTIMIZERS
 from cpt.errors import StageFailed
 from cpt.models.packed_model import load_model
 from cpt.training import step as stepping
-from cpt.training.data import pack_sequences, target_count
+from cpt.training.data import pack_sequences, target_weight
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.optimizers.groups import group_weights
@@ -40,7 +40,7 @@ def test_first_step_equals_a_plain_torch_step(tiny_model: Path, tmp_path: Path) 
             total = total + torch.nn.functional.cross_entropy(
                 logits, torch.tensor(piece[1:]), reduction="sum"
             )
-    (total / target_count(Batches().batch(0))).backward()
+    (total / target_weight(Batches().batch(0))).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for group in optimizer.param_groups:
         group["lr"] = 1e-2
@@ -215,4 +215,4 @@ def test_result_is_complete(plain_run: PlainRun) -> None:
     assert isinstance(result, Result)
     assert result.ledger["replay"]["sequences"] == 6
     batch = Batches().batch(0)
-    assert pack_sequences(batch).targets == target_count(batch)
+    assert pack_sequences(batch).targets == target_weight(batch)

@@ -15,7 +15,7 @@ from tiny_runs import SETTINGS, Batches, equal, records, run
 from torch.nn.functional import cross_entropy, kl_div
 
 from cpt.models.packed_model import PackedLanguageModel, load_model
-from cpt.training.data import pack_sequences, pieces, target_count
+from cpt.training.data import pack_sequences, pieces, target_weight
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.objectives import SelfConstraint, SelfDistillation
 from cpt.training.objectives.base import Loss
@@ -79,7 +79,7 @@ def naive(settings: Settings, model: Any, other: Any, batch: list[Any]) -> torch
                 ours, theirs = logits.log_softmax(-1), other_logits.log_softmax(-1)
                 nats = weight * kl_div(theirs, ours, reduction="sum", log_target=True)
             total = total + nats
-    return total / target_count(batch)
+    return total / target_weight(batch)
 
 
 def loss_of(settings: Settings, other: Any) -> Loss:
@@ -92,7 +92,7 @@ def summed(loss: Loss, module: PackedLanguageModel, batch: list[Any], micro: int
     """The mean loss of a global batch, by micro batches of some rows."""
     parts = [batch[start : start + micro] for start in range(0, len(batch), micro)]
     lots = [lot for part in parts for lot in loss.split(part)]
-    return sum(loss(module, pack_sequences(lot), lot)[0] for lot in lots) / target_count(batch)
+    return sum(loss(module, pack_sequences(lot), lot)[0] for lot in lots) / target_weight(batch)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -204,10 +204,10 @@ def test_parts_are_means_over_their_own_targets_and_make_up_the_loss(
     run(tiny_model, tmp_path / "constrained", CONSTRAINED)
     for step, record in enumerate(records(tmp_path / "constrained")):
         batch, parts = Batches().batch(step), record["loss_parts"]
-        general = target_count([row for row in batch if row.source == "replay"])
-        domain = target_count(batch) - general
+        general = target_weight([row for row in batch if row.source == "replay"])
+        domain = target_weight(batch) - general
         total = domain * parts["domain"] + 0.5 * general * parts["kl"]
-        assert record["loss_nats"] == pytest.approx(total / target_count(batch))
+        assert record["loss_nats"] == pytest.approx(total / target_weight(batch))
         assert (parts["kl"] == 0) == (step == 0)
     run(tiny_model, tmp_path / "distilled", DISTILLED, teacher=teacher)
     for record in records(tmp_path / "distilled"):

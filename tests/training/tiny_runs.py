@@ -55,7 +55,7 @@ class Batches:
         for source in ("domain", "replay", "domain", "domain"):
             lengths = generator.integers(2, 12, size=3)
             tokens = generator.integers(2, 280, size=int(lengths.sum())).astype(np.uint32)
-            rows.append(SimpleNamespace(source=source, tokens=tokens, piece_lengths=lengths))
+            rows.append(SimpleNamespace(source=source, tokens=tokens, piece_lengths=lengths, weights=None))
         return rows
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:

@@ -119,6 +119,14 @@ _WAITING = 32
 """Largest number of batches that other processes hold at once."""
 
 
+_LONG = 1 << 18
+"""Characters of a part of a long text."""
+
+_AROUND = 1 << 10
+_TRIES = 16
+_BETWEEN_WORDS = re.compile(r"(?<=\S)\s(?=\S)")
+
+
 @dataclass(frozen=True)
 class CutText:
     """Texts, cut into words.
@@ -168,11 +176,35 @@ class WordCutter:
             normal = self.normalizer.normalize_str(part) if self.normalizer else part
             for run in self.added_after.split(normal) if self.added_after else [normal]:
                 if self.pre_tokenizer:
-                    pieces = PreTokenizedString(run)
-                    self.pre_tokenizer.pre_tokenize(pieces)
-                    yield [word for word, _, _ in pieces.get_splits("normalized", "byte")]
+                    yield [word for part in self._parts(run) for word in self._pieces(part)]
                 elif run:
                     yield [run]
+
+    def _pieces(self, text: str) -> list[str]:
+        """Return the words of a text; takes about 350 bytes a character on the way."""
+        pieces = PreTokenizedString(text)
+        self.pre_tokenizer.pre_tokenize(pieces)
+        return [word for word, _, _ in pieces.get_splits("normalized", "byte")]
+
+    def _parts(self, text: str) -> Iterator[str]:
+        """Cut a long text where its words stay the same, so that memory stays bounded.
+
+        A place is fit if the words around it are those of its two sides: a pre-tokenizer looks at a few
+        characters. Without such a place near a part's end, the rest of the text stays whole.
+        """
+        begin = 0
+        while len(text) - begin > 2 * _LONG:
+            places = islice(_BETWEEN_WORDS.finditer(text, begin + _LONG), _TRIES)
+            end = next((place.start() for place in places if self._fits(text, place.start())), None)
+            if end is None:
+                break
+            yield text[begin:end]
+            begin = end
+        yield text[begin:]
+
+    def _fits(self, text: str, place: int) -> bool:
+        before, after = text[max(0, place - _AROUND) : place], text[place : place + _AROUND]
+        return self._pieces(before + after) == self._pieces(before) + self._pieces(after)
 
     def cut(self, texts: Iterable[str]) -> CutText:
         """Cut texts."""

@@ -1,8 +1,13 @@
 """Read conversations and prompts with completions as text in the base model's chat template.
 
 Special tokens of the text are the template's alone: a message that spells one would end its turn or pose
-as another's, so its conversation is removed ("special_token_in_message"). The loss has no weights by role:
-all of a conversation is trained on.
+as another's, so its conversation is removed ("special_token_in_message").
+
+The loss on all but the assistant's messages may have a weight. An answer begins where the template, asked for
+the next turn, ends, and ends before the white space that the template puts after it: the token that ends the
+turn is learnt with the answer. Where the template writes an earlier turn otherwise than it asked for it, as
+those do that take out former reasoning, that answer cannot be found, and its conversation is removed
+("answer_not_found") rather than trained on by other weights.
 """
 
 from __future__ import annotations
@@ -49,12 +54,17 @@ class TemplateRenderer:
         return tuple(token.content for token in added if token.special)
 
     @cached_property
-    def _template(self) -> Any:
-        from cpt.models.chat_template import ChatTemplate, TemplateRefused
+    def _tokenizer(self) -> Any:
         from cpt.models.tokenizer import load_as_transformers
 
+        return load_as_transformers(self._model)
+
+    @cached_property
+    def _template(self) -> Any:
+        from cpt.models.chat_template import ChatTemplate, TemplateRefused
+
         try:
-            return ChatTemplate(load_as_transformers(self._model), self._model)
+            return ChatTemplate(self._tokenizer, self._model)
         except TemplateRefused as error:
             raise DataError(f"{self._model}: {error.message}", hint=NO_TEMPLATE) from error
 
@@ -66,11 +76,42 @@ class TemplateRenderer:
             ModelError: The template takes more time or memory than any needs.
         """
         text: str = self._template.render_whole(messages)
-        if self._start:
-            text = text.removeprefix(self._start)
+        text = text[self._added(text) :]
         if self._end and text.rstrip().endswith(self._end):
             text = text.rstrip().removesuffix(self._end)
         return text
+
+    def _added(self, text: str) -> int:
+        """Return the length of the start of a rendered text that the corpus adds itself."""
+        return len(self._start) if self._start and text.startswith(self._start) else 0
+
+    def answers(self, messages: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]] | None:
+        """Return where the assistant's messages begin and end in the result of `render`.
+
+        Returns:
+            Pairs of places in characters, in order; None if they cannot be found.
+
+        Raises:
+            TemplateRefused: The template fails at a part of the conversation.
+        """
+        whole: str = self._template.render_whole(messages)
+        removed, length = self._added(whole), len(self.render(messages))
+        ending: str = self._tokenizer.eos_token or ""
+        found = []
+        for number, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            asked: str = self._template.render(messages[:number], to_be_continued=True)
+            answered: str = self._template.render_whole(messages[: number + 1]).rstrip()
+            answered = answered.removesuffix(ending).rstrip()  # some templates end every text with it
+            if not (whole.startswith(answered) and answered.startswith(asked.rstrip())):
+                return None
+            begin, end = len(asked), len(answered)
+            following = whole[end:].lstrip()
+            if ending and following.startswith(ending):  # others every turn
+                end = len(whole) - len(following) + len(ending)
+            found.append((begin - removed, max(begin, min(end - removed, length))))
+        return found
 
 
 NO_TEMPLATE = (
@@ -86,14 +127,21 @@ class Conversations:
         fields: Field with the messages, or those with the prompt and the completion.
     """
 
-    def __init__(self, fields: tuple[str, ...], renderer: TemplateRenderer) -> None:
-        self.fields, self._renderer = fields, renderer
+    def __init__(
+        self, fields: tuple[str, ...], renderer: TemplateRenderer, prompt_weight: float = 1.0
+    ) -> None:
+        """Take a chat template.
+
+        Args:
+            prompt_weight: Weight of the loss on all but the assistant's messages.
+        """
+        self.fields, self._renderer, self._prompt_weight = fields, renderer, prompt_weight
 
     def item(self, id: str, record: Mapping[str, Any]) -> Item | Problem:
         """Return a record's conversation as a document, or removed with the reason.
 
         The reasons: "empty", "message_without_content", "content_not_text" (pictures),
-        "special_token_in_message", "refused_by_template".
+        "special_token_in_message", "refused_by_template", "no_answer", "answer_not_found".
         """
         from cpt.models.chat_template import TemplateRefused
 
@@ -119,9 +167,21 @@ class Conversations:
             return Removed(id, "special_token_in_message", said, detail=token)
         try:
             text = self._renderer.render(messages)
+            if self._prompt_weight == 1:
+                return Document(id, text, marked=True)
+            answers = self._renderer.answers(messages)
         except TemplateRefused as error:
             return Removed(id, "refused_by_template", said, detail=error.message[:200])
-        return Document(id, text, marked=True)
+        if not answers:
+            return Removed(id, "no_answer" if answers == [] else "answer_not_found", said)
+        return Document(id, text, marked=True, loss_weights=self._weights(answers, len(text)))
+
+    def _weights(self, answers: Sequence[tuple[int, int]], length: int) -> tuple[tuple[int, float], ...]:
+        """Return the weights of a text of `length` characters: 1 on answers, else the prompt's."""
+        runs = [run for begin, end in answers for run in ((begin, self._prompt_weight), (end, 1.0))]
+        if runs[-1][0] < length:
+            runs.append((length, self._prompt_weight))
+        return tuple(runs)
 
     def _messages(self, record: Mapping[str, Any]) -> list[dict[str, Any]] | Problem:
         if len(self.fields) == 1:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -178,7 +179,8 @@ class Extraction:
         """Return the answer of a process, a kept one if there is: "text", or "reason" and "detail".
 
         Raises:
-            NoText: The file ended the process, which is not kept: a signal may have come from elsewhere.
+            NoText: The file ended the process.
+            CptError: Something else did.
         """
         if self._kept is None:
             return self._ask(format, content)
@@ -237,8 +239,16 @@ class Extraction:
             raise CptError(
                 f"the process that reads {format} files ended by itself, with exit code {code}: {said}"
             )
+        outside = code in (-signal.SIGKILL, -signal.SIGTERM)  # no file makes a library send itself these
+        if outside and not self._ended:
+            name = signal.Signals(-code).name
+            raise CptError(
+                f"the process that reads {format} files was killed from outside ({name})",
+                hint="If the system did it because memory ran out, use fewer workers. Run the same command "
+                "again: texts that are finished are kept.",
+            )
         limits = f"more than {SECONDS} s of computing or {MEGABYTES} MB"
-        if code in (-_SIGXCPU, OUT_OF_MEMORY):
+        if code in (-signal.SIGXCPU, OUT_OF_MEMORY):
             return NoText("too_large", limits)
         return NoText("damaged", f"the library crashed at it (exit code {code}), or it takes {limits}")
 
@@ -264,10 +274,6 @@ class Extraction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-_SIGXCPU = 24
-"""Signal of used processor time, on Linux and macOS."""
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

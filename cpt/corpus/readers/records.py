@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.documents import Document, Item, Removed, json_value
@@ -61,7 +61,7 @@ class Fields:
             kept = kept_fields(self.metadata, record)
             if isinstance(kept, Problem):
                 return kept
-            return Document(found.id, found.text, marked=found.marked, metadata=kept)
+            return replace(found, metadata=kept)
         return found
 
     def require(self, names: Iterable[str], texts: list[str], place: str) -> None:

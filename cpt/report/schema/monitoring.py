@@ -58,13 +58,24 @@ class Training(Fact):
 
 
 class TrainedTokens(Fact):
-    """Ledger of one source: what was trained on; `parts`: the same for each named part of a mixture."""
+    """Ledger of one source: what was trained on.
+
+    tokens_without_loss: tokens whose weight in the loss is 0.
+    parts, listed: the same for each named part of a mixture, and for each listed source.
+    """
 
     tokens: int
+    tokens_without_loss: int = 0
     sequences: int | None = None
     bytes: int | None = None
     epochs: float | None = None
     parts: dict[str, TrainedTokens] = {}
+    listed: dict[str, TrainedTokens] = {}
+
+    @property
+    def tokens_with_loss(self) -> int:
+        """Return the number of tokens that were learnt."""
+        return self.tokens - self.tokens_without_loss
 
 
 Verdict = Literal["held", "not shown", "at risk", "broken", "not measured"]

@@ -24,6 +24,12 @@ class Chat(_Settings):
     )
     prompt: str | None = Field(default=None, min_length=1, description="Field with the user's prompt.")
     completion: str | None = Field(default=None, min_length=1, description="Field with the answer to it.")
+    prompt_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Weight of the loss on all but the assistant's messages. 0: only answers are learnt.",
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> Chat:

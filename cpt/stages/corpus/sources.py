@@ -125,7 +125,7 @@ def _options(source: Source, renderer: TemplateRenderer | None, extracting: Extr
     chat = None
     if source.chat is not None:
         assert renderer is not None, "the checks refuse conversations where there is no template"
-        chat = Conversations(source.chat.fields, renderer)
+        chat = Conversations(source.chat.fields, renderer, source.chat.prompt_weight)
     fields = Fields(source.text_field, source.metadata, chat)
     return Options(fields, source.delimiter, source.split, extracting or Extracting())
 

@@ -10,11 +10,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.corpus.documents import PART
+from cpt.corpus.documents import PART, listed_sources
 from cpt.errors import StageFailed
 from cpt.monitor.gates.gate import Gate
 from cpt.progress import Progress
-from cpt.sources import DOMAIN
+from cpt.sources import DOMAIN, WITHOUT_LOSS
 from cpt.stages.base import Context
 from cpt.stages.gates import require_held
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
@@ -67,6 +67,8 @@ def save_training(
     if (context.work / "adapter").is_dir():
         shutil.copytree(context.work / "adapter", folder / "adapter")
     ledger = _ledger(result, stream)
+    for name, row in ledger.items():
+        row.update(_listed(name, row, result, stream, probe_context.corpus))
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
     probing = result.probe_seconds + _save_samples(config.monitor, probe_context, folder)
     probing += seconds_spent(context.work, "samples.json", "drift.json")
@@ -103,12 +105,43 @@ def _ledger(result: Result, stream: TrainingStream) -> dict[str, dict[str, Any]]
     domain = ledger[DOMAIN]
     if DOMAIN not in result.ledger:  # its parts were read apart
         rows = domain.pop("parts")
-        for key in ("sequences", "tokens", "skipped_sequences", "skipped_tokens"):
+        for key in ("sequences", "tokens", WITHOUT_LOSS, "skipped_sequences", "skipped_tokens"):
             if any(key in row for row in rows.values()):
                 domain[key] = sum(row.get(key, 0) for row in rows.values())
         domain["epochs"] = domain["sequences"] / sum(map(stream.size, rows))
         domain["parts"] = rows
     return ledger
+
+
+SAMPLED = "self_generated"
+"""Name of sampled text among listed sources."""
+
+
+def _listed(
+    source: str, row: Mapping[str, Any], result: Result, stream: TrainingStream, corpus: Path
+) -> dict[str, Any]:
+    """Return the trained tokens and epochs of each listed source, where a source has several: `listed`.
+
+    Raises:
+        StageFailed: they do not add up to the ledger.
+    """
+    import numpy as np
+
+    names, groups = listed_sources(corpus, source, "train")
+    if len(names) < 2:
+        return {}
+    read = [name for name in result.ledger if name.partition(PART)[0] == source]
+    counts = [stream.tokens_by_group(name, groups, result.steps, result.dropped) for name in read]
+    trained, of_an_epoch = np.sum(counts, axis=0)
+    if trained.sum() != row["tokens"]:
+        raise StageFailed(
+            f"by the ledger {row['tokens']:,} tokens of {source} were trained on, by its listed sources "
+            f"{trained.sum():,}",
+            hint="Please report this.",
+        )
+    epochs = trained / np.maximum(of_an_epoch, 1)
+    rows = zip(names, trained.tolist(), epochs.tolist(), strict=True)
+    return {"listed": {name or SAMPLED: {"tokens": tokens, "epochs": each} for name, tokens, each in rows}}
 
 
 def _mixture(result: Result, stream: TrainingStream) -> list[dict[str, Any]]:

@@ -25,8 +25,8 @@ class Loss(Protocol):
     def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
         """Split the rows of a micro batch into sub-batches, which the model reads one after the other."""
 
-    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, int]:
-        """Return the parts of the loss by name, each with its number of targets in a global batch."""
+    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, float]:
+        """Return the parts of the loss by name, each with the weight of its targets in a global batch."""
 
     def __call__(
         self, module: PackedLanguageModel, packed: PackedBatch, rows: Sequence[PackedSequence]

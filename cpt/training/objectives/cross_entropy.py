@@ -37,7 +37,7 @@ class CrossEntropyLoss:
         """See `Loss`."""
         return [rows]
 
-    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, int]:  # noqa: ARG002
+    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, float]:  # noqa: ARG002
         """See `Loss`."""
         return {}
 

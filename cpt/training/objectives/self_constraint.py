@@ -73,11 +73,11 @@ class SelfConstraintLoss:
         """Split rows into domain rows and replay rows."""
         return [part for part in _by_purpose(rows) if part]
 
-    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, int]:
+    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, float]:
         """Return the parts "domain" (cross entropy) and "kl"."""
-        from cpt.training.data import target_count
+        from cpt.training.data import target_weight
 
-        return dict(zip(("domain", "kl"), map(target_count, _by_purpose(batch)), strict=True))
+        return dict(zip(("domain", "kl"), map(target_weight, _by_purpose(batch)), strict=True))
 
     def __call__(
         self, module: PackedLanguageModel, packed: PackedBatch, rows: Sequence[PackedSequence]
@@ -92,7 +92,7 @@ class SelfConstraintLoss:
             return nats, torch.stack([nats.detach(), nats.new_zeros(())])
         with torch.no_grad():
             reference = self._reference.states(packed)
-        nats = summed_divergence(*module.states(packed), *reference)
+        nats = summed_divergence(*module.states(packed), *reference, packed.weights)
         return self._weight * nats, torch.stack([nats.new_zeros(()), nats.detach()])
 
 

@@ -76,11 +76,11 @@ class SelfDistillationLoss:
         """See `Loss`."""
         return [rows]
 
-    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, int]:
+    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, float]:
         """Return the parts "cross_entropy" and "distance" (squared)."""
-        from cpt.training.data import target_count
+        from cpt.training.data import target_weight
 
-        return dict.fromkeys(("cross_entropy", "distance"), target_count(batch))
+        return dict.fromkeys(("cross_entropy", "distance"), target_weight(batch))
 
     def __call__(
         self,
@@ -96,6 +96,10 @@ class SelfDistillationLoss:
         with torch.no_grad():
             wanted_NE = self._teacher.states(packed)[0]
         hidden_NE, head_VE = module.states(packed)
-        nats = summed_cross_entropy(hidden_NE, head_VE, packed.labels[packed.target_positions])
-        distance = (hidden_NE.float() - wanted_NE.float()).square().sum()
+        labels_N = packed.labels[packed.target_positions]
+        nats = summed_cross_entropy(hidden_NE, head_VE, labels_N, packed.weights)
+        squares_NE = (hidden_NE.float() - wanted_NE.float()).square()
+        if packed.weights is not None:
+            squares_NE = squares_NE * packed.weights[:, None]
+        distance = squares_NE.sum()
         return nats + self._weight * distance, torch.stack([nats.detach(), distance.detach()])

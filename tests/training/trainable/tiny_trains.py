@@ -61,7 +61,11 @@ class Documents:
         rows = []
         for _ in range(2):
             tokens = generator.permutation(TOKENS).astype(np.uint32)
-            rows.append(SimpleNamespace(source="domain", tokens=tokens, piece_lengths=np.array([15, 25])))
+            rows.append(
+                SimpleNamespace(
+                    source="domain", tokens=tokens, piece_lengths=np.array([15, 25]), weights=None
+                )
+            )
         return rows
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:
