@@ -34,6 +34,19 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         "--out",
         "out",
     ),
+    "dedup": ("corpus", "dedup", "--text", "domain.jsonl", "--heldout", "general.jsonl", "--out", "out"),
+    "select": (
+        "corpus",
+        "select",
+        "--text",
+        "domain.jsonl",
+        "--model",
+        "model",
+        "--out",
+        "out",
+        "tokens=500",
+    ),
+    "prune": ("tokenizer", "prune", "model", "--text", "domain.jsonl", "--tokens", "9", "--out", "out"),
     "replace": ("tokenizer", "replace", "model", "second", "--text", "domain.jsonl", "--out", "out"),
 }
 _VOLATILE = (
