@@ -8,6 +8,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,7 +27,8 @@ Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 
 _INLINE = 8
-"""Number of chunks that are done in the main process before others are started, which takes half a second."""
+_INLINE_SECONDS = 1.0
+"""Chunks, and seconds of work, that are done before other processes start, which takes half a second."""
 
 _IN_FLIGHT = 3
 """Number of chunks for each process that are read ahead, so that none waits while memory stays bounded."""
@@ -87,7 +89,7 @@ class Workers(Generic[Chunk, Result]):
             count: Number of processes; with 1 all work is done in the main one.
         """
         self._prepare, self._arguments, self._count = prepare, arguments, count
-        self._inline = _INLINE
+        self._inline, self._seconds = _INLINE, _INLINE_SECONDS
         self._pool: ProcessPoolExecutor | None = None
         self._processes: dict[int, BaseProcess] = {}
 
@@ -104,10 +106,12 @@ class Workers(Generic[Chunk, Result]):
             StageFailed: A process died, as when memory runs out. Errors of the work are raised as they are.
         """
         remaining = iter(chunks)
-        while self._count == 1 or self._inline:
+        while self._count == 1 or (self._inline and self._seconds > 0):
             for chunk in islice(remaining, 1):
-                self._inline -= 1
-                yield self._own(chunk)
+                work, began = self._own, time.perf_counter()
+                result = work(chunk)
+                self._inline, self._seconds = self._inline - 1, self._seconds - (time.perf_counter() - began)
+                yield result
                 break
             else:
                 return
