@@ -15,6 +15,37 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ItemLikelihoods(Record):
+    """Likelihood of the right choice of every item (`evals.likelihoods`), in the order of the items.
+
+    Attributes:
+        p_gold: Probabilities of the right choice among all.
+        margin: Nats per byte above the best wrong choice.
+        bits_per_byte: Bits per byte of the right choice.
+        choices: Numbers of choices.
+    """
+
+    p_gold: tuple[float, ...]
+    margin: tuple[float, ...]
+    bits_per_byte: tuple[float, ...]
+    choices: tuple[int, ...]
+
+
+class TaskLikelihood(Record):
+    """Means of `ItemLikelihoods` over a task's items.
+
+    Attributes:
+        stderr: Standard error of `p_gold`; None for a single item.
+        chance: `p_gold` of a model to which all choices are equally likely.
+    """
+
+    p_gold: float
+    stderr: float | None
+    chance: float
+    margin: float
+    bits_per_byte: float
+
+
 class Items(Record):
     """Every item of a task, in one order.
 
@@ -25,12 +56,14 @@ class Items(Record):
         aggregation: Name of the aggregation (mean, f1, …) of `evals.metrics`.
         clusters: Short hash of the text that an item shares with others (the contract of several questions),
             so that errors count it once; None if the items have nothing in common.
+        likelihoods: Likelihoods of the right choices; None if the task is no choice by likelihood.
     """
 
     ids: tuple[str, ...]
     values: tuple[float | tuple[float | str, ...], ...]
     aggregation: str = "mean"
     clusters: tuple[str, ...] | None = None
+    likelihoods: ItemLikelihoods | None = None
 
 
 class TaskScore(Record):
@@ -44,6 +77,7 @@ class TaskScore(Record):
         others: The task's other metrics, by name.
         version: Version of the task (lm-eval's), so that only equal tasks are compared.
         data: "hub", or the source's name and the hash of its local files.
+        likelihood: Likelihood of the right choices; None if the task is no choice by likelihood.
     """
 
     task: str
@@ -61,6 +95,7 @@ class TaskScore(Record):
     data: str = "hub"
     others: dict[str, float] = Field(default_factory=dict)
     note: str | None = None
+    likelihood: TaskLikelihood | None = None
 
 
 class Average(Record):

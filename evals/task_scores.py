@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evals.likelihoods import item_likelihoods, task_likelihood
 from evals.metrics import AGGREGATIONS, aggregate, standard_error
 from evals.results import Items, TaskScore
 from evals.task_files import aggregation_name
@@ -91,6 +92,7 @@ def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tu
     if not math.isclose(score, theirs, rel_tol=_EXACT, abs_tol=_EXACT):
         raise ValueError(f"{aggregation} of {metric} is {score!r} here, {theirs!r} in lm-eval")
     clusters = None if entry.cluster is None else tuple(_hash(s["doc"][entry.cluster]) for s in with_value)
+    likelihoods = item_likelihoods(output.task, with_value)
     found = TaskScore(
         task=entry.task,
         suite=prepared.suite,
@@ -107,9 +109,11 @@ def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tu
         data=prepared.data,
         others=_others(output.results, f"{metric},{chosen_filter}"),
         note=_note(entry.note, truncated, len(samples) - len(values)),
+        likelihood=None if likelihoods is None else task_likelihood(likelihoods),
     )
     ids = item_ids([sample["doc"] for sample in with_value])
-    return found, Items(ids=ids, values=values, aggregation=aggregation, clusters=clusters)
+    items = Items(ids=ids, values=values, aggregation=aggregation, clusters=clusters, likelihoods=likelihoods)
+    return found, items
 
 
 def _majority(task: Any, samples: Sequence[Mapping[str, Any]], values: Sequence[Any]) -> float | None:

@@ -123,16 +123,30 @@ class NoSignal(Record):
     guessing: float | None
 
 
-class Comparison(Record):
-    """Comparison of two evaluations.
+class Findings(Record):
+    """Verdicts on tasks, groups and suites by one measure.
+
+    Attributes:
+        tasks: Tasks with a verdict, also those inside groups.
+        no_signal: Tasks without a verdict; a suite of such tasks alone has no average.
+    """
+
+    averages: tuple[AverageComparison, ...]
+    groups: tuple[GroupComparison, ...]
+    tasks: tuple[TaskComparison, ...]
+    no_signal: tuple[NoSignal, ...] = ()
+
+
+class Comparison(Findings):
+    """Comparison of two evaluations, by the tasks' own metrics.
 
     Attributes:
         a: Reference of the first model.
         b: Reference of the second model.
         confidence: Level of the intervals; verdicts are at the level 1 - confidence.
         power: Power of `minimum_detectable_effect`.
-        tasks: Tasks with a verdict, also those inside groups.
-        no_signal: Tasks without a verdict; a suite of such tasks alone has no average.
+        by_likelihood: The same by the probability of the right choice, a family of questions of its own;
+            None without tasks that are choices by likelihood.
         notes: Facts about the comparison as a whole that its reader must know.
     """
 
@@ -145,10 +159,7 @@ class Comparison(Record):
     power: float
     resamples: int
     seed: int
-    averages: tuple[AverageComparison, ...]
-    groups: tuple[GroupComparison, ...]
-    tasks: tuple[TaskComparison, ...]
-    no_signal: tuple[NoSignal, ...] = ()
+    by_likelihood: Findings | None = None
     not_compared: tuple[NotCompared, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -185,28 +196,19 @@ def compare(
     if not matched:
         reasons = "".join(f"\n  {left.suite} {left.task}: {left.why}" for left in not_compared)
         raise UsageError(f"{a.model} and {b.model} have no task that can be compared{reasons}")
-    found = [
-        _Pair(task, task_difference(task, aggregate, confidence=confidence, resamples=resamples, seed=seed))
-        for task in matched
-    ]
-    kept = have_signal(*zip(*found, strict=True)) if signal_only else [True] * len(found)
-    telling = [pair for pair, tells in zip(found, kept, strict=True) if tells]
-    silent = [pair for pair, tells in zip(found, kept, strict=True) if not tells]
-    groups = _by_group(telling)
-    inside = {_name(pair): pair for pairs in groups.values() for pair in pairs}
-    alone = {_name(pair): pair for pair in telling if _name(pair) not in inside}
-    means = [
-        suite_difference(
-            [pair.difference for pair in pairs], task_weights(["g"] * len(pairs)), confidence=confidence
-        )
-        for pairs in groups.values()
-    ]
     judge = Judge(1 - confidence, correction, power)
-    asked = [*means, *(pair.difference for pair in alone.values())]
-    upwards = [*(True for _ in means), *(pair.task.a.higher_is_better for pair in alone.values())]
-    judged = judge(asked, upwards)
-    judged_inside = judge([pair.difference for pair in inside.values()], [True] * len(inside))
-    of_tasks = dict(zip([*alone, *inside], [*judged[len(means) :], *judged_inside], strict=True))
+
+    def judged(tasks: Sequence[PairedTask]) -> tuple[Findings, list[Difference]]:
+        found = [
+            _Pair(
+                task, task_difference(task, aggregate, confidence=confidence, resamples=resamples, seed=seed)
+            )
+            for task in tasks
+        ]
+        return _findings(found, judge, signal_only=signal_only)
+
+    scores, asked = judged(matched)
+    choices = [found for task in matched if (found := task.by_likelihood())]
     return Comparison(
         a=a.model,
         b=b.model,
@@ -217,21 +219,49 @@ def compare(
         power=power,
         resamples=resamples,
         seed=seed,
-        averages=tuple(_averages(telling, matched, judge)),
+        **dict(scores),
+        by_likelihood=judged(choices)[0] if choices else None,
+        not_compared=tuple(not_compared),
+        notes=(
+            *_model_notes(a, b),
+            *_item_notes(matched),
+            *_signal_notes(scores),
+            *judge.too_few_resamples(asked, resamples),
+        ),
+    )
+
+
+def _findings(
+    found: Sequence[_Pair], judge: Judge, *, signal_only: bool
+) -> tuple[Findings, list[Difference]]:
+    """Judge tasks, their groups and suites; return the family of groups and tasks outside groups, too."""
+    kept = have_signal(*zip(*found, strict=True)) if signal_only else [True] * len(found)
+    telling = [pair for pair, tells in zip(found, kept, strict=True) if tells]
+    silent = [pair for pair, tells in zip(found, kept, strict=True) if not tells]
+    groups = _by_group(telling)
+    inside = {_name(pair): pair for pairs in groups.values() for pair in pairs}
+    alone = {_name(pair): pair for pair in telling if _name(pair) not in inside}
+    means = [
+        suite_difference(
+            [pair.difference for pair in pairs], task_weights(["g"] * len(pairs)), confidence=1 - judge.level
+        )
+        for pairs in groups.values()
+    ]
+    asked = [*means, *(pair.difference for pair in alone.values())]
+    upwards = [*(True for _ in means), *(pair.task.a.higher_is_better for pair in alone.values())]
+    judged = judge(asked, upwards)
+    judged_inside = judge([pair.difference for pair in inside.values()], [True] * len(inside))
+    of_tasks = dict(zip([*alone, *inside], [*judged[len(means) :], *judged_inside], strict=True))
+    findings = Findings(
+        averages=tuple(_averages(telling, [pair.task for pair in found], judge)),
         groups=tuple(
             GroupComparison(suite=suite, group=group, tasks=len(pairs), **fields)
             for ((suite, group), pairs), fields in zip(groups.items(), judged, strict=False)
         ),
         tasks=tuple(_task(pair, of_tasks[_name(pair)]) for pair in telling),
         no_signal=tuple(map(_no_signal, silent)),
-        not_compared=tuple(not_compared),
-        notes=(
-            *_model_notes(a, b),
-            *_item_notes(matched),
-            *_signal_notes(telling, silent),
-            *judge.too_few_resamples(asked, resamples),
-        ),
     )
+    return findings, asked
 
 
 class _Pair(NamedTuple):
@@ -331,8 +361,8 @@ def _item_notes(matched: Sequence[PairedTask]) -> Iterator[str]:
             )
 
 
-def _signal_notes(telling: Sequence[_Pair], silent: Sequence[_Pair]) -> Iterator[str]:
-    averaged = {pair.task.a.suite for pair in telling if pair.task.a.higher_is_better}
-    for suite in dict.fromkeys(pair.task.a.suite for pair in silent):
+def _signal_notes(scores: Findings) -> Iterator[str]:
+    averaged = {average.suite for average in scores.averages}
+    for suite in dict.fromkeys(task.suite for task in scores.no_signal):
         if suite not in averaged:
             yield f"{suite}: neither model is above guessing in any task, so the suite has no average."

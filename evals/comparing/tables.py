@@ -11,12 +11,14 @@ from typing import Any
 from evals.comparing.comparison import (
     AverageComparison,
     Comparison,
+    Findings,
     GroupComparison,
     NoSignal,
     ScoreComparison,
     TaskComparison,
 )
 from evals.comparing.retention import Retention
+from evals.likelihoods import P_GOLD
 
 HEADINGS = ("task", "metric", "items", "A", "B", "difference", "interval", "p", "detectable", "verdict")
 """Headings of `cells`. `p` is the corrected p-value, `detectable` the minimum detectable effect."""
@@ -86,23 +88,30 @@ def no_signal_cells(row: NoSignal) -> tuple[str, ...]:
     return row.task, row.metric, f"{row.n:,}", *scores, number(row.guessing or 0.0)
 
 
-def by_suite(comparison: Comparison) -> Iterator[tuple[str, list[Row]]]:
+def by_suite(findings: Findings) -> Iterator[tuple[str, list[Row]]]:
     """Yield suites with their rows: the macro average, then every group before its tasks, and other tasks."""
-    averages = {average.suite: average for average in comparison.averages}
-    groups = {(group.suite, group.group): group for group in comparison.groups}
-    for suite in dict.fromkeys(task.suite for task in comparison.tasks):
+    averages = {average.suite: average for average in findings.averages}
+    groups = {(group.suite, group.group): group for group in findings.groups}
+    for suite in dict.fromkeys(task.suite for task in findings.tasks):
         rows: list[Row] = [averages[suite]] if suite in averages else []
-        tasks = [task for task in comparison.tasks if task.suite == suite]
+        tasks = [task for task in findings.tasks if task.suite == suite]
         for group in dict.fromkeys(task.group for task in tasks):
             rows += [groups[suite, group]] if (suite, group) in groups else []
             rows += [task for task in tasks if task.group == group]
         yield suite, rows
 
 
-def no_signal_by_suite(comparison: Comparison) -> dict[str, list[NoSignal]]:
+def no_signal_by_suite(findings: Findings) -> dict[str, list[NoSignal]]:
     """Return the tasks without a signal, by suite."""
-    suites = dict.fromkeys(row.suite for row in comparison.no_signal)
-    return {suite: [row for row in comparison.no_signal if row.suite == suite] for suite in suites}
+    suites = dict.fromkeys(row.suite for row in findings.no_signal)
+    return {suite: [row for row in findings.no_signal if row.suite == suite] for suite in suites}
+
+
+LIKELIHOOD = (
+    "By likelihood: the probability of the right choice among all choices, per byte (p_gold). It moves long "
+    "before answers change."
+)
+"""Heading of what is measured by the likelihood of the right choice."""
 
 
 NO_SIGNAL = (
@@ -134,8 +143,11 @@ def explanation(comparison: Comparison) -> str:
 def to_csv(comparison: Comparison) -> str:
     """Return every task, group and average as CSV in full precision; unknown values are empty."""
     out = io.StringIO()
-    rows = [_record(row) for _, rows in by_suite(comparison) for row in rows]
-    rows += [_record_without_verdict(row) for row in comparison.no_signal]
+    rows = []
+    for findings, metric in ((comparison, ""), (comparison.by_likelihood, P_GOLD)):
+        if findings is not None:
+            rows += [_record(row, metric) for _, rows_of in by_suite(findings) for row in rows_of]
+            rows += [_record_without_verdict(row) for row in findings.no_signal]
     writer = csv.DictWriter(out, fieldnames=_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -150,9 +162,11 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
     ]
     for suite, rows in by_suite(comparison):
         parts += [f"### {_plain(suite)}", _markdown(HEADINGS, map(cells, rows))]
-    for suite, silent in no_signal_by_suite(comparison).items():
-        parts += [f"### {_plain(suite)}: no signal", NO_SIGNAL]
-        parts += [_markdown(NO_SIGNAL_HEADINGS, map(no_signal_cells, silent))]
+    parts += _markdown_without_signal(comparison)
+    if comparison.by_likelihood is not None:
+        for suite, rows in by_suite(comparison.by_likelihood):
+            parts += [f"### {_plain(suite)} by likelihood", LIKELIHOOD, _markdown(HEADINGS, map(cells, rows))]
+        parts += _markdown_without_signal(comparison.by_likelihood, " by likelihood")
     if scores:
         parts += [f"### Retention ({_plain(scores[0].general)})"]
         parts += [_markdown(RETENTION_HEADINGS, map(retention_cells, scores))]
@@ -164,17 +178,28 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
     return "\n\n".join(parts) + "\n"
 
 
+def _markdown_without_signal(findings: Findings, how: str = "") -> Iterator[str]:
+    for suite, silent in no_signal_by_suite(findings).items():
+        yield f"### {_plain(suite)}{how}: no signal"
+        yield NO_SIGNAL
+        yield _markdown(NO_SIGNAL_HEADINGS, map(no_signal_cells, silent))
+
+
 _SCORES = [name for name in ScoreComparison.model_fields if name not in ("suite", "interval")]
 _COLUMNS = ["suite", "task", "group", "metric", "n", *_SCORES, "low", "high"]
 
 
-def _record(row: Row) -> dict[str, Any]:
-    """Return a row of the CSV."""
-    what: dict[str, Any] = {"task": AVERAGE}
+def _record(row: Row, metric: str) -> dict[str, Any]:
+    """Return a row of the CSV.
+
+    Args:
+        metric: Metric that averages are of; empty if it differs from task to task.
+    """
+    what: dict[str, Any] = {"task": AVERAGE, "metric": metric}
     if isinstance(row, TaskComparison):
         what = {"task": row.task, "group": row.group, "metric": row.metric, "n": row.n}
     elif isinstance(row, GroupComparison):
-        what = {"task": GROUP, "group": row.group}
+        what = {"task": GROUP, "group": row.group, "metric": metric}
     low, high = row.interval or (None, None)
     scores = {name: getattr(row, name) for name in _SCORES}
     return {"suite": row.suite, **what, **scores, "low": low, "high": high}

@@ -154,7 +154,14 @@ def test_an_interrupted_evaluation_continues(
         run(tiny_model, three[:2], tmp_path / "cache", on_progress=interrupt)
     rest: list[tuple[int, int]] = []
     found = run(tiny_model, three[:2], tmp_path / "cache", on_progress=lambda *now: rest.append(now))
-    assert found.items == expected.items
+    for name, items in found.items.items():
+        others = expected.items[name]
+        assert items.model_copy(update={"likelihoods": None}) == others.model_copy(
+            update={"likelihoods": None}
+        )
+        if items.likelihoods is not None:  # other batches round otherwise
+            assert others.likelihoods is not None
+            assert items.likelihoods.p_gold == pytest.approx(others.likelihoods.p_gold, rel=1e-5)
     assert rest[-1][1] == seen[-1][1] - seen[-1][0]
 
 

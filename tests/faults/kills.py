@@ -58,6 +58,9 @@ _TIMES = ("seconds", "tokens_per_second")
 MOMENTS = 0.9
 """Share of an undisturbed command's time within which it is killed."""
 
+KILLS_OF_ONE = 10
+"""Kills after which a command is left alone: beside other work it may never get as far as undisturbed."""
+
 
 @dataclass
 class Killed:
@@ -102,8 +105,9 @@ def _killed(
     shutil.rmtree(folder)
     while outcome.kills < count:
         copy_of(workspace, folder)
-        for _ in range(50):
-            moment = draw.uniform(0, MOMENTS * ended.seconds) if outcome.kills < count else None
+        for attempt in range(KILLS_OF_ONE + 1):
+            killed = outcome.kills < count and attempt < KILLS_OF_ONE
+            moment = draw.uniform(0, MOMENTS * ended.seconds) if killed else None
             again = run(words, folder, 600, moment)
             outcome.kills += again.code == -9
             if again.code != -9:

@@ -23,7 +23,7 @@ from cpt.errors import UsageError
 from cpt.sources import GENERAL
 
 if TYPE_CHECKING:
-    from evals.comparing.comparison import Comparison
+    from evals.comparing.comparison import Comparison, Findings
     from evals.comparing.leaderboard import Ranking, Standing
     from evals.comparing.retention import Retention
     from evals.results import Results as Evaluation
@@ -117,44 +117,39 @@ def _write(
 
 def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
     """Return a comparison as `--json` prints it: tasks, groups and averages by name."""
-    facts = comparison.model_dump(mode="json", exclude={"tasks", "groups", "averages"})
+    facts = comparison.model_dump(mode="json", exclude={"tasks", "groups", "averages", "by_likelihood"})
+    likelihood = comparison.by_likelihood
     return {
         **facts,
-        "tasks": {task.task: task.model_dump(mode="json", exclude={"task"}) for task in comparison.tasks},
-        "groups": {f"{each.suite}/{each.group}": each.model_dump(mode="json") for each in comparison.groups},
-        "averages": {
-            each.suite: each.model_dump(mode="json", exclude={"suite"}) for each in comparison.averages
-        },
+        **_by_name(comparison),
+        "by_likelihood": None if likelihood is None else _by_name(likelihood),
         "retention": {each.domain: each.model_dump(mode="json", exclude={"domain"}) for each in scores},
+    }
+
+
+def _by_name(findings: Findings) -> dict[str, Any]:
+    return {
+        "tasks": {task.task: task.model_dump(mode="json", exclude={"task"}) for task in findings.tasks},
+        "groups": {f"{each.suite}/{each.group}": each.model_dump(mode="json") for each in findings.groups},
+        "averages": {
+            each.suite: each.model_dump(mode="json", exclude={"suite"}) for each in findings.averages
+        },
+        "no_signal": [each.model_dump(mode="json") for each in findings.no_signal],
     }
 
 
 def print_comparison(console: Console, comparison: Comparison, scores: Sequence[Retention]) -> None:
     """Print a table for every suite, the retention scores, and how to read them."""
-    from evals.comparing.tables import (
-        HEADINGS,
-        NO_SIGNAL,
-        NO_SIGNAL_HEADINGS,
-        RETENTION_HEADINGS,
-        by_suite,
-        cells,
-        explanation,
-        no_signal_by_suite,
-        no_signal_cells,
-        retention_cells,
-    )
+    from evals.comparing.tables import LIKELIHOOD, RETENTION_HEADINGS, explanation, retention_cells
 
     console.print(
         Text.assemble(("A ", "dim"), (comparison.a, "bold"), ("  B ", "dim"), (comparison.b, "bold"))
     )
-    for suite, lines in by_suite(comparison):
+    _print_findings(console, comparison)
+    if comparison.by_likelihood is not None:
         console.print()
-        console.print(Text(suite, style="bold"))
-        _print_table(console, HEADINGS, [cells(line) for line in lines])
-    for suite, silent in no_signal_by_suite(comparison).items():
-        console.print()
-        console.print(Text.assemble((f"{suite}: no signal", "bold"), (f"  {NO_SIGNAL}", "dim")))
-        _print_table(console, NO_SIGNAL_HEADINGS, [no_signal_cells(each) for each in silent])
+        console.print(Text(LIKELIHOOD, style="dim"))
+        _print_findings(console, comparison.by_likelihood, " by likelihood")
     if scores:
         console.print()
         console.print(Text(f"retention against {scores[0].general}, in points", style="bold"))
@@ -166,6 +161,27 @@ def print_comparison(console: Console, comparison: Comparison, scores: Sequence[
         console.print(
             Text(f"not compared: {left.suite} {left.task}: {left.why}", style="dim"), soft_wrap=True
         )
+
+
+def _print_findings(console: Console, findings: Findings, how: str = "") -> None:
+    from evals.comparing.tables import (
+        HEADINGS,
+        NO_SIGNAL,
+        NO_SIGNAL_HEADINGS,
+        by_suite,
+        cells,
+        no_signal_by_suite,
+        no_signal_cells,
+    )
+
+    for suite, lines in by_suite(findings):
+        console.print()
+        console.print(Text(f"{suite}{how}", style="bold"))
+        _print_table(console, HEADINGS, [cells(line) for line in lines])
+    for suite, silent in no_signal_by_suite(findings).items():
+        console.print()
+        console.print(Text.assemble((f"{suite}{how}: no signal", "bold"), (f"  {NO_SIGNAL}", "dim")))
+        _print_table(console, NO_SIGNAL_HEADINGS, [no_signal_cells(each) for each in silent])
 
 
 def _print_table(console: Console, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

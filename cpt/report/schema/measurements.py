@@ -221,17 +221,13 @@ class SkippedTask(Fact):
     why: str
 
 
-class Suites(Fact):
-    """Scores of the base and of the final model on suites of benchmarks; `levels` by suite."""
+class SuiteFindings(Fact):
+    """Scores of the base and of the final model on suites of benchmarks by one measure."""
 
-    levels: dict[str, str] = {}
     averages: dict[str, SuiteAverage] = {}
     groups: list[SuiteGroup] = []
     tasks: dict[str, SuiteTask] = {}
     no_signal: list[NoSignal] = []
-    retention: dict[str, Retention] = {}
-    left_out: list[SkippedTask] = []
-    not_compared: list[SkippedTask] = []
 
     @property
     def by_suite(self) -> dict[str, list[SuiteTask]]:
@@ -256,6 +252,19 @@ class Suites(Fact):
         """Return the suites without an average: no task is above guessing."""
         silent = dict.fromkeys(task.suite for task in self.no_signal)
         return [suite for suite in silent if suite not in self.averages]
+
+
+class Suites(SuiteFindings):
+    """The same by the tasks' own metrics; `levels` by suite.
+
+    by_likelihood: the same by the probability of the right choice among all (p_gold).
+    """
+
+    levels: dict[str, str] = {}
+    by_likelihood: SuiteFindings | None = None
+    retention: dict[str, Retention] = {}
+    left_out: list[SkippedTask] = []
+    not_compared: list[SkippedTask] = []
 
 
 class FurtherComparison(Fact):

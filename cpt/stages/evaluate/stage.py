@@ -48,7 +48,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
     """Stage that measures all models on the same documents and items, one after the other."""
 
     kind: ClassVar[str] = "evaluate"
-    contract: ClassVar[int] = 3  # 3: suites record `minimum_detectable_effect` and `excluded`
+    contract: ClassVar[int] = 4  # 4: suites record the likelihood of the right choice
     Config: ClassVar[type[StageConfig]] = EvaluateConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("scores",)

@@ -12,7 +12,7 @@ from cpt.errors import Problem, StageFailed, UsageError
 from cpt.progress import Progress
 
 if TYPE_CHECKING:
-    from evals.comparing.comparison import Comparison
+    from evals.comparing.comparison import Comparison, Findings
     from evals.comparing.retention import Retention
     from evals.models.backends import Precision
     from evals.registry import Suite
@@ -90,7 +90,8 @@ def compare_suites(
 
     Returns:
         Plain data by role: `averages` and `retention` by suite, `groups`, `tasks` by name, `no_signal` (tasks
-        that neither average nor verdict counts), `left_out`.
+        that neither average nor verdict counts), `by_likelihood` (the same by the probability of the right
+        choice, or None), `left_out`.
     """
     from evals.comparing.comparison import compare
     from evals.comparing.retention import retentions
@@ -133,13 +134,21 @@ def compare_suites(
 
 
 def _facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
+    likelihood = comparison.by_likelihood
     return {
-        "averages": {each.suite: each.model_dump(mode="json") for each in comparison.averages},
-        "groups": [each.model_dump(mode="json") for each in comparison.groups],
-        "tasks": {each.task: each.model_dump(mode="json") for each in comparison.tasks},
-        "no_signal": [each.model_dump(mode="json") for each in comparison.no_signal],
+        **_findings(comparison),
+        "by_likelihood": None if likelihood is None else _findings(likelihood),
         "retention": {each.domain: each.model_dump(mode="json") for each in scores},
         "not_compared": [each.model_dump(mode="json") for each in comparison.not_compared],
+    }
+
+
+def _findings(findings: Findings) -> dict[str, Any]:
+    return {
+        "averages": {each.suite: each.model_dump(mode="json") for each in findings.averages},
+        "groups": [each.model_dump(mode="json") for each in findings.groups],
+        "tasks": {each.task: each.model_dump(mode="json") for each in findings.tasks},
+        "no_signal": [each.model_dump(mode="json") for each in findings.no_signal],
     }
 
 
