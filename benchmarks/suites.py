@@ -54,6 +54,7 @@ def main() -> None:
         "groups": compared["groups"],
         "scores": compared["tasks"],
         "no_signal": compared["no_signal"],
+        "by_likelihood": compared["by_likelihood"],
     }
     print(record.write("suites", figures))
 
