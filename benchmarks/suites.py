@@ -54,7 +54,7 @@ def main() -> None:
         "groups": compared["groups"],
         "scores": compared["tasks"],
         "no_signal": compared["no_signal"],
-        "by_likelihood": compared["by_likelihood"],
+        "measures": compared["measures"],
     }
     print(record.write("suites", figures))
 

@@ -15,35 +15,25 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ItemLikelihoods(Record):
-    """Likelihood of the right choice of every item (`evals.likelihoods`), in the order of the items.
+class Measure(Record):
+    """A task's score by a further measure (`evals.measures`): the mean over its items.
 
     Attributes:
-        p_gold: Probabilities of the right choice among all.
-        margin: Nats per byte above the best wrong choice.
-        bits_per_byte: Bits per byte of the right choice.
-        choices: Numbers of choices.
+        stderr: Standard error of `score`; None for a single item.
+        chance: Score of a model to which all choices are equally likely; None for measures without one.
     """
 
-    p_gold: tuple[float, ...]
-    margin: tuple[float, ...]
-    bits_per_byte: tuple[float, ...]
-    choices: tuple[int, ...]
-
-
-class TaskLikelihood(Record):
-    """Means of `ItemLikelihoods` over a task's items.
-
-    Attributes:
-        stderr: Standard error of `p_gold`; None for a single item.
-        chance: `p_gold` of a model to which all choices are equally likely.
-    """
-
-    p_gold: float
+    score: float
     stderr: float | None
-    chance: float
-    margin: float
-    bits_per_byte: float
+    chance: float | None = None
+
+
+class Label(Record):
+    """Numbers of items of one label: right ones, answers, and answers without the model's prior."""
+
+    gold: int
+    predicted: int
+    calibrated: int
 
 
 class Items(Record):
@@ -56,14 +46,14 @@ class Items(Record):
         aggregation: Name of the aggregation (mean, f1, …) of `evals.metrics`.
         clusters: Short hash of the text that an item shares with others (the contract of several questions),
             so that errors count it once; None if the items have nothing in common.
-        likelihoods: Likelihoods of the right choices; None if the task is no choice by likelihood.
+        measures: Values of every item by further measures; empty if the task is no choice by likelihood.
     """
 
     ids: tuple[str, ...]
     values: tuple[float | tuple[float | str, ...], ...]
     aggregation: str = "mean"
     clusters: tuple[str, ...] | None = None
-    likelihoods: ItemLikelihoods | None = None
+    measures: dict[str, tuple[float, ...]] = Field(default_factory=dict)
 
 
 class TaskScore(Record):
@@ -77,7 +67,8 @@ class TaskScore(Record):
         others: The task's other metrics, by name.
         version: Version of the task (lm-eval's), so that only equal tasks are compared.
         data: "hub", or the source's name and the hash of its local files.
-        likelihood: Likelihood of the right choices; None if the task is no choice by likelihood.
+        measures: Scores by further measures; empty if the task is no choice by likelihood.
+        labels: Numbers of items by label; empty if answers are no labels.
     """
 
     task: str
@@ -95,7 +86,8 @@ class TaskScore(Record):
     data: str = "hub"
     others: dict[str, float] = Field(default_factory=dict)
     note: str | None = None
-    likelihood: TaskLikelihood | None = None
+    measures: dict[str, Measure] = Field(default_factory=dict)
+    labels: dict[str, Label] = Field(default_factory=dict)
 
 
 class Average(Record):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evals.likelihoods import item_likelihoods, task_likelihood
+from evals.measures import label_names, measure
 from evals.metrics import AGGREGATIONS, aggregate, standard_error
 from evals.results import Items, TaskScore
 from evals.task_files import aggregation_name
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from evals.preparation import PreparedTask
 
 _EXACT = 1e-9
-_OPTION = re.compile(r"\W*\w\W*")
 
 NAN_MEAN = "nanmean"
 """lm-eval's name for the mean of the items whose value is a number."""
@@ -92,7 +90,7 @@ def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tu
     if not math.isclose(score, theirs, rel_tol=_EXACT, abs_tol=_EXACT):
         raise ValueError(f"{aggregation} of {metric} is {score!r} here, {theirs!r} in lm-eval")
     clusters = None if entry.cluster is None else tuple(_hash(s["doc"][entry.cluster]) for s in with_value)
-    likelihoods = item_likelihoods(output.task, with_value)
+    measured = measure(output.task, with_value)
     found = TaskScore(
         task=entry.task,
         suite=prepared.suite,
@@ -109,10 +107,11 @@ def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tu
         data=prepared.data,
         others=_others(output.results, f"{metric},{chosen_filter}"),
         note=_note(entry.note, truncated, len(samples) - len(values)),
-        likelihood=None if likelihoods is None else task_likelihood(likelihoods),
+        measures=measured.task,
+        labels=measured.labels,
     )
     ids = item_ids([sample["doc"] for sample in with_value])
-    items = Items(ids=ids, values=values, aggregation=aggregation, clusters=clusters, likelihoods=likelihoods)
+    items = Items(ids=ids, values=values, aggregation=aggregation, clusters=clusters, measures=measured.items)
     return found, items
 
 
@@ -124,10 +123,9 @@ def _majority(task: Any, samples: Sequence[Mapping[str, Any]], values: Sequence[
     """
     if not set(values) <= {0.0, 1.0}:
         return None
-    if task.OUTPUT_TYPE == "multiple_choice":
-        choices = {tuple(str(continuation) for _, continuation in s["arguments"]) for s in samples}
-        if len(choices) != 1 or all(_OPTION.fullmatch(choice) for choice in next(iter(choices))):
-            return None
+    choices = (tuple(str(continuation) for _, continuation in s["arguments"]) for s in samples)
+    if task.OUTPUT_TYPE == "multiple_choice" and not label_names(list(choices)):
+        return None
     counts = Counter(str(sample["target"]) for sample in samples)
     return max(counts.values()) / len(samples) if 4 * len(counts) <= len(samples) else None
 

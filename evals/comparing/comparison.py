@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import Field
+
 from cpt.errors import UsageError
 from evals.comparing.paired_tasks import (
     Difference,
@@ -28,6 +30,7 @@ from evals.comparing.paired_tasks import (
 )
 from evals.comparing.signal import guessing, have_signal
 from evals.comparing.verdicts import Correction, Judge, Verdict
+from evals.measures import COMPARED
 from evals.metrics import aggregate, task_weights
 from evals.results import Record, Results
 
@@ -145,8 +148,8 @@ class Comparison(Findings):
         b: Reference of the second model.
         confidence: Level of the intervals; verdicts are at the level 1 - confidence.
         power: Power of `minimum_detectable_effect`.
-        by_likelihood: The same by the probability of the right choice, a family of questions of its own;
-            None without tasks that are choices by likelihood.
+        measures: The same by further measures (`evals.measures.COMPARED`), each with a family of questions
+            of its own.
         notes: Facts about the comparison as a whole that its reader must know.
     """
 
@@ -159,7 +162,7 @@ class Comparison(Findings):
     power: float
     resamples: int
     seed: int
-    by_likelihood: Findings | None = None
+    measures: dict[str, Findings] = Field(default_factory=dict)
     not_compared: tuple[NotCompared, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -208,7 +211,7 @@ def compare(
         return _findings(found, judge, signal_only=signal_only)
 
     scores, asked = judged(matched)
-    choices = [found for task in matched if (found := task.by_likelihood())]
+    further = {name: [found for task in matched if (found := task.by(name))] for name in COMPARED}
     return Comparison(
         a=a.model,
         b=b.model,
@@ -220,7 +223,7 @@ def compare(
         resamples=resamples,
         seed=seed,
         **dict(scores),
-        by_likelihood=judged(choices)[0] if choices else None,
+        measures={name: judged(tasks)[0] for name, tasks in further.items() if tasks},
         not_compared=tuple(not_compared),
         notes=(
             *_model_notes(a, b),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -26,9 +26,8 @@ from evals.comparing.statistics import (
     percentiles,
     permutation_distribution,
 )
-from evals.likelihoods import P_GOLD
 from evals.metrics import propagate_errors, standard_error, sum_interval
-from evals.results import Items, Record, Results, TaskScore
+from evals.results import Record, Results, TaskScore
 
 _SAME = {
     "metric": "metric",
@@ -61,7 +60,7 @@ class PairedTask:
         clusters: [items] Hash of the text that an item shares with others; None if they share none.
         only_a: Number of items that the second evaluation lacks.
         only_b: Number of items that the first evaluation lacks.
-        p_gold: [items] Probabilities of the right choice under both models; None if they are not known.
+        measures: [items] Values under both models by further measures that both evaluations have.
     """
 
     a: TaskScore
@@ -72,32 +71,23 @@ class PairedTask:
     clusters: list[str] | None
     only_a: int
     only_b: int
-    p_gold: tuple[list[Value], list[Value]] | None = None
+    measures: Mapping[str, tuple[list[Value], list[Value]]] = field(default_factory=dict)
 
-    def by_likelihood(self) -> PairedTask | None:
-        """Return the same items measured by the probability of the right choice; None if that is not known.
+    def by(self, measure: str) -> PairedTask | None:
+        """Return the same items by a further measure; None if an evaluation lacks it.
 
         Guessing is a model to which all choices are equally likely.
         """
-        if self.p_gold is None:
+        if measure not in self.measures:
             return None
-        first, second = self.p_gold
-        return replace(
-            self,
-            a=_by_likelihood(self.a),
-            b=_by_likelihood(self.b),
-            aggregation="mean",
-            first=first,
-            second=second,
-            p_gold=None,
-        )
+        first, second = self.measures[measure]
+        a, b = (_by(score, measure) for score in (self.a, self.b))
+        return replace(self, a=a, b=b, aggregation="mean", first=first, second=second)
 
 
-def _by_likelihood(score: TaskScore) -> TaskScore:
-    found = score.likelihood
-    assert found is not None, "items have likelihoods where their task has"
-    changes = {"score": found.p_gold, "stderr": found.stderr, "chance": found.chance, "majority": None}
-    return score.model_copy(update={"metric": P_GOLD, "higher_is_better": True, **changes})
+def _by(score: TaskScore, measure: str) -> TaskScore:
+    changes = {"metric": measure, "higher_is_better": True, "majority": None}
+    return score.model_copy(update=score.measures[measure].model_dump() | changes)
 
 
 def check_settings(a: Results, b: Results) -> None:
@@ -142,8 +132,8 @@ def _missing(side: Results, suite: str, name: str) -> str:
 
 
 def _differences(one: TaskScore, other: TaskScore) -> Iterator[str]:
-    for field, title in _SAME.items():
-        values = getattr(one, field), getattr(other, field)
+    for name, title in _SAME.items():
+        values = getattr(one, name), getattr(other, name)
         if values[0] != values[1]:
             yield f"{title} differs: {values[0]} against {values[1]}"
 
@@ -163,16 +153,11 @@ def _on_common_items(one: TaskScore, other: TaskScore, a: Results, b: Results) -
         clusters=None if items_a.clusters is None else [items_a.clusters[place] for place, _ in common],
         only_a=len(items_a.ids) - len(common),
         only_b=len(items_b.ids) - len(common),
-        p_gold=_p_gold(items_a, items_b, common),
-    )
-
-
-def _p_gold(a: Items, b: Items, common: Sequence[tuple[int, int]]) -> tuple[list[Value], list[Value]] | None:
-    if a.likelihoods is None or b.likelihoods is None:
-        return None
-    return (
-        [a.likelihoods.p_gold[place] for place, _ in common],
-        [b.likelihoods.p_gold[place] for _, place in common],
+        measures={
+            name: ([values[place] for place, _ in common], [items_b.measures[name][at] for _, at in common])
+            for name, values in items_a.measures.items()
+            if name in items_b.measures
+        },
     )
 
 

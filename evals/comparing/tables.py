@@ -18,7 +18,7 @@ from evals.comparing.comparison import (
     TaskComparison,
 )
 from evals.comparing.retention import Retention
-from evals.likelihoods import P_GOLD
+from evals.measures import COMPARED
 
 HEADINGS = ("task", "metric", "items", "A", "B", "difference", "interval", "p", "detectable", "verdict")
 """Headings of `cells`. `p` is the corrected p-value, `detectable` the minimum detectable effect."""
@@ -107,13 +107,6 @@ def no_signal_by_suite(findings: Findings) -> dict[str, list[NoSignal]]:
     return {suite: [row for row in findings.no_signal if row.suite == suite] for suite in suites}
 
 
-LIKELIHOOD = (
-    "By likelihood: the probability of the right choice among all choices, per byte (p_gold). It moves long "
-    "before answers change."
-)
-"""Heading of what is measured by the likelihood of the right choice."""
-
-
 NO_SIGNAL = (
     "Neither model is above guessing (the mean of both by about two standard errors, or one model by four; "
     "tasks of a group with one metric together): not averaged, not tested."
@@ -144,10 +137,9 @@ def to_csv(comparison: Comparison) -> str:
     """Return every task, group and average as CSV in full precision; unknown values are empty."""
     out = io.StringIO()
     rows = []
-    for findings, metric in ((comparison, ""), (comparison.by_likelihood, P_GOLD)):
-        if findings is not None:
-            rows += [_record(row, metric) for _, rows_of in by_suite(findings) for row in rows_of]
-            rows += [_record_without_verdict(row) for row in findings.no_signal]
+    for metric, findings in {"": comparison, **comparison.measures}.items():
+        rows += [_record(row, metric) for _, rows_of in by_suite(findings) for row in rows_of]
+        rows += [_record_without_verdict(row) for row in findings.no_signal]
     writer = csv.DictWriter(out, fieldnames=_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -163,10 +155,11 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
     for suite, rows in by_suite(comparison):
         parts += [f"### {_plain(suite)}", _markdown(HEADINGS, map(cells, rows))]
     parts += _markdown_without_signal(comparison)
-    if comparison.by_likelihood is not None:
-        for suite, rows in by_suite(comparison.by_likelihood):
-            parts += [f"### {_plain(suite)} by likelihood", LIKELIHOOD, _markdown(HEADINGS, map(cells, rows))]
-        parts += _markdown_without_signal(comparison.by_likelihood, " by likelihood")
+    for measure, findings in comparison.measures.items():
+        parts.append(_plain(COMPARED[measure]))
+        for suite, rows in by_suite(findings):
+            parts += [f"### {_plain(f'{suite} by {measure}')}", _markdown(HEADINGS, map(cells, rows))]
+        parts += _markdown_without_signal(findings, f" by {measure}")
     if scores:
         parts += [f"### Retention ({_plain(scores[0].general)})"]
         parts += [_markdown(RETENTION_HEADINGS, map(retention_cells, scores))]
@@ -180,7 +173,7 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
 
 def _markdown_without_signal(findings: Findings, how: str = "") -> Iterator[str]:
     for suite, silent in no_signal_by_suite(findings).items():
-        yield f"### {_plain(suite)}{how}: no signal"
+        yield f"### {_plain(suite + how)}: no signal"
         yield NO_SIGNAL
         yield _markdown(NO_SIGNAL_HEADINGS, map(no_signal_cells, silent))
 

@@ -203,20 +203,21 @@ def test_groups_and_tasks_without_signal_are_on_the_page(run: RunRecord) -> None
     suites["no_signal"] = [{**silent, "task": "mmlu_anatomy"}]
     suites["tasks"].pop("pubmedqa")
     likely = compared("medical", 0.31, 0.36, "better", metric="p_gold", task="mmlu_cloze", n=77)
-    suites["by_likelihood"] = {
+    by_p_gold = {
         "tasks": {"mmlu_cloze": likely},
         "averages": {"medical": compared("medical", 0.31, 0.36, "better", tasks=1, of=1)},
         "no_signal": [{**silent, "task": "pubmedqa", "metric": "p_gold"}],
     }
+    suites["measures"] = {"p_gold": by_p_gold}
     scores = {**run.scores, "suites": suites}
     text = " ".join(Outline(render(gather(dataclasses.replace(run, scores=scores)))).text.split())
     assert "mmlu mean of the group 2 tasks" in text
     assert "3 of 4 tasks" in text
     assert "medical: neither model is above guessing in any task, so the suite has no average." in text
     assert "mmlu_anatomy medical acc 64 0.210 ± 0.051 0.230 ± – 0.250" in text
-    assert "By likelihood of the right choice" in text
+    assert "By p_gold" in text
     assert "mmlu_cloze p_gold 77" in text
-    assert "No signal by likelihood" in text
+    assert "No signal by p_gold" in text
     assert "pubmedqa medical p_gold 64" in text
 
 

@@ -117,12 +117,11 @@ def _write(
 
 def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
     """Return a comparison as `--json` prints it: tasks, groups and averages by name."""
-    facts = comparison.model_dump(mode="json", exclude={"tasks", "groups", "averages", "by_likelihood"})
-    likelihood = comparison.by_likelihood
+    facts = comparison.model_dump(mode="json", exclude={"tasks", "groups", "averages", "measures"})
     return {
         **facts,
         **_by_name(comparison),
-        "by_likelihood": None if likelihood is None else _by_name(likelihood),
+        "measures": {name: _by_name(findings) for name, findings in comparison.measures.items()},
         "retention": {each.domain: each.model_dump(mode="json", exclude={"domain"}) for each in scores},
     }
 
@@ -140,16 +139,17 @@ def _by_name(findings: Findings) -> dict[str, Any]:
 
 def print_comparison(console: Console, comparison: Comparison, scores: Sequence[Retention]) -> None:
     """Print a table for every suite, the retention scores, and how to read them."""
-    from evals.comparing.tables import LIKELIHOOD, RETENTION_HEADINGS, explanation, retention_cells
+    from evals.comparing.tables import RETENTION_HEADINGS, explanation, retention_cells
+    from evals.measures import COMPARED
 
     console.print(
         Text.assemble(("A ", "dim"), (comparison.a, "bold"), ("  B ", "dim"), (comparison.b, "bold"))
     )
     _print_findings(console, comparison)
-    if comparison.by_likelihood is not None:
+    for measure, findings in comparison.measures.items():
         console.print()
-        console.print(Text(LIKELIHOOD, style="dim"))
-        _print_findings(console, comparison.by_likelihood, " by likelihood")
+        console.print(Text(COMPARED[measure], style="dim"))
+        _print_findings(console, findings, f" by {measure}")
     if scores:
         console.print()
         console.print(Text(f"retention against {scores[0].general}, in points", style="bold"))

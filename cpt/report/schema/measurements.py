@@ -257,11 +257,11 @@ class SuiteFindings(Fact):
 class Suites(SuiteFindings):
     """The same by the tasks' own metrics; `levels` by suite.
 
-    by_likelihood: the same by the probability of the right choice among all (p_gold).
+    measures: the same by further measures (`evals.measures`).
     """
 
     levels: dict[str, str] = {}
-    by_likelihood: SuiteFindings | None = None
+    measures: dict[str, SuiteFindings] = {}
     retention: dict[str, Retention] = {}
     left_out: list[SkippedTask] = []
     not_compared: list[SkippedTask] = []

@@ -90,8 +90,7 @@ def compare_suites(
 
     Returns:
         Plain data by role: `averages` and `retention` by suite, `groups`, `tasks` by name, `no_signal` (tasks
-        that neither average nor verdict counts), `by_likelihood` (the same by the probability of the right
-        choice, or None), `left_out`.
+        that neither average nor verdict counts), `measures` (the same by further measures), `left_out`.
     """
     from evals.comparing.comparison import compare
     from evals.comparing.retention import retentions
@@ -134,10 +133,9 @@ def compare_suites(
 
 
 def _facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
-    likelihood = comparison.by_likelihood
     return {
         **_findings(comparison),
-        "by_likelihood": None if likelihood is None else _findings(likelihood),
+        "measures": {name: _findings(findings) for name, findings in comparison.measures.items()},
         "retention": {each.domain: each.model_dump(mode="json") for each in scores},
         "not_compared": [each.model_dump(mode="json") for each in comparison.not_compared],
     }

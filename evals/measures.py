@@ -1,0 +1,159 @@
+"""Measure items beside their task's own metric: likelihood of the right choice, labels without their prior.
+
+*Right choice.* The likelihood of a choice is that of its bytes, ll / bytes, so that long choices and other
+tokenizers have no disadvantage. With the likelihoods of all choices j, and the right one g:
+
+    p_gold = exp(ll_g / bytes_g) / Σ_j exp(ll_j / bytes_j)
+    margin = ll_g / bytes_g - max_{j≠g} ll_j / bytes_j        (nats per byte)
+    bits per byte of the right choice = -ll_g / bytes_g / ln 2
+
+Such measures predict a benchmark's accuracy at larger sizes better than accuracy itself does (Magnusson et
+al. 2025, DataDecide, arXiv 2504.11393).
+
+*Labels.* Where all items have the same choices, a model's habit of saying one of them decides much of its
+accuracy, and training changes habits. Batch calibration (Zhou et al. 2023, arXiv 2309.17249, section 3) takes
+it out: with p(y | x) ∝ exp(ll_y) and its mean p(y) over the task's items, the answer is the label with the
+largest p(y | x) / p(y). A model that says the same whatever it is asked scores one in so many labels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+from evals.metrics import standard_error
+from evals.results import Label, Measure
+
+P_GOLD = "p_gold"
+CALIBRATED = "acc_calibrated"
+
+COMPARED: Mapping[str, str] = {
+    P_GOLD: "By likelihood: the probability of the right choice among all choices, per byte (p_gold). It "
+    "moves long before answers change.",
+    CALIBRATED: "Labels without their prior: accuracy where each label's probability is divided by its mean "
+    "over the items (acc_calibrated), so that a habit of saying one of them neither helps nor harms.",
+}
+"""Measures that are compared between models, each with what a reader must know of it."""
+
+_TIE = 1e-9
+_OPTION = re.compile(r"\W*\w\W*")
+
+
+class Measured(NamedTuple):
+    """Further measures of a task.
+
+    Attributes:
+        items: Values of all items by measure.
+        task: Means of these.
+        labels: Labels, if the choices are the same in every item and have a meaning.
+    """
+
+    items: dict[str, tuple[float, ...]]
+    task: dict[str, Measure]
+    labels: dict[str, Label]
+
+
+def measure(task: Any, samples: Sequence[Mapping[str, Any]]) -> Measured:
+    """Return the further measures of a task; none if it is no choice by likelihood.
+
+    Args:
+        task: lm-eval's object.
+        samples: lm-eval's output of every item, in order.
+    """
+    found = [] if task.OUTPUT_TYPE != "multiple_choice" else [_choice(task, sample) for sample in samples]
+    rows = [row for row in found if row is not None]
+    if not rows or len(rows) < len(found):
+        return Measured({}, {}, {})
+    nats = [row.nats / row.bytes for row in rows]
+    right = [row.right for row in rows]
+    items = {
+        P_GOLD: tuple(float(softmax(each)[gold]) for each, gold in zip(nats, right, strict=True)),
+        "margin": tuple(
+            float(each[gold] - np.delete(each, gold).max()) for each, gold in zip(nats, right, strict=True)
+        ),
+        "bits_per_byte": tuple(
+            float(-each[gold] / math.log(2)) for each, gold in zip(nats, right, strict=True)
+        ),
+    }
+    chance = float(np.mean([1 / len(each) for each in nats]))
+    labels: dict[str, Label] = {}
+    if names := label_names([row.texts for row in rows]):
+        items[CALIBRATED], labels = _calibrated(names, np.array([row.nats for row in rows]), right)
+    task_means = {
+        name: Measure(
+            score=float(np.mean(values)),
+            stderr=standard_error("mean", values),
+            chance=chance if name in COMPARED else None,
+        )
+        for name, values in items.items()
+    }
+    return Measured(items, task_means, labels)
+
+
+def label_names(choices: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the labels of a task, or nothing: choices that are the same in every item.
+
+    The letters of options are no labels, because their order means nothing.
+    """
+    first, *others = dict.fromkeys(choices)
+    if others or len(set(first)) < len(first) or all(_OPTION.fullmatch(choice) for choice in first):
+        return ()
+    return tuple(choice.strip() for choice in first)
+
+
+def _calibrated(
+    names: Sequence[str], nats: np.ndarray, right: Sequence[int]
+) -> tuple[tuple[float, ...], dict[str, Label]]:
+    """Return whether each item's calibrated answer is right, and the labels' counts.
+
+    Args:
+        names: The K labels.
+        nats: Log-likelihoods, [items, K].
+        right: Index of each item's label.
+    """
+    log_p = log_softmax(nats, axis=1)
+    log_prior = np.log(np.exp(log_p).mean(axis=0))
+    ratios = log_p - log_prior
+    best = ratios >= ratios.max(axis=1, keepdims=True) - _TIE  # [items, K]
+    scores = best[np.arange(len(right)), right] / best.sum(axis=1)
+    gold, said, corrected = (
+        Counter(each) for each in (right, nats.argmax(1).tolist(), best.argmax(1).tolist())
+    )
+    labels = {
+        name: Label(gold=gold[place], predicted=said[place], calibrated=corrected[place])
+        for place, name in enumerate(names)
+    }
+    return tuple(scores.tolist()), labels
+
+
+class _Choice(NamedTuple):
+    """An item: index of the right choice, choices' texts, log-likelihoods and bytes, [choices] each."""
+
+    right: int
+    texts: tuple[str, ...]
+    nats: np.ndarray
+    bytes: np.ndarray
+
+
+def _choice(task: Any, sample: Mapping[str, Any]) -> _Choice | None:
+    """Return an item; None if no one choice is right.
+
+    Tasks whose metric asks each choice once more without its question have more answers than choices.
+    """
+    answers, texts = sample["filtered_resps"], tuple(str(text) for _, text in sample["arguments"])
+    # where the choices are contexts of one continuation, the right one stands in their place
+    several_contexts = getattr(task, "multiple_input", False)
+    right = task.doc_to_text(sample["doc"]) if several_contexts else sample["target"]
+    if isinstance(right, str):
+        plain = [text.strip() for text in texts]
+        right = plain.index(right.strip()) if plain.count(right.strip()) == 1 else None
+    if not isinstance(right, int) or not 0 <= right < len(texts) or not 2 <= len(texts) == len(answers):
+        return None
+    nats = np.array([float(likelihood) for likelihood, _ in answers])
+    return _Choice(right, texts, nats, np.array([max(1, len(text.encode())) for text in texts]))

@@ -1,0 +1,194 @@
+"""Measures beside a task's metric: oracles, the tasks that have them, and their comparison."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from results_made import made_results
+
+from evals.comparing.comparison import compare
+from evals.comparing.tables import to_csv, to_markdown
+from evals.measures import CALIBRATED, P_GOLD, measure
+from evals.results import Label, Measure, Results
+
+TASK = SimpleNamespace(OUTPUT_TYPE="multiple_choice")
+LABELS = [" yes", " no", " maybe"]
+
+
+def sample(likelihoods: list[float], texts: list[str], target: Any = 0, **more: Any) -> dict[str, Any]:
+    return {
+        "target": target,
+        "filtered_resps": [(likelihood, False) for likelihood in likelihoods],
+        "arguments": [("Question", text) for text in texts],
+        "doc": {},
+        **more,
+    }
+
+
+def test_equal_likelihoods_per_byte_are_guessing() -> None:
+    texts = [" yes", " no", " perhaps", " é"]
+    found = measure(TASK, [sample([-0.5 * len(text.encode()) for text in texts], texts, 2)])
+    assert found.items[P_GOLD] == pytest.approx((0.25,))
+    assert found.items["margin"] == pytest.approx((0.0,))
+    assert found.items["bits_per_byte"] == pytest.approx((0.5 / math.log(2),))
+    assert found.task[P_GOLD] == Measure(score=found.items[P_GOLD][0], stderr=None, chance=0.25)
+
+
+def test_the_right_choice_is_weighed_by_its_bytes() -> None:
+    rows = [sample([-4.0, -9.0], ["ab", "abc"], target) for target in (0, 1)]
+    found = measure(TASK, rows).items
+    odds = math.exp(-2) / (math.exp(-2) + math.exp(-3))
+    assert found[P_GOLD] == pytest.approx((odds, 1 - odds))
+    assert found["margin"] == pytest.approx((1.0, -1.0))
+    assert found["bits_per_byte"] == pytest.approx((2 / math.log(2), 3 / math.log(2)))
+
+
+def test_labels_and_contexts_name_the_right_choice_too() -> None:
+    by_label = sample([-1.0, -2.0], [" no", " yes"], "yes")
+    assert measure(TASK, [by_label]).items["margin"][0] < 0
+    contexts = SimpleNamespace(
+        OUTPUT_TYPE="multiple_choice", multiple_input=2, doc_to_text=lambda doc: doc["right"]
+    )
+    same = sample([-1.0, -2.0], [" went on", " went on"], "went on", doc={"right": 1})
+    found = measure(contexts, [same])
+    assert found.items["margin"] == pytest.approx((-1 / 8,))
+    assert CALIBRATED not in found.items
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        (SimpleNamespace(OUTPUT_TYPE="generate_until"), sample([-1.0, -2.0], ["a", "b"])),
+        (TASK, sample([-1.0, -2.0, -1.0, -2.0], ["a", "b"])),  # each asked without its question too
+        (TASK, sample([-1.0, -2.0], ["a", "b"], [0, 1])),
+        (TASK, sample([-1.0, -2.0], ["a", "b"], "c")),
+        (TASK, sample([-1.0, -2.0], ["a", "b"], 2)),
+        (TASK, sample([-1.0], ["a"])),
+    ],
+)
+def test_other_tasks_have_none(task: Any, row: dict[str, Any]) -> None:
+    assert measure(task, [sample([-1.0, -2.0], ["a", "b"]), row]) == ({}, {}, {})
+
+
+def asked(nats: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+    return [sample(row.tolist(), LABELS, gold) for row, gold in zip(nats, right.tolist(), strict=True)]
+
+
+def test_a_habit_of_one_label_is_taken_out() -> None:
+    generator = np.random.default_rng(2)
+    right = generator.choice(3, 400, p=[0.55, 0.35, 0.1])
+    known = generator.normal(0, 1, (400, 3)) + 2 * np.eye(3)[right]
+    plain = measure(TASK, asked(known, right))
+    habit = measure(TASK, asked(known + np.array([3.0, 0.0, -3.0]), right))
+    # a factor on every probability of a label is in its mean too, but for the normalisation of items
+    assert habit.task[CALIBRATED].score == pytest.approx(plain.task[CALIBRATED].score, abs=0.06)
+    counts = [habit.labels[name] for name in ("yes", "no", "maybe")]
+    assert [label.gold for label in counts] == np.bincount(right).tolist()
+    assert counts[0].predicted > 340
+    assert counts[0].calibrated < 270
+    assert plain.task[CALIBRATED].chance == pytest.approx(1 / 3)
+
+
+def test_a_factor_on_all_answers_of_a_label_changes_no_calibrated_choice() -> None:
+    generator = np.random.default_rng(4)
+    probabilities = generator.dirichlet([1, 1, 1], 50)
+    factors = np.array([0.2, 0.5, 0.3])
+    scaled = probabilities * factors
+    rest = 1 - scaled.sum(1, keepdims=True)
+    # a fourth label takes what is left, so that the items' normalisation is the same
+    texts = [*LABELS, " none"]
+    right = generator.integers(0, 3, 50).tolist()
+
+    def choices(table: np.ndarray) -> tuple[float, ...]:
+        rows = [sample(np.log(row).tolist(), texts, gold) for row, gold in zip(table, right, strict=True)]
+        return measure(TASK, rows).items[CALIBRATED]
+
+    tiny = np.full((50, 1), 1e-12)
+    first = choices(np.concatenate([probabilities, tiny], 1))
+    ratios = probabilities / probabilities.mean(0)
+    assert first == tuple(float(row.argmax() == gold) for row, gold in zip(ratios, right, strict=True))
+    again = np.concatenate([scaled, rest], 1)
+    ratios = again / again.mean(0)
+    assert choices(again) == tuple(
+        float(row.argmax() == gold) for row, gold in zip(ratios, right, strict=True)
+    )
+
+
+def test_a_model_that_always_says_the_same_loses_the_priors_accuracy() -> None:
+    right = np.repeat([0, 1, 2], [60, 30, 10])
+    found = measure(TASK, asked(np.tile([-0.1, -3.0, -5.0], (100, 1)), right))
+    assert found.task[CALIBRATED].score == pytest.approx(1 / 3)
+    assert found.labels["yes"] == Label(gold=60, predicted=100, calibrated=100)
+
+
+@pytest.mark.parametrize("texts", [["A", "B"], [" A.", " B."]])
+def test_letters_of_options_are_no_labels(texts: list[str]) -> None:
+    found = measure(TASK, [sample([-1.0, -2.0], texts) for _ in range(3)])
+    assert CALIBRATED not in found.items
+    assert not found.labels
+
+
+def with_p_gold(results: Results, probabilities: dict[str, np.ndarray]) -> Results:
+    items, tasks = dict(results.items), []
+    for score in results.tasks:
+        values = probabilities.get(score.task)
+        if values is not None:
+            items[score.task] = items[score.task].model_copy(
+                update={"measures": {P_GOLD: tuple(values.tolist())}}
+            )
+            mean = Measure(score=float(values.mean()), stderr=0.01, chance=0.25)
+            score = score.model_copy(update={"measures": {P_GOLD: mean}})
+        tasks.append(score)
+    return results.model_copy(update={"items": items, "tasks": tuple(tasks)})
+
+
+def test_what_answers_do_not_show_p_gold_does() -> None:
+    generator = np.random.default_rng(3)
+    answers = {f"medical/g/{name}": generator.integers(0, 2, 200) for name in ("one", "two")}
+    answers["medical/other/written"] = generator.integers(0, 2, 200)
+    before = {name: generator.uniform(0.2, 0.5, 200) for name in ("one", "two")}
+    after = {name: values + generator.normal(0.02, 0.05, 200) for name, values in before.items()}
+    a, b = (
+        with_p_gold(made_results(model, answers), found) for model, found in (("a", before), ("b", after))
+    )
+    comparison = compare(a, b)
+    assert {task.verdict for task in comparison.tasks} == {"no change"}
+    found = comparison.measures[P_GOLD]
+    assert {(task.task, task.metric, task.chance) for task in found.tasks} == {
+        ("one", "p_gold", 0.25),
+        ("two", "p_gold", 0.25),
+    }
+    [average], [group] = found.averages, found.groups
+    assert average.verdict == group.verdict == "better"
+    means = [float((after[name] - before[name]).mean()) for name in before]
+    assert average.difference == pytest.approx(np.mean(means))
+    for task, mean in zip(found.tasks, means, strict=True):
+        assert task.difference == pytest.approx(mean)
+        assert task.interval is not None
+        assert task.interval[0] < mean < task.interval[1]
+    lines = to_csv(comparison).splitlines()
+    assert sum(",p_gold," in line for line in lines) == 4
+    assert "### medical by p\\_gold" in to_markdown(comparison)
+
+
+def test_a_model_that_guesses_has_no_signal_by_it() -> None:
+    generator = np.random.default_rng(5)
+    answers = {"general/g/one": generator.integers(0, 2, 100)}
+    a, b = (
+        with_p_gold(made_results(model, answers), {"one": generator.normal(0.25, 0.05, 100)})
+        for model in "ab"
+    )
+    found = compare(a, b).measures[P_GOLD]
+    assert [task.task for task in found.no_signal] == ["one"]
+    assert not found.averages
+
+
+def test_without_measures_nothing_is_said_of_them() -> None:
+    answers = {"general/g/one": np.array([0, 1, 1, 0])}
+    comparison = compare(made_results("a", answers), made_results("b", answers))
+    assert comparison.measures == {}
+    assert "gold" not in to_markdown(comparison)
