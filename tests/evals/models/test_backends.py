@@ -185,7 +185,7 @@ def test_vllm_is_lm_evals_own_class(
 
 
 def _capability_is_pretended() -> bool:
-    """Whether ATEN_CPU_CAPABILITY hides AVX512: PyTorch's bfloat16 attention asks the processor, and fails."""
+    """Whether ATEN_CPU_CAPABILITY hides AVX512: PyTorch's bfloat16 attention asks the processor itself."""
     flags = Path("/proc/cpuinfo")
     return (
         flags.exists()
