@@ -11,9 +11,11 @@ Such measures predict a benchmark's accuracy at larger sizes better than accurac
 al. 2025, DataDecide, arXiv 2504.11393).
 
 *Labels.* Where all items have the same choices, a model's habit of saying one of them decides much of its
-accuracy, and training changes habits. Batch calibration (Zhou et al. 2023, arXiv 2309.17249, section 3) takes
-it out: with p(y | x) ∝ exp(ll_y) and its mean p(y) over the task's items, the answer is the label with the
-largest p(y | x) / p(y). A model that says the same whatever it is asked scores one in so many labels.
+accuracy, and training changes habits. Two things are done against it. Items are weighted so that every label
+counts the same, in p_gold too: answers that do not depend on the question then score 1 / K with K labels,
+whatever the habit. And batch calibration (Zhou et al. 2023, arXiv 2309.17249, section 3) takes most of the
+habit out: with p(y | x) ∝ exp(ll_y) and its mean p(y) over the task's items, the answer is the label with the
+largest p(y | x) / p(y).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, logsumexp, softmax
 
 from evals.metrics import standard_error
 from evals.results import Label, Measure
@@ -36,11 +38,15 @@ CALIBRATED = "acc_calibrated"
 COMPARED: Mapping[str, str] = {
     P_GOLD: "By likelihood: the probability of the right choice among all choices, per byte (p_gold). It "
     "moves long before answers change.",
-    CALIBRATED: "Labels without their prior: accuracy where each label's probability is divided by its mean "
-    "over the items (acc_calibrated), so that a habit of saying one of them neither helps nor harms.",
+    CALIBRATED: "Labels without their prior: balanced accuracy where each label's probability is divided by "
+    "its mean over the items (acc_calibrated). A habit of saying one of them is worth nothing.",
 }
 """Measures that are compared between models, each with what a reader must know of it."""
 
+WITHOUT_GUESSING = (P_GOLD,)
+"""Measures of which any change counts: p_gold may be below 1 / K where choices differ in kind or length."""
+
+_MUTUAL_INFORMATION = "acc_mutual_info"
 _TIE = 1e-9
 _OPTION = re.compile(r"\W*\w\W*")
 
@@ -59,14 +65,20 @@ class Measured(NamedTuple):
     labels: dict[str, Label]
 
 
-def measure(task: Any, samples: Sequence[Mapping[str, Any]]) -> Measured:
+def measure(
+    task: Any, samples: Sequence[Mapping[str, Any]], clusters: Sequence[str] | None = None
+) -> Measured:
     """Return the further measures of a task; none if it is no choice by likelihood.
+
+    Tasks with mutual information have none: they ask for each choice once more without its question.
 
     Args:
         task: lm-eval's object.
         samples: lm-eval's output of every item, in order.
+        clusters: Names of the text that each item shares with others; None if they share none.
     """
-    found = [] if task.OUTPUT_TYPE != "multiple_choice" else [_choice(task, sample) for sample in samples]
+    is_choice = task.OUTPUT_TYPE == "multiple_choice" and _MUTUAL_INFORMATION not in task.aggregation()
+    found = [_choice(task, sample) for sample in samples] if is_choice else []
     rows = [row for row in found if row is not None]
     if not rows or len(rows) < len(found):
         return Measured({}, {}, {})
@@ -84,11 +96,16 @@ def measure(task: Any, samples: Sequence[Mapping[str, Any]]) -> Measured:
     chance = float(np.mean([1 / len(each) for each in nats]))
     labels: dict[str, Label] = {}
     if names := label_names([row.texts for row in rows]):
-        items[CALIBRATED], labels = _calibrated(names, np.array([row.nats for row in rows]), right)
+        counts = Counter(right)
+        weights = np.array([len(right) / len(counts) / counts[gold] for gold in right])
+        scores, labels = _calibrated(names, np.array([row.nats for row in rows]), right)
+        items[CALIBRATED] = tuple((weights * scores).tolist())
+        items[P_GOLD] = tuple((weights * items[P_GOLD]).tolist())
+        chance = 1 / len(counts)
     task_means = {
         name: Measure(
             score=float(np.mean(values)),
-            stderr=standard_error("mean", values),
+            stderr=standard_error("mean", values, clusters),
             chance=chance if name in COMPARED else None,
         )
         for name, values in items.items()
@@ -97,20 +114,23 @@ def measure(task: Any, samples: Sequence[Mapping[str, Any]]) -> Measured:
 
 
 def label_names(choices: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the labels of a task, or nothing: choices that are the same in every item.
+    """Return the labels of a task, or nothing: choices that are the same in every item, of several.
 
     The letters of options are no labels, because their order means nothing.
     """
     first, *others = dict.fromkeys(choices)
-    if others or len(set(first)) < len(first) or all(_OPTION.fullmatch(choice) for choice in first):
-        return ()
-    return tuple(choice.strip() for choice in first)
+    same = len(choices) > 1 and not others
+    different = len(first) > 1 and len(set(first)) == len(first)
+    letters = all(_OPTION.fullmatch(choice) for choice in first)
+    return tuple(choice.strip() for choice in first) if same and different and not letters else ()
 
 
 def _calibrated(
     names: Sequence[str], nats: np.ndarray, right: Sequence[int]
-) -> tuple[tuple[float, ...], dict[str, Label]]:
-    """Return whether each item's calibrated answer is right, and the labels' counts.
+) -> tuple[np.ndarray, dict[str, Label]]:
+    """Return whether each item's calibrated answer is right, [items], and the labels' counts.
+
+    Labels that are equally likely share an answer.
 
     Args:
         names: The K labels.
@@ -118,7 +138,7 @@ def _calibrated(
         right: Index of each item's label.
     """
     log_p = log_softmax(nats, axis=1)
-    log_prior = np.log(np.exp(log_p).mean(axis=0))
+    log_prior = logsumexp(log_p, axis=0) - math.log(len(log_p))
     ratios = log_p - log_prior
     best = ratios >= ratios.max(axis=1, keepdims=True) - _TIE  # [items, K]
     scores = best[np.arange(len(right)), right] / best.sum(axis=1)
@@ -129,7 +149,7 @@ def _calibrated(
         name: Label(gold=gold[place], predicted=said[place], calibrated=corrected[place])
         for place, name in enumerate(names)
     }
-    return tuple(scores.tolist()), labels
+    return scores, labels
 
 
 class _Choice(NamedTuple):
@@ -142,10 +162,7 @@ class _Choice(NamedTuple):
 
 
 def _choice(task: Any, sample: Mapping[str, Any]) -> _Choice | None:
-    """Return an item; None if no one choice is right.
-
-    Tasks whose metric asks each choice once more without its question have more answers than choices.
-    """
+    """Return an item; None if no one choice is right."""
     answers, texts = sample["filtered_resps"], tuple(str(text) for _, text in sample["arguments"])
     # where the choices are contexts of one continuation, the right one stands in their place
     several_contexts = getattr(task, "multiple_input", False)

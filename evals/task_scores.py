@@ -90,7 +90,7 @@ def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tu
     if not math.isclose(score, theirs, rel_tol=_EXACT, abs_tol=_EXACT):
         raise ValueError(f"{aggregation} of {metric} is {score!r} here, {theirs!r} in lm-eval")
     clusters = None if entry.cluster is None else tuple(_hash(s["doc"][entry.cluster]) for s in with_value)
-    measured = measure(output.task, with_value)
+    measured = measure(output.task, with_value, clusters)
     found = TaskScore(
         task=entry.task,
         suite=prepared.suite,
@@ -123,7 +123,8 @@ def _majority(task: Any, samples: Sequence[Mapping[str, Any]], values: Sequence[
     """
     if not set(values) <= {0.0, 1.0}:
         return None
-    choices = (tuple(str(continuation) for _, continuation in s["arguments"]) for s in samples)
+    # once each: mutual information asks for them again without the question
+    choices = (tuple(dict.fromkeys(str(text) for _, text in s["arguments"])) for s in samples)
     if task.OUTPUT_TYPE == "multiple_choice" and not label_names(list(choices)):
         return None
     counts = Counter(str(sample["target"]) for sample in samples)

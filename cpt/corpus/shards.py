@@ -13,6 +13,7 @@ from __future__ import annotations
 import bisect
 import errno
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -208,21 +209,25 @@ class TokenisedSource:
             [np.diff(shard.pieces[shard.sequences]) for shard in self._shards]
         )
         """Tokens of each sequence, int64 (sequences,)."""
-        self.without_loss = np.concatenate([shard.without_loss() for shard in self._shards])
-        """Tokens of weight 0 in the loss of each sequence, int64 (sequences,)."""
         self.has_weights = any(shard.weights is not None for shard in self._shards)
+
+    @cached_property
+    def without_loss(self) -> np.ndarray:
+        """Tokens of weight 0 in the loss of each sequence, int64 (sequences,)."""
+        return np.concatenate([shard.without_loss() for shard in self._shards])
 
     def __len__(self) -> int:
         return int(self._firsts[-1])
 
-    def count_parts(self, numbers: np.ndarray) -> dict[str, tuple[int, int]]:
-        """Return sequences and tokens of each part among sequences of given numbers."""
+    def count_parts(self, numbers: np.ndarray) -> dict[str, tuple[int, int, int]]:
+        """Return sequences, tokens and tokens of weight 0 of each part among sequences of given numbers."""
         ends = np.cumsum(list(self.parts.values()))
         part = np.searchsorted(ends, numbers, side="right")
-        sequences = np.bincount(part, minlength=len(ends))
-        tokens = np.bincount(part, weights=self.sequence_lengths[numbers], minlength=len(ends))
-        pairs = zip(sequences.tolist(), tokens.astype(np.int64).tolist(), strict=True)
-        return dict(zip(self.parts, pairs, strict=True))
+        counts = [
+            np.bincount(part, of_each, minlength=len(ends)).astype(np.int64).tolist()
+            for of_each in (None, self.sequence_lengths[numbers], self.without_loss[numbers])
+        ]
+        return dict(zip(self.parts, zip(*counts, strict=True), strict=True))
 
     def tokens_by_group(self, groups: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Add up the tokens that were read of each group of documents.

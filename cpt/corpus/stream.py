@@ -322,7 +322,8 @@ class TrainingStream:
             dropped: Global batches among them that are not counted.
 
         Returns:
-            By source and part: "sequences", "tokens", "epochs".
+            By source and part: "sequences", "tokens", "epochs", of a source with loss weights also
+            "tokens_without_loss".
         """
         result = {}
         skipped = [place for step in dropped for place in self.places(step)]
@@ -335,14 +336,15 @@ class TrainingStream:
             counts = {part: after[part] - before[part] - lost[part] for part in source.parts}
             result[name] = {
                 part: {"sequences": int(sequences), "tokens": int(tokens), "epochs": float(sequences) / size}
-                for (part, size), (sequences, tokens) in zip(
+                | ({WITHOUT_LOSS: int(without)} if source.has_weights else {})
+                for (part, size), (sequences, tokens, without) in zip(
                     source.parts.items(), counts.values(), strict=True
                 )
             }
         return result
 
     def _part_counts(self, name: str, sequences: int) -> dict[str, np.ndarray]:
-        """Return sequences and tokens, int64 (2,), of each part in the first sequences of a source."""
+        """Return sequences, tokens and tokens of weight 0 of each part in the first sequences: int64 (3,)."""
         source = self._sources[name]
         epochs, rest = divmod(sequences, len(source))
         whole = source.count_parts(np.arange(len(source)))

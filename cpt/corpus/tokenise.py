@@ -120,7 +120,8 @@ class DocumentTokenizer:
 
         Returns:
             Pieces, uint32 (tokens,) each, and float16 (tokens,) each, or None where all weights are 1. The
-            weight of a token is the largest of its characters', that of the end token the last character's.
+            weight of a token is the largest of its characters', that of the end token the last one's before
+            white space.
         """
         plain = token_ids(self._tokenizer, [each.text for each in documents if not each.marked])
         marked = self._marked_ids([each.text for each in documents if each.marked and not each.loss_weights])
@@ -137,7 +138,12 @@ class DocumentTokenizer:
                 raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
             end = self._end if document.ended else None
             pieces = split_document(tokens, self._length, self._start, end)
-            yield pieces, None if weights is None else self._weights_of_pieces(weights, end is not None)
+            if weights is None:
+                yield pieces, None
+                continue
+            start = None if self._start is None else 1.0  # never counts
+            of_end = None if end is None else _weight_at(document, len(document.text.rstrip()) - 1)
+            yield pieces, split_document(weights, self._length, start, of_end)
 
     def _weighted(self, document: Document) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of a document with loss weights, uint32 (tokens,), and those, float16 (tokens,)."""
@@ -145,13 +151,10 @@ class DocumentTokenizer:
         ends, weights = (np.array(each) for each in zip(*document.loss_weights, strict=True))
         first = np.searchsorted(ends, spans[:, 0], side="right").clip(max=len(ends) - 1)
         last = np.searchsorted(ends, spans[:, 1], side="left").clip(first, len(ends) - 1)
-        most = [weights[begin : end + 1].max() for begin, end in zip(first, last, strict=True)]
-        return ids, np.array(most, dtype=np.float16)
-
-    def _weights_of_pieces(self, weights: np.ndarray, has_end: bool) -> list[np.ndarray]:
-        """Divide weights as `split_document` divides the tokens; that of a start token never counts."""
-        start = None if self._start is None else 1.0
-        return split_document(weights, self._length, start, float(weights[-1]) if has_end else None)
+        most = np.maximum(weights[first], weights[last])
+        for place in np.flatnonzero(last > first + 1):  # a token over three stretches or more
+            most[place] = weights[first[place] : last[place] + 1].max()
+        return ids, most.astype(np.float16)
 
     def _marked_ids(self, texts: list[str]) -> Iterator[np.ndarray]:
         """Yield the ids of texts in which the spelling of a special token means that token."""
@@ -166,6 +169,11 @@ class DocumentTokenizer:
 
 def _characters(document: Document) -> int:
     return len(document.text)
+
+
+def _weight_at(document: Document, place: int) -> float:
+    """Return the loss weight of a character."""
+    return next((weight for end, weight in document.loss_weights if place < end), 1.0)
 
 
 class _Tokenised(NamedTuple):
@@ -339,7 +347,7 @@ def tokenise(
     done = 0
     for name, source in result.sources.items():
         for split, counts in source.splits.items():
-            counts.tokens = counts.pieces = counts.sequences = 0
+            counts.tokens = counts.pieces = counts.sequences = counts.tokens_without_loss = 0
             packer = _Packer(corpus, name, source, index.sequence_length) if split == "train" else None
             before, place = done, tasks.kept_in(f"tokens-{name}-{split}")
             for batch in place.map(work, read_documents(corpus, name, split)):

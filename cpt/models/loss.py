@@ -70,6 +70,8 @@ class _FusedLoss(torch.autograd.Function):
                     grad_head = product.float() if several else product
                 else:
                     accumulate(grad_head, product)
+        if wants_head and grad_head is None:  # no targets: divided weights need a gradient in every process
+            grad_head = torch.zeros_like(head_VE)
         ctx.gradients = (grad_hidden, grad_head)
         ctx.dtypes = (hidden_NE.dtype, head_VE.dtype)
         return total

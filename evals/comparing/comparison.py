@@ -30,7 +30,7 @@ from evals.comparing.paired_tasks import (
 )
 from evals.comparing.signal import guessing, have_signal
 from evals.comparing.verdicts import Correction, Judge, Verdict
-from evals.measures import COMPARED
+from evals.measures import COMPARED, WITHOUT_GUESSING
 from evals.metrics import aggregate, task_weights
 from evals.results import Record, Results
 
@@ -201,14 +201,16 @@ def compare(
         raise UsageError(f"{a.model} and {b.model} have no task that can be compared{reasons}")
     judge = Judge(1 - confidence, correction, power)
 
-    def judged(tasks: Sequence[PairedTask]) -> tuple[Findings, list[Difference]]:
+    def judged(
+        tasks: Sequence[PairedTask], above_guessing: bool = signal_only
+    ) -> tuple[Findings, list[Difference]]:
         found = [
             _Pair(
                 task, task_difference(task, aggregate, confidence=confidence, resamples=resamples, seed=seed)
             )
             for task in tasks
         ]
-        return _findings(found, judge, signal_only=signal_only)
+        return _findings(found, judge, signal_only=above_guessing)
 
     scores, asked = judged(matched)
     further = {name: [found for task in matched if (found := task.by(name))] for name in COMPARED}
@@ -223,7 +225,11 @@ def compare(
         resamples=resamples,
         seed=seed,
         **dict(scores),
-        measures={name: judged(tasks)[0] for name, tasks in further.items() if tasks},
+        measures={
+            name: judged(tasks, signal_only and name not in WITHOUT_GUESSING)[0]
+            for name, tasks in further.items()
+            if tasks
+        },
         not_compared=tuple(not_compared),
         notes=(
             *_model_notes(a, b),

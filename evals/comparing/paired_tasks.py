@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from cpt.errors import UsageError
 from evals.comparing import statistics
@@ -26,6 +26,7 @@ from evals.comparing.statistics import (
     percentiles,
     permutation_distribution,
 )
+from evals.measures import COMPARED
 from evals.metrics import propagate_errors, standard_error, sum_interval
 from evals.results import Record, Results, TaskScore
 
@@ -225,6 +226,8 @@ def task_difference(
         and not pairs.clustered
     ):
         return _proportion_difference(task.first, task.second, confidence, resamples, source)
+    if task.a.metric in COMPARED and not pairs.clustered:
+        return _mean_difference(task.first, task.second, confidence, resamples, source)
     return _resampled_difference(task, pairs, aggregate, confidence, resamples, source)
 
 
@@ -273,6 +276,42 @@ def _proportion_difference(
         disagreement=(won + lost) / n,
         units=n,
         differing=won + lost,
+    )
+
+
+_SIGNS_AT_ONCE = 1 << 24
+
+
+def _mean_difference(
+    first: Sequence[Value], second: Sequence[Value], confidence: float, resamples: int, source: Sequence[int]
+) -> Difference:
+    """Compute the difference of two means: Student's interval, and p by exchanging the models' values.
+
+    Resampling the mean of 4,000 items takes eight seconds, this a tenth of one.
+    """
+    one, other = np.array(first, dtype=float), np.array(second, dtype=float)
+    n, change = len(one), other - one
+    stderr = None if n < 2 else float(change.std(ddof=1)) / math.sqrt(n)
+    generator, draws = np.random.default_rng([*source, 1]), []
+    for count in np.diff([*range(0, resamples, max(1, _SIGNS_AT_ONCE // n)), resamples]):
+        signs = generator.integers(0, 2, (count, n), dtype=np.int8) * 2 - 1
+        draws.append(signs.astype(np.float32) @ change.astype(np.float32) / n)
+    null_differences = np.concatenate(draws).astype(float)
+    difference = float(change.mean())
+    half = None if not stderr else float(stdtrit(n - 1, (1 + confidence) / 2)) * stderr
+    return Difference(
+        a=float(one.mean()),
+        a_stderr=standard_error("mean", first),
+        b=float(other.mean()),
+        b_stderr=standard_error("mean", second),
+        difference=difference,
+        stderr=stderr,
+        interval=None if half is None else (difference - half, difference + half),
+        p=p_value(difference, null_differences),
+        null_differences=null_differences,
+        disagreement=None,
+        units=n,
+        differing=int(np.count_nonzero(change)),
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from cpt.corpus import open_source, read_documents, read_index, retokenise
+from cpt.corpus import TrainingStream, open_source, read_documents, read_index, retokenise
 from cpt.corpus.build import always, by_hash, write_source
 from cpt.corpus.documents import Document, documents_path, listed_sources
 from cpt.corpus.index import CorpusIndex
@@ -221,11 +222,25 @@ def test_weights_follow_their_tokens_through_packing(
     retokenise(tmp_path / "a", other, tmp_path / "b", former=model_folder)
     for corpus, model in ((tmp_path / "a", model_folder), (tmp_path / "b", other)):
         _check_weights(corpus, load_tokenizer(model), documents)
-    counts = read_index(tmp_path / "a").sources["replay"].splits["train"]
-    source = open_source(tmp_path / "a", "replay")
-    assert counts.tokens_without_loss == source.without_loss.sum() > 0
-    assert source.has_weights
+        source = open_source(corpus, "replay")
+        assert source.has_weights
+        counts = read_index(corpus).sources["replay"].splits["train"]
+        assert counts.tokens > counts.tokens_without_loss == source.without_loss.sum() > 0
     assert not open_source(_replay(tmp_path / "plain", model_folder)[0], "replay").has_weights
+
+
+def test_parts_tell_their_tokens_without_loss(tmp_path: Path, model_folder: Path) -> None:
+    documents = [replace(_weighted(number), part="ab"[number < 20]) for number in range(40)]
+    index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
+    index.sources["domain"] = write_source(tmp_path, "domain", documents, always("train"), set())
+    parts = tokenise(tmp_path, index, model_folder).sources["domain"].parts
+    stream = TrainingStream({"domain": open_source(tmp_path, "domain")}, 0.0, 1, 17)
+    once = stream.available_steps(1)
+    found = stream.parts(once)["domain"]
+    whole = stream.ledger(once)["domain"]["tokens_without_loss"]
+    assert sum(part["tokens_without_loss"] for part in found.values()) == whole
+    for name, part in found.items():
+        assert part["tokens_without_loss"] == parts[name.partition(".")[2]].tokens_without_loss > 0
 
 
 def _check_weights(corpus: Path, tokenizer: Tokenizer, documents: list[Document]) -> None:
@@ -246,7 +261,9 @@ def _check_weights(corpus: Path, tokenizer: Tokenizer, documents: list[Document]
             [(0, 0), *document.loss_weights], document.loss_weights, strict=False
         ):
             by_character[begin:end] = [weight] * (end - begin)
-        expected = [max(by_character[begin:end]) for begin, end in spans] + [by_character[-1]]
+        expected = [max(by_character[begin:end]) for begin, end in spans] + [
+            by_character[len(document.text.rstrip()) - 1]
+        ]
         assert found[number] == expected
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from results_made import made_results
+from scipy.stats import ttest_rel
 
 from evals.comparing.comparison import compare
 from evals.comparing.tables import to_csv, to_markdown
 from evals.measures import CALIBRATED, P_GOLD, measure
 from evals.results import Label, Measure, Results
 
-TASK = SimpleNamespace(OUTPUT_TYPE="multiple_choice")
+TASK = SimpleNamespace(OUTPUT_TYPE="multiple_choice", aggregation=dict)
 LABELS = [" yes", " no", " maybe"]
 
 
@@ -51,7 +53,10 @@ def test_labels_and_contexts_name_the_right_choice_too() -> None:
     by_label = sample([-1.0, -2.0], [" no", " yes"], "yes")
     assert measure(TASK, [by_label]).items["margin"][0] < 0
     contexts = SimpleNamespace(
-        OUTPUT_TYPE="multiple_choice", multiple_input=2, doc_to_text=lambda doc: doc["right"]
+        OUTPUT_TYPE="multiple_choice",
+        aggregation=dict,
+        multiple_input=2,
+        doc_to_text=lambda doc: doc["right"],
     )
     same = sample([-1.0, -2.0], [" went on", " went on"], "went on", doc={"right": 1})
     found = measure(contexts, [same])
@@ -63,7 +68,11 @@ def test_labels_and_contexts_name_the_right_choice_too() -> None:
     ("task", "row"),
     [
         (SimpleNamespace(OUTPUT_TYPE="generate_until"), sample([-1.0, -2.0], ["a", "b"])),
-        (TASK, sample([-1.0, -2.0, -1.0, -2.0], ["a", "b"])),  # each asked without its question too
+        (
+            SimpleNamespace(OUTPUT_TYPE="multiple_choice", aggregation=lambda: {"acc_mutual_info": None}),
+            sample([-1.0, -2.0, -1.0, -2.0], ["a", "b", "a", "b"]),  # asked without the question too
+        ),
+        (TASK, sample([-1.0, -2.0, -1.0], ["a", "b"])),
         (TASK, sample([-1.0, -2.0], ["a", "b"], [0, 1])),
         (TASK, sample([-1.0, -2.0], ["a", "b"], "c")),
         (TASK, sample([-1.0, -2.0], ["a", "b"], 2)),
@@ -78,44 +87,53 @@ def asked(nats: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
     return [sample(row.tolist(), LABELS, gold) for row, gold in zip(nats, right.tolist(), strict=True)]
 
 
-def test_a_habit_of_one_label_is_taken_out() -> None:
+def test_a_habit_of_one_label_is_worth_nothing() -> None:
+    """Answers that do not depend on the question score one in three, whatever the habit and the labels."""
+    generator = np.random.default_rng(2)
+    verdicts = []
+    for _ in range(40):
+        right = generator.choice(3, 500, p=[0.55, 0.35, 0.1])
+        plain, habit = (
+            measure(TASK, asked(generator.normal(0, 2, (500, 3)) + np.array([size, 0.0, -size]), right))
+            for size in (0.0, 3.0)
+        )
+        for name in (P_GOLD, CALIBRATED):
+            for found in (plain, habit):
+                assert found.task[name].chance == pytest.approx(1 / 3)
+                assert abs(found.task[name].score - 1 / 3) < 5 * (found.task[name].stderr or 0)
+        assert habit.labels["yes"].predicted > 380
+        assert habit.labels["yes"].calibrated < 330
+        change = np.array(habit.items[CALIBRATED]) - np.array(plain.items[CALIBRATED])
+        verdicts.append(abs(change.mean()) > 1.96 * change.std(ddof=1) / math.sqrt(500))
+    assert sum(verdicts) <= 6  # of 40 at the level of 5%
+
+
+def test_knowledge_is_found_under_a_habit() -> None:
     generator = np.random.default_rng(2)
     right = generator.choice(3, 400, p=[0.55, 0.35, 0.1])
     known = generator.normal(0, 1, (400, 3)) + 2 * np.eye(3)[right]
     plain = measure(TASK, asked(known, right))
     habit = measure(TASK, asked(known + np.array([3.0, 0.0, -3.0]), right))
-    # a factor on every probability of a label is in its mean too, but for the normalisation of items
-    assert habit.task[CALIBRATED].score == pytest.approx(plain.task[CALIBRATED].score, abs=0.06)
-    counts = [habit.labels[name] for name in ("yes", "no", "maybe")]
-    assert [label.gold for label in counts] == np.bincount(right).tolist()
-    assert counts[0].predicted > 340
-    assert counts[0].calibrated < 270
-    assert plain.task[CALIBRATED].chance == pytest.approx(1 / 3)
+    assert min(each.task[CALIBRATED].score for each in (plain, habit)) > 0.6
+    assert [habit.labels[name].gold for name in ("yes", "no", "maybe")] == np.bincount(right).tolist()
 
 
-def test_a_factor_on_all_answers_of_a_label_changes_no_calibrated_choice() -> None:
-    generator = np.random.default_rng(4)
-    probabilities = generator.dirichlet([1, 1, 1], 50)
-    factors = np.array([0.2, 0.5, 0.3])
-    scaled = probabilities * factors
-    rest = 1 - scaled.sum(1, keepdims=True)
-    # a fourth label takes what is left, so that the items' normalisation is the same
-    texts = [*LABELS, " none"]
-    right = generator.integers(0, 3, 50).tolist()
+def test_every_label_counts_the_same() -> None:
+    right = [0, 0, 0, 1]
+    nats = np.log([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    rows = [sample(row.tolist(), [" true", " fake"], gold) for row, gold in zip(nats, right, strict=True)]
+    found = measure(TASK, rows)
+    per_byte = np.exp(nats / 5)
+    p_gold = per_byte[np.arange(4), right] / per_byte.sum(1)
+    assert found.task[P_GOLD].score == pytest.approx((p_gold[:3].mean() + p_gold[3]) / 2)
+    # divided by the means 0.75 and 0.25: true, true, fake, fake
+    assert found.items[CALIBRATED] == pytest.approx((2 / 3, 2 / 3, 0, 2))
+    assert found.task[CALIBRATED].score == pytest.approx((2 / 3 + 1) / 2)
 
-    def choices(table: np.ndarray) -> tuple[float, ...]:
-        rows = [sample(np.log(row).tolist(), texts, gold) for row, gold in zip(table, right, strict=True)]
-        return measure(TASK, rows).items[CALIBRATED]
 
-    tiny = np.full((50, 1), 1e-12)
-    first = choices(np.concatenate([probabilities, tiny], 1))
-    ratios = probabilities / probabilities.mean(0)
-    assert first == tuple(float(row.argmax() == gold) for row, gold in zip(ratios, right, strict=True))
-    again = np.concatenate([scaled, rest], 1)
-    ratios = again / again.mean(0)
-    assert choices(again) == tuple(
-        float(row.argmax() == gold) for row, gold in zip(ratios, right, strict=True)
-    )
+def test_a_label_that_is_never_likely_does_not_win() -> None:
+    nats = np.array([[-1.0, -2.0, -2000.0], [-2.0, -1.0, -2000.0]])
+    assert measure(TASK, asked(nats, np.array([0, 1]))).labels["maybe"].calibrated == 0
 
 
 def test_a_model_that_always_says_the_same_loses_the_priors_accuracy() -> None:
@@ -123,6 +141,16 @@ def test_a_model_that_always_says_the_same_loses_the_priors_accuracy() -> None:
     found = measure(TASK, asked(np.tile([-0.1, -3.0, -5.0], (100, 1)), right))
     assert found.task[CALIBRATED].score == pytest.approx(1 / 3)
     assert found.labels["yes"] == Label(gold=60, predicted=100, calibrated=100)
+
+
+def test_errors_count_shared_texts_once() -> None:
+    texts = [" a b", " c d"]
+    rows = [sample([-1.0, -2.0 - number // 4], texts) for number in range(16)]
+    shared = [str(number // 4) for number in range(16)]
+    apart, together = (measure(TASK, rows, clusters).task[P_GOLD].stderr for clusters in (None, shared))
+    assert apart is not None
+    assert together is not None
+    assert together > 1.5 * apart
 
 
 @pytest.mark.parametrize("texts", [["A", "B"], [" A.", " B."]])
@@ -175,16 +203,37 @@ def test_what_answers_do_not_show_p_gold_does() -> None:
     assert "### medical by p\\_gold" in to_markdown(comparison)
 
 
-def test_a_model_that_guesses_has_no_signal_by_it() -> None:
+def test_p_gold_below_guessing_counts_too() -> None:
+    """Where choices differ in kind or length it may be below one in four, and what changes is news."""
     generator = np.random.default_rng(5)
-    answers = {"general/g/one": generator.integers(0, 2, 100)}
+    answers = {"general/g/one": generator.integers(0, 2, 300)}
+    before = generator.uniform(0.1, 0.25, 300)
     a, b = (
-        with_p_gold(made_results(model, answers), {"one": generator.normal(0.25, 0.05, 100)})
-        for model in "ab"
+        with_p_gold(made_results(model, answers), {"one": values})
+        for model, values in (("a", before), ("b", before + generator.normal(0.02, 0.05, 300)))
     )
     found = compare(a, b).measures[P_GOLD]
-    assert [task.task for task in found.no_signal] == ["one"]
-    assert not found.averages
+    assert not found.no_signal
+    assert found.tasks[0].verdict == "better"
+    assert found.averages[0].verdict == "better"
+
+
+def test_a_difference_of_means_has_students_interval_and_an_exact_null() -> None:
+    generator = np.random.default_rng(6)
+    before = generator.uniform(0.2, 0.6, 12)
+    after = before + generator.normal(0.03, 0.05, 12)
+    answers = {"general/g/one": generator.integers(0, 2, 12)}
+    a, b = (
+        with_p_gold(made_results(model, answers), {"one": values})
+        for model, values in (("a", before), ("b", after))
+    )
+    [task] = compare(a, b).measures[P_GOLD].tasks
+    change = after - before
+    theirs = ttest_rel(after, before).confidence_interval(0.95)
+    assert task.interval == pytest.approx((theirs.low, theirs.high))
+    signs = np.array(list(itertools.product((-1, 1), repeat=12)))
+    exact = float((np.abs(signs @ change / 12) >= abs(change.mean()) - 1e-12).mean())
+    assert task.p == pytest.approx(exact, abs=0.015)
 
 
 def test_without_measures_nothing_is_said_of_them() -> None:

@@ -221,3 +221,11 @@ def test_weights_multiply_each_position_of_both_losses(monkeypatch, inputs, chun
             strict=True,
         ):
             torch.testing.assert_close(one, another, rtol=1e-4, atol=1e-5)
+
+
+def test_without_targets_every_weight_still_has_a_gradient(inputs) -> None:
+    """Divided weights are reduced in every process, also in one whose rows are prompts alone."""
+    hidden, head, labels = inputs
+    summed_cross_entropy(hidden[:0], head, labels[:0], torch.zeros(0)).backward()
+    assert head.grad is not None
+    assert not head.grad.any()

@@ -153,3 +153,16 @@ def test_the_quickstart_reads_its_gap_at_eight_moments_and_more() -> None:
         assert made(shares[name]) == 8, name
     assert min(shares["domain"]) >= SMALLEST
     assert share(98_000, shares, **demands) <= 0.1
+
+
+def test_a_gate_reads_enough_documents_or_not_at_all() -> None:
+    few, many, unknown = (Demand(100, 4, 16, gated=True, items=items) for items in (41, 400, None))
+    assert few.smallest == pytest.approx(30 / 41)
+    assert Demand(100, 4, 16, gated=True, items=12).smallest == 1
+    assert many.smallest == unknown.smallest == Demand(100, 4, 16, items=41).smallest == SMALLEST
+    assert few.least == many.least  # what is made in any case costs the same
+    shares = plan(3_000, a=few)["a"]
+    made = [share for share in shares if share]
+    assert 0 < len(made) < few.between
+    assert min(made) == pytest.approx(30 / 41)
+    assert 100 * sum(made) <= 3_000

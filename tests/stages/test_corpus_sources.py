@@ -215,6 +215,33 @@ def test_answers_are_learnt_with_the_token_that_ends_their_turn(
     assert (whole.text, whole.loss_weights) == (talk.text, ())
 
 
+def test_short_answers_end_where_they_end_after_a_long_start_token(
+    chat_base: Artifact, tmp_path: Path
+) -> None:
+    folder, long = chat_base.path("model"), "<|begin_of_a_long_text|>"
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens([long])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(TEMPLATE.replace("{{ bos_token }}", long))
+    path = records(tmp_path / "chat.jsonl", {"messages": LONG_TALK})
+    renderer = TemplateRenderer(folder, long, None)
+    [talk] = read_sources([Source.model_validate(prompted(path))], _Silent(), {}, renderer)
+    assert not talk.text.startswith(long)
+    assert learnt(talk) == ["No.<|im_end|>", "Yes, it is.<|im_end|>"]
+
+
+def test_a_conversation_may_begin_with_the_assistant(chat_base: Artifact, tmp_path: Path) -> None:
+    folder = chat_base.path("model")
+    template = TEMPLATE.replace("{% for", "{{ messages[0].role and '' }}{% for", 1)
+    template = template.replace("loop.index0 % 2", "loop.index0 > 9")
+    (folder / "chat_template.jinja").write_text(template)
+    path = records(tmp_path / "chat.jsonl", {"messages": [{"role": "assistant", "content": "Hello."}, *TALK]})
+    renderer = TemplateRenderer(folder, "<s>", "</s>")
+    [talk] = read_sources([Source.model_validate(prompted(path))], _Silent(), {}, renderer)
+    assert isinstance(talk, Document), talk
+    assert learnt(talk) == ["<|im_start|>assistant\nHello.<|im_end|>", "No.<|im_end|>\n"]
+
+
 def test_the_weight_of_prompts_is_that_of_their_tokens(chat_base: Artifact, tmp_path: Path) -> None:
     path = records(tmp_path / "chat.jsonl", {"messages": TALK})
     settings = {"domain": [domain(tmp_path)], "sequence_length": 128, "end_token": None}

@@ -84,6 +84,7 @@ class Distance:
     kind: ClassVar[Kind] = "text"
     unit: ClassVar[Unit] = "bits per byte"
     divisible: ClassVar[bool] = False
+    items: ClassVar[int | None] = None
     work: ClassVar[float] = 1.0
     relative: ClassVar[bool] = False
 

@@ -57,7 +57,7 @@ class Scripted:
     """A probe that finds one value after the other, whatever the weights are."""
 
     name, kind, unit = "domain", "text", "bits per byte"
-    when, work, divisible, relative = AtSteps((0, 2, 4, 5)), 1.0, False, False
+    when, work, divisible, relative, items = AtSteps((0, 2, 4, 5)), 1.0, False, False, None
 
     def __init__(self, values: Sequence[float]) -> None:
         self.values = list(values)

@@ -5,9 +5,9 @@ as another's, so its conversation is removed ("special_token_in_message").
 
 The loss on all but the assistant's messages may have a weight. An answer begins where the template, asked for
 the next turn, ends, and ends before the white space that the template puts after it: the token that ends the
-turn is learnt with the answer. Where the template writes an earlier turn otherwise than it asked for it, as
-those do that take out former reasoning, that answer cannot be found, and its conversation is removed
-("answer_not_found") rather than trained on by other weights.
+turn is learnt with the answer. Some templates render an answer differently when later turns follow (Qwen3
+drops its reasoning). Such conversations are removed ("answer_not_found") rather than trained on with other
+weights.
 """
 
 from __future__ import annotations
@@ -101,16 +101,17 @@ class TemplateRenderer:
         for number, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            asked: str = self._template.render(messages[:number], to_be_continued=True)
+            # most templates fail at no messages; what comes before a first answer is left to it
+            asked: str = self._template.render(messages[:number], to_be_continued=True) if number else ""
             answered: str = self._template.render_whole(messages[: number + 1]).rstrip()
             answered = answered.removesuffix(ending).rstrip()  # some templates end every text with it
             if not (whole.startswith(answered) and answered.startswith(asked.rstrip())):
                 return None
-            begin, end = len(asked), len(answered)
+            begin, end = max(len(asked) - removed, 0), len(answered)
             following = whole[end:].lstrip()
             if ending and following.startswith(ending):  # others every turn
                 end = len(whole) - len(following) + len(ending)
-            found.append((begin - removed, max(begin, min(end - removed, length))))
+            found.append((begin, max(begin, min(end - removed, length))))
         return found
 
 

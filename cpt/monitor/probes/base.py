@@ -53,6 +53,10 @@ class Probe(Protocol):
         """Return True if a part of the sample can be read, with less work."""
 
     @property
+    def items(self) -> int | None:
+        """Return the number of documents (questions, samples) of the whole sample; None if it has none."""
+
+    @property
     def relative(self) -> bool:
         """Return True if its value is the rise since its first reading."""
 

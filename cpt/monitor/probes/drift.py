@@ -40,6 +40,11 @@ class DriftProbe:
         """Return the work of a forward pass over all samples."""
         return FORWARD * self.samples.tokens
 
+    @property
+    def items(self) -> int:
+        """Return the number of samples."""
+        return len(self.samples.bytes)
+
     def read(self, view: ModelView, share: float) -> Items:
         """Return nats and tokens of every sample."""
         scores = score(view.module, self.samples.first(part(len(self.samples.bytes), share)))

@@ -131,6 +131,11 @@ class EarlyEndProbe:
         """Return the work of a full reading, in training tokens."""
         return FORWARD * self.tokens
 
+    @property
+    def items(self) -> int:
+        """Return the number of documents."""
+        return len(self.documents)
+
     @torch.no_grad()
     def read(self, view: ModelView, share: float) -> Items:
         """Return the sum of probabilities, and the number of places, of every document."""

@@ -33,6 +33,7 @@ class NewTokensProbe:
     kind: ClassVar[Kind] = "new-tokens"
     unit: ClassVar[Unit] = "norm ratio"
     divisible: ClassVar[bool] = False
+    items: ClassVar[int | None] = None
     relative: ClassVar[bool] = False
     work: ClassVar[float] = NEW_TOKENS
 

@@ -37,6 +37,11 @@ class TextProbe:
         """Return the work of a forward pass over all documents."""
         return FORWARD * self.text.tokens
 
+    @property
+    def items(self) -> int:
+        """Return the number of documents."""
+        return len(self.text.bytes)
+
     def read(self, view: ModelView, share: float) -> Items:
         """Return bits and bytes of every document."""
         scores = score(view.module, self.text.first(part(len(self.text.bytes), share)))

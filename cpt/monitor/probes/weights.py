@@ -44,6 +44,7 @@ class WeightsProbe:
     kind: ClassVar[Kind] = "weights"
     unit: ClassVar[Unit] = "relative update"
     divisible: ClassVar[bool] = False
+    items: ClassVar[int | None] = None
     relative: ClassVar[bool] = False
     work: ClassVar[float] = WEIGHTS
 

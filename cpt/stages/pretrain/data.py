@@ -198,7 +198,8 @@ class Reading:
         for name, text in found.items():
             tokens[name] = min(sizes.tokens(name, text.length), text.tokens)
         texts = {name: text for name, text in found.items() if name in sizes.limits}
-        demands = probe_demands(monitor, gates, tokens, end, **more)
+        documents = {name: text.documents_in(tokens[name]) for name, text in found.items()}
+        demands = probe_demands(monitor, gates, tokens, end, documents=documents, **more)
         return cls(sizes, texts, tokens, demands, probe_budget_of(monitor, len(facts.held_out)))
 
     def limits(self) -> Iterator[str]:
@@ -208,8 +209,7 @@ class Reading:
                 yield self.sizes.asked(name)
                 continue
             text, tokens = self.texts[name], self.tokens[name]
-            documents = min(text.documents, max(1, round(tokens / text.length)))
-            yield self.sizes.shown(name, tokens, documents, text.documents)
+            yield self.sizes.shown(name, tokens, text.documents_in(tokens), text.documents)
 
 
 @dataclass(frozen=True)

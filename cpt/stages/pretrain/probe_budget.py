@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from cpt.monitor.budget import FORWARD, NEW_TOKENS, OTHERS, WEIGHTS, Demand, ProbeBudget, planned_shares
 from cpt.monitor.gates import Budget, Gate, acted_upon
@@ -38,6 +39,7 @@ def probe_demands(
     texts: Mapping[str, int],
     end: Moment,
     *,
+    documents: Mapping[str, int] = MappingProxyType({}),
     weights: bool = True,
     new_tokens: bool = False,
 ) -> dict[str, Demand]:
@@ -46,6 +48,7 @@ def probe_demands(
     Args:
         texts: number of tokens that are read of each text.
         end: end of the run.
+        documents: number of documents that are read of each text, as far as it is known.
         weights: True if the update of the weights can be probed.
         new_tokens: True if the model has new tokens.
     """
@@ -53,9 +56,11 @@ def probe_demands(
     found = {}
     for name, tokens in texts.items():
         when = monitor.texts[name].when(usual) if name in monitor.texts else usual
-        found[name] = Demand.of(FORWARD * tokens, when, end, gated=name in gated)
+        items = documents.get(name)
+        found[name] = Demand.of(FORWARD * tokens, when, end, gated=name in gated, items=items)
     for name, task in monitor.tasks.items():
-        found[name] = Demand.of(FORWARD * ITEM * task.items, task.when(usual), end, gated=name in gated)
+        work, when = FORWARD * ITEM * task.items, task.when(usual)
+        found[name] = Demand.of(work, when, end, gated=name in gated, items=task.items)
     if (drift := monitor.drift) is not None:
         found["drift"] = Demand.of(FORWARD * drift.tokens, drift.when(usual), end, gated="drift" in gated)
     if (early := monitor.early_end) is not None:

@@ -66,6 +66,10 @@ class Measure:
     length: float
     tokens: int
 
+    def documents_in(self, tokens: int) -> int:
+        """Return the number of documents that so many tokens of the text are, about."""
+        return min(self.documents, max(1, round(tokens / self.length)))
+
 
 def text_probes(
     monitor: Monitor, sizes: Sizes, probe_context: ProbeContext, progress: Progress

@@ -105,7 +105,8 @@ def _ledger(result: Result, stream: TrainingStream) -> dict[str, dict[str, Any]]
     domain = ledger[DOMAIN]
     if DOMAIN not in result.ledger:  # its parts were read apart
         rows = domain.pop("parts")
-        for key in ("sequences", "tokens", WITHOUT_LOSS, "skipped_sequences", "skipped_tokens"):
+        counted = ("sequences", "tokens", WITHOUT_LOSS)
+        for key in (*counted, *(f"skipped_{key}" for key in counted)):
             if any(key in row for row in rows.values()):
                 domain[key] = sum(row.get(key, 0) for row in rows.values())
         domain["epochs"] = domain["sequences"] / sum(map(stream.size, rows))

@@ -150,7 +150,12 @@ def demands_of(probes: Sequence[Probe], end: Moment, gates: Sequence[Gate]) -> d
     gated = acted_upon(gates)
     return {
         probe.name: Demand.of(
-            probe.work, probe.when, end, divisible=probe.divisible, gated=probe.name in gated
+            probe.work,
+            probe.when,
+            end,
+            divisible=probe.divisible,
+            gated=probe.name in gated,
+            items=probe.items,
         )
         for probe in probes
     }
