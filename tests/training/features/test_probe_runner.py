@@ -120,7 +120,7 @@ def test_what_a_gate_acts_on_is_read_though_it_is_not_paid_for(tiny_model: Path,
     gated, warned = (
         STARVED.with_changes(gates=(gate("domain <= +9", action),)) for action in ("lower-rate", "warn")
     )
-    for name, settings, steps in [("gated", gated, list(ALL)), ("warned", warned, [0, 6])]:
+    for name, settings, steps in [("gated", gated, [0, 3, 6]), ("warned", warned, [0, 6])]:
         asked = probes(tiny_model, *ALL)
         _, result, _ = run(tiny_model, tmp_path / name, settings, stream=Phased(), probes=asked)
         assert [reading.step for reading in result.readings] == steps
