@@ -54,7 +54,7 @@ _VOLATILE = (
     *("report.json", ".log", ".lock"),
 )
 """Ends of the names of files with times in them, or with sums of such files."""
-_TIMES = ("seconds", "tokens_per_second")
+_TIMES = ("seconds", "tokens_per_second", "when")
 MOMENTS = 0.9
 """Share of an undisturbed command's time within which it is killed."""
 
@@ -148,8 +148,9 @@ def _made(folder: Path) -> dict[str, str]:
 
 
 def _content(file: Path) -> bytes:
-    """Return a file's bytes; of JSON lines, what they say but for times."""
-    if file.suffix != ".jsonl":
+    """Return a file's bytes; of JSON lines and an evaluation's results, what they say but for times."""
+    if file.suffix != ".jsonl" and file.name != "results.json":
         return file.read_bytes()
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    text = file.read_text()
+    rows = [json.loads(text)] if file.suffix == ".json" else list(map(json.loads, text.splitlines()))
     return json.dumps([{key: row[key] for key in row if key not in _TIMES} for row in rows]).encode()
