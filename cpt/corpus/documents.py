@@ -190,20 +190,24 @@ def batches(file: Any, columns: list[str]) -> Iterator[Any]:
         yield from file.iter_batches(rows, row_groups=[group], columns=columns)
 
 
-def listed_sources(corpus: Path, source: str, split: str) -> tuple[list[str], np.ndarray]:
+def listed_sources(corpus: Path, source: str, split: str) -> tuple[list[str], dict[str, np.ndarray]]:
     """Return which listed source each document of a split comes from.
 
     Returns:
-        Names of the listed sources, and the place of each document's among them: int64 (documents,).
+        Names of the listed sources, and for each file of documents ("domain", or "replay.books" where a
+        mixture has a file for each part) the place of each document's among them: int64 (documents,).
     """
     import numpy as np
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    paths = parts_of(corpus / "documents", source, f".{split}.parquet")
-    column = pa.concat_tables(pq.read_table(path, columns=["source"]) for path in paths)["source"]
-    encoded = column.dictionary_encode().combine_chunks()
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+    names: dict[str, int] = {}
+    groups = {}
+    ending = f".{split}.parquet"
+    for path in parts_of(corpus / "documents", source, ending):
+        column = pq.read_table(path, columns=["source"])["source"].dictionary_encode().combine_chunks()
+        places = [names.setdefault(name, len(names)) for name in column.dictionary.to_pylist()]
+        groups[path.name.removesuffix(ending)] = np.array(places, dtype=np.int64)[column.indices.to_numpy()]
+    return list(names), groups
 
 
 def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bisect
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -229,21 +230,24 @@ class TokenisedSource:
         ]
         return dict(zip(self.parts, zip(*counts, strict=True), strict=True))
 
-    def tokens_by_group(self, groups: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def tokens_by_group(self, groups: Mapping[str, np.ndarray], times: np.ndarray) -> np.ndarray:
         """Add up the tokens that were read of each group of documents.
 
         Args:
-            groups: Group of each document, by its row in the file of documents: int (documents,).
+            groups: For each file of documents the group of each, by its row: int (documents,). A part that
+                has no file of its own is in that of its source.
             times: How often each sequence was read: int64 (sequences,).
 
         Returns:
             int64 (groups,).
         """
-        total = np.zeros(int(groups.max()) + 1)
+        total = np.zeros(max(int(each.max()) for each in groups.values()) + 1)
         for first, shard in zip(self._firsts, self._shards, strict=False):
+            folder = Path(shard.stem).parent.name
+            own = groups[folder] if folder in groups else groups[folder.partition(PART)[0]]
             pieces = np.diff(shard.sequences)
             tokens = np.diff(shard.pieces) * np.repeat(times[first : first + len(pieces)], pieces)
-            total += np.bincount(groups[shard.documents()], tokens, len(total))
+            total += np.bincount(own[shard.documents()], tokens, len(total))
         return total.astype(np.int64)
 
     def sequence(self, number: int) -> PackedSequence:

@@ -258,12 +258,12 @@ class TrainingStream:
         return result
 
     def tokens_by_group(
-        self, source: str, groups: np.ndarray, steps: int, dropped: Sequence[int] = ()
+        self, source: str, groups: Mapping[str, np.ndarray], steps: int, dropped: Sequence[int] = ()
     ) -> tuple[np.ndarray, np.ndarray]:
         """Count the tokens of groups of a source's documents, such as those of one listed source.
 
         Args:
-            groups: Group of each document, by its row in the file of documents: int (documents,).
+            groups: For each file of documents the group of each, by its row: int (documents,).
             dropped: Global batches among the first `steps` that are not counted.
 
         Returns:

@@ -377,7 +377,7 @@ def test_tokens_of_listed_sources_are_counted_by_what_was_read(tmp_path: Path, m
     index.sources["replay"] = write_source(tmp_path, "replay", documents, always("train"), set())
     tokenise(tmp_path, index, model_folder)
     names, groups = listed_sources(tmp_path, "replay", "train")
-    assert [names[group] for group in groups] == [document.source for document in documents]
+    assert [names[group] for group in groups["replay"]] == [document.source for document in documents]
     source = open_source(tmp_path, "replay")
     times = np.arange(len(source)) % 3
     expected = Counter[str]()

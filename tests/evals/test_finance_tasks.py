@@ -375,4 +375,4 @@ def test_a_higher_level_holds_the_tasks_of_the_lower() -> None:
     ((suite, _),) = select(["finance"])
     smoke, quick, full = ({entry.task for entry in suite.at(level)} for level in ("smoke", "quick", "full"))
     assert smoke < quick < full
-    assert len(full) == 10 + 7 + 12
+    assert len(full) == 10 + 7 + 7 + 12

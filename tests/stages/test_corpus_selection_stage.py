@@ -266,7 +266,7 @@ def test_a_mixture_has_the_shares_of_its_weights_and_its_parts_are_counted(
         assert any(message.startswith("replay mixture of") for message in messages)
         source = open_source(corpus, "replay")
         assert source.name == source.sequence(0).source == "replay"
-        assert source.total_tokens == sum(tokens.values())
+        assert source.sequence_lengths.sum() == sum(tokens.values())
         assert len(list(read_documents(corpus, "replay", "train"))) == sum(
             index.sources[f"replay.{name}"].splits["train"].documents for name in weights
         )

@@ -94,12 +94,12 @@ def test_parts_have_shards_and_counts_of_their_own(inputs: dict[str, Artifact]) 
     for name, part in counts.parts.items():
         opened = open_source(corpus, f"domain.{name}")
         assert opened.name == opened.sequence(0).source == f"domain.{name}"
-        assert (len(opened), opened.total_tokens) == (part.sequences, part.tokens)
+        assert (len(opened), opened.sequence_lengths.sum()) == (part.sequences, part.tokens)
         documents = [each for each in read_documents(corpus, "domain", "train") if each.part == name]
         assert len(documents) == part.documents
         assert all(each.text.startswith("paper") == (name == "papers") for each in documents)
     whole = open_source(corpus, "domain")
-    assert whole.total_tokens == train.tokens
+    assert whole.sequence_lengths.sum() == train.tokens
     assert list(whole.parts) == ["domain.notes", "domain.papers"]
 
 
