@@ -51,10 +51,11 @@ def raw(file: str, model: str, output: str, workers: int) -> dict[str, Any]:
 def cpt(file: str, model: str, output: str, workers: int) -> dict[str, Any]:
     """Read documents from Parquet, as the corpus stage has stored them, tokenise and pack them."""
     from cpt.corpus.build import always, write_source
+    from cpt.corpus.document_tokenizer import special_token
     from cpt.corpus.documents import Document
     from cpt.corpus.index import CorpusIndex
     from cpt.corpus.tasks import Tasks
-    from cpt.corpus.tokenise import special_token, tokenise
+    from cpt.corpus.tokenise import tokenise
 
     corpus, folder = Path(output), Path(model)
     end = special_token(folder, "auto", "eos")

@@ -57,3 +57,19 @@ def run(
     context = Context(output=tmp_path / out, work=work, seed=seed, progress=heard, recipe={})
     metrics = STAGE.run(CorpusConfig.model_validate(settings), {"model": base}, context)
     return tmp_path / out / "corpus", metrics, heard.messages
+
+
+def records(path: Path, *rows: dict[str, Any]) -> str:
+    """Write rows as JSON lines; return the path."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def domain(tmp_path: Path) -> dict[str, str]:
+    return write(tmp_path / "domain.jsonl", *(f"domain text {number}" for number in range(80)))
+
+
+def problems(base: Artifact | None = None, **config: Any) -> dict[str | None, str]:
+    checked = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], **config})
+    found = STAGE.check(checked, {"model": base} if base else {})
+    return {problem.key: problem.message for problem in found}

@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from cpt.errors import UsageError
+
 RESOLUTION = 1 << 16
 """Largest sum of whole weights: shares that are no such fraction are rounded to one 65,536th."""
 
@@ -138,3 +140,32 @@ def place(phases: Sequence[MixturePhase], steps: int) -> tuple[PlacedPhase, ...]
     return tuple(
         PlacedPhase(begin, phase, Interleaving(tuple(phase.weights.values()))) for begin, phase in placed
     )
+
+
+def replay_rows(share: float, batch_sequences: int) -> int:
+    """Return the replay rows of each global batch: exactly round(share * batch_sequences).
+
+    Raises:
+        UsageError: A positive share rounds to no row, or to all rows.
+    """
+    rows = round(share * batch_sequences)
+    if share > 0 and rows == 0:
+        message = f"a replay share of {share:g} of {batch_sequences} sequences rounds to none"
+        hint = f"Use at least {1 / batch_sequences:g}"
+        hint += (
+            f", or larger batches: batch_sequences: {_batch_for(share)}." if share > _SMALLEST_SHARE else "."
+        )
+        raise UsageError(message, hint=hint)
+    if not 0 <= rows < batch_sequences:
+        message = f"a replay share of {share:g} of {batch_sequences} sequences leaves none for the domain"
+        raise UsageError(message, hint="Use a share from 0 to less than 1.")
+    return rows
+
+
+_SMALLEST_SHARE = 1e-6
+"""Smallest share for which the hint proposes a larger batch."""
+
+
+def _batch_for(share: float) -> int:
+    """Return the smallest batch in which a share is about one row."""
+    return max(2, round(1 / share))

@@ -16,9 +16,9 @@ import numpy as np
 
 from cpt.atomic import atomic_file
 from cpt.corpus.build import check_sums, digest
+from cpt.corpus.document_tokenizer import DocumentTokenizer
 from cpt.corpus.documents import Document, DocumentWriter, documents_path, read_documents
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.tokenise import DocumentTokenizer
 from cpt.errors import DataError
 from cpt.progress import Progress
 

@@ -15,41 +15,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from cpt.corpus.mixture import MixturePhase, PlacedPhase, place
+from cpt.corpus.mixture import MixturePhase, PlacedPhase, place, replay_rows
 from cpt.corpus.permutation import Permutation
 from cpt.corpus.shards import PackedSequence, TokenisedSource
-from cpt.errors import DataError, UsageError
+from cpt.errors import DataError
 from cpt.sources import DOMAIN, REPLAY, WITHOUT_LOSS
-
-
-def replay_rows(share: float, batch_sequences: int) -> int:
-    """Return the replay rows of each global batch: exactly round(share * batch_sequences).
-
-    Raises:
-        UsageError: A positive share rounds to no row, or to all rows.
-    """
-    rows = round(share * batch_sequences)
-    if share > 0 and rows == 0:
-        message = f"a replay share of {share:g} of {batch_sequences} sequences rounds to none"
-        hint = f"Use at least {1 / batch_sequences:g}"
-        hint += (
-            f", or larger batches: batch_sequences: {_batch_for(share)}." if share > _SMALLEST_SHARE else "."
-        )
-        raise UsageError(message, hint=hint)
-    if not 0 <= rows < batch_sequences:
-        message = f"a replay share of {share:g} of {batch_sequences} sequences leaves none for the domain"
-        raise UsageError(message, hint="Use a share from 0 to less than 1.")
-    return rows
-
-
-_SMALLEST_SHARE = 1e-6
-"""Smallest share for which the hint proposes a larger batch."""
-
-
-def _batch_for(share: float) -> int:
-    """Return the smallest batch in which a share is about one row."""
-    return max(2, round(1 / share))
-
 
 Phases = Sequence[tuple[int, int]]
 """Pairs (first step, replay rows of each global batch from there on), ordered, the first at step 0."""

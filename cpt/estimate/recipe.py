@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt import __version__
 from cpt.atomic import write_text
-from cpt.corpus.stream import replay_rows
+from cpt.corpus.mixture import replay_rows
 from cpt.errors import CptError, DamagedFile
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model

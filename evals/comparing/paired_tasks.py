@@ -28,7 +28,7 @@ from evals.comparing.statistics import (
 )
 from evals.measures import COMPARED
 from evals.metrics import propagate_errors, standard_error, sum_interval
-from evals.results import Record, Results, TaskScore
+from evals.results import Items, Record, Results, TaskScore
 
 _SAME = {
     "metric": "metric",
@@ -154,12 +154,24 @@ def _on_common_items(one: TaskScore, other: TaskScore, a: Results, b: Results) -
         clusters=None if items_a.clusters is None else [items_a.clusters[place] for place, _ in common],
         only_a=len(items_a.ids) - len(common),
         only_b=len(items_b.ids) - len(common),
-        measures={
-            name: ([values[place] for place, _ in common], [items_b.measures[name][at] for _, at in common])
-            for name, values in items_a.measures.items()
-            if name in items_b.measures
-        },
+        measures=_measures(one, items_a, items_b, common),
     )
+
+
+def _measures(
+    score: TaskScore, a: Items, b: Items, common: Sequence[tuple[int, int]]
+) -> dict[str, tuple[list[Value], list[Value]]]:
+    """Return the values of the items that both have, by measure.
+
+    With labels the value of an item depends on all items of its evaluation, so these must be the same.
+    """
+    if score.labels and not len(common) == len(a.ids) == len(b.ids):
+        return {}
+    return {
+        name: ([values[place] for place, _ in common], [b.measures[name][at] for _, at in common])
+        for name, values in a.measures.items()
+        if name in b.measures
+    }
 
 
 @dataclass(frozen=True)

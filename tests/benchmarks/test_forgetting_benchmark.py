@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import varied_texts, write_jsonl
 
-from cpt.corpus.stream import replay_rows
+from cpt.corpus.mixture import replay_rows
 from cpt.stages.corpus.config import CorpusConfig
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cpt.corpus.build import always, by_hash, digest, write_source
+from cpt.corpus.document_tokenizer import DocumentTokenizer
 from cpt.corpus.documents import Document, read_documents
 from cpt.corpus.selection import (
     Candidates,
@@ -21,7 +22,6 @@ from cpt.corpus.selection import (
     texts_to_rate,
     unfit,
 )
-from cpt.corpus.tokenise import DocumentTokenizer
 from cpt.errors import DataError
 from cpt.progress import NullProgress
 

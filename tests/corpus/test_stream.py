@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cpt.corpus.mixture import replay_rows
 from cpt.corpus.shards import ShardWriter, TokenisedSource
-from cpt.corpus.stream import Permutation, TrainingStream, replay_rows
+from cpt.corpus.stream import Permutation, TrainingStream
 from cpt.errors import DataError, UsageError
 
 

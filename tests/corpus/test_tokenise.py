@@ -17,10 +17,11 @@ from tokenizers import Tokenizer
 
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index, retokenise
 from cpt.corpus.build import always, by_hash, write_source
+from cpt.corpus.document_tokenizer import DocumentTokenizer, special_token
 from cpt.corpus.documents import Document, documents_path, listed_sources
 from cpt.corpus.index import CorpusIndex
 from cpt.corpus.texts import former_tokenizer
-from cpt.corpus.tokenise import DocumentTokenizer, special_token, tokenise, tokenizer_sha256
+from cpt.corpus.tokenise import tokenise, tokenizer_sha256
 from cpt.errors import DataError, UsageError
 from cpt.models.batch import IGNORED, pack
 from cpt.models.tokenizer import load_tokenizer

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from results_made import made_results
+from results_made import made_results, with_items, with_task
 from scipy.stats import ttest_rel
 
 from evals.comparing.comparison import compare
@@ -204,7 +204,7 @@ def test_what_answers_do_not_show_p_gold_does() -> None:
 
 
 def test_p_gold_below_guessing_counts_too() -> None:
-    """Where choices differ in kind or length it may be below one in four, and what changes is news."""
+    """Count a change of p_gold below one in four, which choices of different kind or length have."""
     generator = np.random.default_rng(5)
     answers = {"general/g/one": generator.integers(0, 2, 300)}
     before = generator.uniform(0.1, 0.25, 300)
@@ -216,6 +216,21 @@ def test_p_gold_below_guessing_counts_too() -> None:
     assert not found.no_signal
     assert found.tasks[0].verdict == "better"
     assert found.averages[0].verdict == "better"
+
+
+def test_labels_are_compared_on_the_same_items_only() -> None:
+    """Weights and calibration of an item depend on all items of its evaluation."""
+    answers = {"medical/g/one": np.array([0, 1, 1, 0])}
+    a = with_p_gold(made_results("a", answers), {"one": np.array([0.2, 0.4, 0.6, 0.7])})
+    b = with_p_gold(made_results("b", answers), {"one": np.array([0.3, 0.5, 0.6, 0.9])})
+    more = {"ids": (*b.items["one"].ids, "new"), "values": (*b.items["one"].values, 1.0)}
+    more["measures"] = {P_GOLD: (*b.items["one"].measures[P_GOLD], 0.5)}
+    larger = with_items(b, "one", **more)
+    assert set(compare(a, larger).measures) == {P_GOLD}
+    labels = {"labels": {"yes": Label(gold=2, predicted=2, calibrated=2)}}
+    a, b, larger = (with_task(each, "one", **labels) for each in (a, b, larger))
+    assert set(compare(a, b).measures) == {P_GOLD}
+    assert compare(a, larger).measures == {}
 
 
 def test_a_difference_of_means_has_students_interval_and_an_exact_null() -> None:

@@ -181,7 +181,7 @@ def _readers(
     folders: Mapping[str, Path], settings: TextSettings, view: ProgressBar
 ) -> tuple[list[Reader], dict[str, int]]:
     """Return the different readers, and each model's index among them: most models share a tokenizer."""
-    from cpt.corpus.tokenise import special_token
+    from cpt.corpus.document_tokenizer import special_token
     from cpt.models.shared_windows import Reader
     from cpt.models.tokenizer import load_tokenizer
     from cpt.stages.corpus.checks import window_for

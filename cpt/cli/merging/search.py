@@ -219,7 +219,7 @@ def _search(
     """Search, write the result, the log and the page; return the facts, and the budget that is broken."""
     import tempfile
 
-    from cpt.corpus.tokenise import special_token
+    from cpt.corpus.document_tokenizer import special_token
     from cpt.stages.merge.search import Material, require_budgets, search_and_write, search_metrics
     from merging.plan import read_inputs
     from merging.request import shard_bytes

@@ -90,7 +90,7 @@ def select(
     """
 
     def step(found: BuildState, context: Context) -> None:
-        from cpt.corpus.tokenise import AUTO, special_token
+        from cpt.corpus.document_tokenizer import AUTO, special_token
         from cpt.stages.corpus import selection
         from cpt.stages.corpus.checks import window_for
 

@@ -203,7 +203,7 @@ def transliteration_problems(config: CorpusConfig) -> list[Problem]:
 
 def model_problems(config: CorpusConfig, model: Path) -> list[Problem]:
     """Check lengths against the model's positions, and special tokens against its tokenizer."""
-    from cpt.corpus.tokenise import special_token
+    from cpt.corpus.document_tokenizer import special_token
 
     problems: list[Problem] = []
     most = max_positions(model)

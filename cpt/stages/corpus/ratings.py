@@ -206,7 +206,7 @@ def _bits_per_byte(
 
 
 def _by_n_grams(by: ByNGrams, request: Request) -> Rated:
-    from cpt.corpus.tokenise import DocumentTokenizer
+    from cpt.corpus.document_tokenizer import DocumentTokenizer
 
     counts = SourceCounts()
     documents = request.texts("reference", by.reference, counts)
@@ -220,9 +220,9 @@ def _n_gram_rater(order: int, reference: list[np.ndarray], model: Path) -> Rater
     """Rate by bits per byte under an n-gram model of the reference's tokens."""
     import numpy as np
 
+    from cpt.corpus.document_tokenizer import DocumentTokenizer
     from cpt.corpus.documents import Document
     from cpt.corpus.kneser_ney import KneserNey
-    from cpt.corpus.tokenise import DocumentTokenizer
     from cpt.models.tokenizer import load_tokenizer
 
     ids = load_tokenizer(model).get_vocab(with_added_tokens=True).values()

@@ -47,8 +47,8 @@ def select(
         DataError: There are fewer tokens than are to be selected, or no reference text.
     """
     from cpt.corpus.build import describe
+    from cpt.corpus.document_tokenizer import DocumentTokenizer
     from cpt.corpus.selection import KEPT, best, candidates, keep, unfit
-    from cpt.corpus.tokenise import DocumentTokenizer
     from cpt.stages.corpus.ratings import Request, rated
 
     tokenizer = DocumentTokenizer(model, index.sequence_length, index.start_token, index.end_token)
@@ -174,9 +174,9 @@ def mix(
         By part: its share of the weights, its share of the tokens, and its tokens.
     """
     from cpt.corpus.build import describe
+    from cpt.corpus.document_tokenizer import DocumentTokenizer
     from cpt.corpus.documents import PART
     from cpt.corpus.selection import KEPT, candidates, chance, keep, nearest
-    from cpt.corpus.tokenise import DocumentTokenizer
 
     tokenizer = DocumentTokenizer(model, index.sequence_length, index.start_token, index.end_token)
     total = sum(part.weight for part in mixture)

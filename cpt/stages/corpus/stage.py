@@ -129,8 +129,9 @@ def _named_files(config: CorpusConfig) -> list[tuple[str, str]]:
 
 def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
     """Return a corpus's index before anything is counted."""
+    from cpt.corpus.document_tokenizer import special_token
     from cpt.corpus.index import CorpusIndex
-    from cpt.corpus.tokenise import special_token, tokenizer_sha256
+    from cpt.corpus.tokenise import tokenizer_sha256
 
     return CorpusIndex(
         sequence_length=config.sequence_length,

@@ -63,7 +63,7 @@ class Measurement:
 
 def start_token(corpus: Path, model: Path) -> str | None:
     """Return the token before every document: the corpus's, or the tokenizer's own where it has no such."""
-    from cpt.corpus.tokenise import special_token
+    from cpt.corpus.document_tokenizer import special_token
     from cpt.models.tokenizer import load_tokenizer
 
     token = start_token_of(corpus, model)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
     """Return what is wrong in the settings, with the corpus, and with the model, as far as they are known."""
-    from cpt.corpus.stream import replay_rows
+    from cpt.corpus.mixture import replay_rows
 
     for key, share in config.replay_shares.items():
         try:
@@ -263,13 +263,13 @@ def _feature_problems(
 
 def _replay_rows(config: PretrainConfig) -> list[int]:
     """Return the replay rows of the phases."""
-    from cpt.corpus.stream import replay_rows
+    from cpt.corpus.mixture import replay_rows
 
     return [replay_rows(share, config.batch_sequences) for share in config.replay_shares.values()]
 
 
 def _facts(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int | None = None) -> RunFacts:
-    from cpt.corpus.stream import replay_rows
+    from cpt.corpus.mixture import replay_rows
     from cpt.models.token_ids import read_new_tokens
 
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None

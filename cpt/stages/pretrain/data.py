@@ -67,7 +67,7 @@ def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> 
     Args:
         upstream: configurations of the stages that make the corpus.
     """
-    from cpt.corpus.stream import replay_rows
+    from cpt.corpus.mixture import replay_rows
 
     if config.tokens is not None or config.start is not None:  # an earlier stage has used some text
         return config.tokens

@@ -135,8 +135,7 @@ def phases_of(
         replay: Replay share of phases that name none.
         sizes: Sequences of each source of domain text.
     """
-    from cpt.corpus.mixture import MixturePhase, weights_of_sizes, whole_weights
-    from cpt.corpus.stream import replay_rows
+    from cpt.corpus.mixture import MixturePhase, replay_rows, weights_of_sizes, whole_weights
 
     phases = []
     for phase in mixture:

@@ -197,7 +197,7 @@ def test_vllm_is_lm_evals_own_class(
 
 
 def _capability_is_pretended() -> bool:
-    """Whether ATEN_CPU_CAPABILITY hides AVX512: PyTorch's bfloat16 attention asks the processor itself."""
+    """Return True if ATEN_CPU_CAPABILITY hides AVX512, which PyTorch's bfloat16 attention finds anyway."""
     flags = Path("/proc/cpuinfo")
     return (
         flags.exists()
