@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from corpus_runs import byte_model, run, write
 
-from cpt.corpus import blocks, tasks, tokenise
+from cpt.corpus import blocks, document_tokenizer, tasks, tokenise
 from cpt.stages.base import Artifact
 
 
@@ -128,7 +128,7 @@ def test_what_was_cleaned_and_tokenised_is_not_done_again(
         monkeypatch.setattr(module, name, call)
 
     counting(blocks, "_cleaned")
-    counting(tokenise, "split_document")
+    counting(document_tokenizer, "split_document")
     with monkeypatch.context() as patched:
         patched.setattr(tokenise, "write_index", stopping(tokenise.write_index, 0))
         with pytest.raises(Stopped):
