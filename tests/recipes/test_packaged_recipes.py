@@ -11,7 +11,11 @@ from cpt.recipe.authoring import about, templates
 from cpt.recipe.load import load
 from cpt.stages.merge.config import MergeConfig
 
+STUDY = ["corpus", "pretrain", "merge", "evaluate", "report"]
 STAGES = {
+    "finance-study": STUDY,
+    "legal-study": STUDY,
+    "medical-study": STUDY,
     "stability": ["corpus", "pretrain", "merge", "evaluate", "report"],
 }
 ALL_STAGES = ["corpus", "vocabulary", "pretrain", "merge", "evaluate", "report"]

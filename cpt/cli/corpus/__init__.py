@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cpt.cli.corpus import alone, build, contents
+from cpt.cli.corpus import alone, build, contents, study
 
 app = typer.Typer(
     help="Build a corpus, see what it holds and what was removed; select, deduplicate, decontaminate text.",
@@ -17,3 +17,4 @@ app.command("sample")(contents.sample)
 app.command("select")(alone.select)
 app.command("dedup")(alone.dedup)
 app.command("decontaminate")(alone.decontaminate)
+app.command("study")(study.study)

@@ -62,11 +62,11 @@ def dedup(
     given = parameters(settings or [])
     how: Exact | MinHash
     if given.get("kind") == "exact":
-        how = _validated(Exact, given)
+        how = validated(Exact, given)
     else:
-        how = _validated(MinHash, {"kind": "minhash"} | given)
+        how = validated(MinHash, {"kind": "minhash"} | given)
         _require(how.problem(), "kind")
-    sources, kept_out = _sources(text, text_field), _sources(heldout or [], text_field)
+    sources, kept_out = sources_of(text, text_field), sources_of(heldout or [], text_field)
     with staged_output(output) as folder, show_progress(resumable=False) as view:
         alone.deduplicate(sources, how, folder, view, kept_out)
     _print(output, as_json)
@@ -115,10 +115,10 @@ def decontaminate(
     given = parameters(settings or [])
     if twice := sorted(given.keys() & {key for key, value in named.items() if value}):
         raise UsageError(f"{', '.join(twice)}: given as an option and as a setting", hint="Give it once.")
-    how = _validated(Decontamination, named | given)
+    how = validated(Decontamination, named | given)
     if problems := benchmark_problems(how):
         raise RecipeError(problems)
-    sources = _sources(text, text_field)
+    sources = sources_of(text, text_field)
     with staged_output(output) as folder, show_progress(resumable=False) as view:
         alone.decontaminate(sources, how, folder, view)
     _print(output, as_json)
@@ -150,9 +150,9 @@ def select(
     from cpt.stages.corpus.checks import selection_problems, source_problem
     from cpt.stages.corpus.config import CorpusConfig, Selection
 
-    how = _validated(Selection, parameters(settings or []))
-    sources = _sources(text, text_field)
-    config = _validated(
+    how = validated(Selection, parameters(settings or []))
+    sources = sources_of(text, text_field)
+    config = validated(
         CorpusConfig, {"domain": [source.model_dump() for source in sources], "select": how.model_dump()}
     )
     named = [(key, each) for key, each in config.sources() if key.startswith("select.")]
@@ -169,7 +169,7 @@ def select(
 Config = TypeVar("Config", bound=BaseModel)
 
 
-def _validated(kind: type[Config], data: dict[str, Any]) -> Config:
+def validated(kind: type[Config], data: dict[str, Any]) -> Config:
     """Return settings of a kind.
 
     Raises:
@@ -193,7 +193,7 @@ def _require(problem: str | None, key: str) -> None:
         raise RecipeError([Problem(problem, key=key)])
 
 
-def _sources(texts: Sequence[str], text_field: str) -> list[Source]:
+def sources_of(texts: Sequence[str], text_field: str) -> list[Source]:
     """Return sources of texts that a user names.
 
     Raises:
@@ -204,7 +204,7 @@ def _sources(texts: Sequence[str], text_field: str) -> list[Source]:
     sources = []
     for word in texts:
         name, reference = split_name(word)
-        sources.append(_validated(Source, {**source_of(reference), "name": name, "text_field": text_field}))
+        sources.append(validated(Source, {**source_of(reference), "name": name, "text_field": text_field}))
     problems = [
         problem
         for number, source in enumerate(sources)

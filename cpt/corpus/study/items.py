@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,11 +24,12 @@ class Item:
         fact: Key of the fact that it asks for. All items of a fact are trained on, or none are.
         fields: Texts for the places of the wordings, by name ({term}).
         answer: Right answer.
-        options: Texts to choose from, the answer among them; empty for an open question. Recall probes take
-            their wrong answers from them, or else from other items of the task.
+        options: Texts to choose from, the answer among them. Wordings with {options} show them; recall probes
+            take their wrong answers from them, or else from other items of the task.
         label: Answer of a task whose answers are balanced (yes, no); empty for all others.
         reverse: Whether it asks in the direction that the document does not state (definition to term).
         span: Place of the fact in the document's text, (start, end) in characters.
+        hidden: Place of the answer, if it is left out of the passage that the item is asked on; else None.
     """
 
     task: str
@@ -38,6 +40,7 @@ class Item:
     label: str = ""
     reverse: bool = False
     span: tuple[int, int] = (0, 0)
+    hidden: tuple[int, int] | None = None
 
 
 class Miner(ABC):
@@ -69,11 +72,19 @@ def chance(*key: object) -> random.Random:
     return random.Random(int.from_bytes(hashed.digest(), "little"))
 
 
+_BRACKETS = re.compile(r"\s*\([^()]*\)")
+
+
 def fact_key(term: str) -> str:
-    """Return the key of what a term means: equal for spellings that differ in case or white space."""
-    return " ".join(term.casefold().split())
+    """Return the key of what a term means: without case, white space and what it has in brackets.
+
+    "Transient ischemic attack (TIA)" in one document is not probed while "transient ischemic attack" in
+    another is trained on.
+    """
+    plain = term.casefold()
+    return " ".join((_BRACKETS.sub("", plain).strip() or plain).split())
 
 
 def is_trained(fact: str, share: float, seed: int) -> bool:
-    """Return True for a fact whose questions are trained on: a share of all facts, by a hash of (seed, fact)."""
+    """Return True for a fact whose questions are trained on: a share of all, by a hash of (seed, fact)."""
     return chance("trained", seed, fact).random() < share

@@ -23,14 +23,14 @@ UNSEEN = 3
 """Number of wordings of each task that are kept for recall probes."""
 
 WORDINGS = 12
-"""Fewest wordings of a task: facts asked in one form are recalled in that form only (Allen-Zhu and Li, 3.1)."""
+"""Fewest wordings of a task: facts asked in one form are recalled in it alone (Allen-Zhu and Li, 3.1)."""
 
 LETTERS = "ABCDEFGH"
 
 
 @dataclass(frozen=True)
 class Language:
-    """What miners need of a language.
+    """Wordings and patterns of a language.
 
     Attributes:
         code: Name of its folder (en).
@@ -90,7 +90,9 @@ def load_language(code: str) -> Language:
             trained[key], unseen[key] = tuple(sides["trained"]), tuple(sides["unseen"])
             every = (*trained[key], *unseen[key])
             if len(set(every)) < max(WORDINGS, len(every)) or len(unseen[key]) < UNSEEN:
-                raise DataError(f"{file}: {task} needs {WORDINGS} different wordings, {UNSEEN} of them unseen")
+                raise DataError(
+                    f"{file}: {task} needs {WORDINGS} different wordings, {UNSEEN} of them unseen"
+                )
         patterns[file.stem] = content
     return Language(code, trained, unseen, patterns)
 
@@ -113,7 +115,7 @@ _LETTERED = 0.2
 """Share of choices whose answer is a letter: small models hardly read letters, exams ask for them."""
 
 
-def worded(item: Item, language: Language, wording: str, key: object) -> Worded:
+def worded(item: Item, wording: str, key: object) -> Worded:
     """Return an item in one wording.
 
     Args:

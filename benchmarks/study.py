@@ -1,0 +1,235 @@
+"""Does a model that studies answer more? Documents alone against documents with questions, at equal tokens.
+
+    python benchmarks/study.py --domain anatomy.jsonl --documents 24 --replay pydoc.train.jsonl \\
+        --general pydoc.heldout.jsonl --tokens 100_000 --seeds 17,18,19 --suites medical:quick --data DIR
+
+Arms, each with the same number of tokens: *raw* (documents, no replay), *replay* (a quarter of the rows is
+general text), *study* (questions and reading tasks alone), *raw + study* (documents and study, one to one),
+*+ instructions* (half of the replay are conversations that the base makes itself), *+ phases* (questions
+first, and more of them at the end), *+ noise* (a tenth of the documents' input tokens is replaced) and
+*+ shuffle* (sentences in another order as well). From *raw + study* on, an arm has what those before it have.
+
+Every model is compared with its base, and with the seed's *replay* arm, by paired intervals: recall of the
+domain's facts by group, suites, held-out text. Runs that are recorded already are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import record
+from forgetting import MODEL, Part, source
+from peak_rate import KEPT_IN_SPITE, seldom
+from ruamel.yaml import YAML
+
+AGAINST = "replay"
+"""The arm that others are compared with."""
+
+DOCUMENTS = {"documents": 1, "reading": 0, "questions": 0}
+STUDY = {"documents": 0, "reading": 1, "questions": 2}
+BOTH = {"documents": 3, "reading": 1, "questions": 2}
+PHASES: list[Part] = [
+    {"until": 0.1, "weights": {"documents": 0, "reading": 0, "questions": 1}},
+    {"until": 0.85, "weights": BOTH},
+    {"weights": {"documents": 2, "reading": 1, "questions": 3}},
+]
+ARMS = ("raw", AGAINST, "study", "raw + study", "+ instructions", "+ phases", "+ noise", "+ shuffle")
+
+
+def weights(arm: str) -> Any:
+    """Return the mixture of an arm's domain rows."""
+    if arm in ("raw", AGAINST):
+        return {"weights": DOCUMENTS}
+    if arm == "study":
+        return {"weights": STUDY}
+    if arm in ("raw + study", "+ instructions"):
+        return {"weights": BOTH}
+    if arm != "+ shuffle":
+        return PHASES
+    both = [(phase, phase["weights"]["documents"] / 2) for phase in PHASES]
+    return [
+        {**phase, "weights": {**phase["weights"], "documents": half, "shuffled": half}}
+        for phase, half in both
+    ]
+
+
+def recipe(options: argparse.Namespace, arm: str, seed: int, against: Path | None) -> dict[str, Any]:
+    """Return the recipe of one arm."""
+    place = ARMS.index(arm)
+    text: Part = {"name": "text", "weight": 1, "sources": [source(options.replay)]}
+    chats = {"form": "chat", "tokens": options.tokens // 8, "length": 120, "batch": 60}
+    replay: Any = [source(options.replay)]
+    if place >= ARMS.index("+ instructions"):
+        replay = {"mixture": [text, {"name": "chats", "weight": 1, "self_generated": chats}]}
+    study: Part = {"probe": options.probe, "forms": options.forms}
+    if arm == "+ shuffle":
+        study["shuffle"] = True
+    if options.ontology:
+        study |= {"ontologies": [options.ontology], "ontology_terms": options.terms}
+    corpus = {
+        "domain": [{**source(options.domain), "limit": options.documents}],
+        "study": study,
+        "general": [source(options.general)],
+        "replay": replay,
+        "sequence_length": options.length,
+        "heldout": options.heldout,
+        "start_token": options.start_token,
+        "end_token": options.start_token,
+    }
+    pretrain = {
+        "name": "learn",
+        "tokens": options.tokens,
+        "batch_sequences": 8,
+        "replay": 0 if arm == "raw" else 0.25,
+        "mixture": weights(arm),
+        "epochs": 100,
+        "schedule": {"kind": "rewarm-cosine", "peak": options.peak, "floor": 0, "warmup": 0.05},
+        "monitor": seldom(options),
+        "checkpoint": {"every": 1_000_000},
+    }
+    if place >= ARMS.index("+ noise"):
+        pretrain["input_noise"] = 0.1
+    evaluate: Part = {"heldout_tokens": options.probe_tokens, "suites": options.suites.split(",")}
+    if against is not None:
+        evaluate["against"] = ["base", str(against)]
+    if options.data is not None:
+        evaluate["data"] = str(options.data)
+    stages = [{"corpus": corpus}, {"pretrain": pretrain}, {"evaluate": evaluate}]
+    return {"name": name_of(arm, seed), "base": options.model, "seed": seed, "stages": stages}
+
+
+def name_of(arm: str, seed: int) -> str:
+    """Return the name of an arm's run."""
+    words = "".join(character if character.isalnum() else " " for character in arm).split()
+    return f"study-{'-'.join(words)}-{seed}"
+
+
+def measure(options: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
+    """Run an arm and return its comparisons with the base and with the arm that others are compared with."""
+    options.runs.mkdir(parents=True, exist_ok=True)
+    others = list(options.runs.glob(f"{name_of(AGAINST, seed)}/learn-*/model"))
+    against = others[0].absolute() if others and arm != AGAINST else None
+    path = options.runs / f"{name_of(arm, seed)}.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(recipe(options, arm, seed, against), file)
+    done = subprocess.run([sys.executable, "-m", "cpt", "run", str(path), "--runs", str(options.runs)])
+    if done.returncode not in KEPT_IN_SPITE:
+        raise SystemExit(done.returncode)
+    run = options.runs / name_of(arm, seed)
+    scores = json.loads(only(run, "evaluate", "scores/scores.json"))
+    corpus = json.loads(only(run, "corpus", "artifact.json"))["metrics"]
+    ledger = json.loads(only(run, "learn", "training/ledger.json"))
+    if arm != AGAINST:
+        shutil.rmtree(run)
+    found: dict[str, Any] = {"study": corpus["study"], "ledger": ledger, "base": chosen(scores)}
+    if against is not None:
+        found[AGAINST] = chosen(next(iter(scores["against"].values())))
+    return found
+
+
+def chosen(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of a comparison that are recorded."""
+    kept = {key: scores[key] for key in ("bits_per_byte", "recall") if key in scores}
+    if "suites" in scores:
+        suites = scores["suites"]
+        kept["averages"] = suites["averages"]
+        kept["measures"] = {name: found["averages"] for name, found in suites.get("measures", {}).items()}
+    return kept
+
+
+def only(run: Path, stage: str, file: str) -> str:
+    """Return the text of a file in the only finished folder of a stage."""
+    (folder,) = (path for path in run.glob(f"{stage}-*") if not path.name.endswith(".partial"))
+    return (folder / file).read_text(encoding="utf-8")
+
+
+def _shown(row: dict[str, Any], group: str) -> str:
+    """Return the share of a group's questions that are answered, before and after."""
+    found = row["base"].get("recall", {}).get(group)
+    return f"{found['before']['value']:.3f} to {found['after']['value']:.3f}" if found else ""
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return recall by group, and bits per byte, each arm against its base."""
+    groups = ("trained", "untrained", "reversed", "absent")
+    heads = "".join(f"{group:>22}" for group in groups)
+    lines = [f"{'arm':<18}{'seed':>6}{heads}{'domain':>10}{'general':>10}"]
+    for row in rows:
+        text = row["base"]["bits_per_byte"]
+        recall = "".join(f"{_shown(row, group):>22}" for group in groups)
+        changes = "".join(f"{text[name]['difference']['value']:>+10.4f}" for name in ("domain", "general"))
+        lines.append(f"{row['arm']:<18}{row['seed']:>6}{recall}{changes}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    for key in ("domain", "replay", "general"):
+        parser.add_argument(f"--{key}", type=Path, required=True, metavar="FILE.jsonl")
+    parser.add_argument("--documents", type=int, default=24, help="of the domain, from the first on")
+    parser.add_argument("--ontology", help="OBO file to ask questions of")
+    parser.add_argument("--terms", type=int, default=200, help="of the ontology")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--start-token", default="<|endoftext|>", help="before and after documents, or auto")
+    parser.add_argument("--tokens", type=lambda text: int(text.replace("_", "")), default=100_000)
+    parser.add_argument("--peak", type=float, default=3e-4)
+    parser.add_argument("--length", type=int, default=512, help="tokens of a sequence")
+    parser.add_argument("--heldout", type=float, default=0.15, help="share of the domain's documents")
+    parser.add_argument("--probe", type=int, default=200, help="items of each group of the recall probe")
+    parser.add_argument("--probe-tokens", type=int, default=10_000, help="of each held-out text")
+    parser.add_argument("--forms", type=int, default=8, help="questions of a fact")
+    parser.add_argument("--suites", default="medical:smoke")
+    parser.add_argument("--data", type=Path, help="folder of the suites' data")
+    parser.add_argument("--seeds", default="17,18,19")
+    parser.add_argument("--only", nargs="*", choices=ARMS, default=ARMS, help="arms")
+    parser.add_argument("--name", default="study", help="of the result file")
+    options = parser.parse_args()
+    for key in ("domain", "general", "replay"):
+        setattr(options, key, getattr(options, key).absolute())
+    same = (
+        "documents",
+        "ontology",
+        "terms",
+        "tokens",
+        "peak",
+        "length",
+        "heldout",
+        "probe",
+        "forms",
+        "suites",
+    )
+    setting = {
+        "model": options.model if options.model == MODEL else Path(options.model).name,
+        "texts": {
+            key: hashlib.sha256(getattr(options, key).read_bytes()).hexdigest()
+            for key in ("domain", "general", "replay")
+        },
+        **{name: getattr(options, name) for name in same},
+    }
+    earlier = record.RESULTS / f"{options.name}.json"
+    rows: list[dict[str, Any]] = []
+    if earlier.exists():
+        figures = json.loads(earlier.read_text(encoding="utf-8"))["figures"]
+        rows = figures["rows"] if figures["setting"] == setting else []
+    for seed in map(int, options.seeds.split(",")):
+        for arm in (AGAINST, *(each for each in options.only if each != AGAINST)):
+            row = {"arm": arm, "seed": seed}
+            if any(row.items() <= each.items() for each in rows):
+                continue
+            rows.append(row | measure(options, arm, seed))
+            record.write(options.name, {"setting": setting, "rows": rows})
+            print(table(rows), flush=True)
+        for model in options.runs.glob(f"{name_of(AGAINST, seed)}/learn-*/model"):
+            shutil.rmtree(model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Mine sentences that say what something is ("A nephron is a unit of the kidney that ..."), both ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cpt.corpus.documents import Document
+from cpt.corpus.study.items import Item, Miner, fact_key
+from cpt.corpus.study.language import Language
+from cpt.corpus.study.sentences import SentenceCheck, any_of, in_one_line, paragraphs
+
+_SENTENCE = range(40, 301)
+_TERM = range(1, 6)
+"""Numbers of words of a term."""
+
+_DEFINITION = range(5, 41)
+"""Numbers of words of a definition: shorter ones are a name of the kind alone."""
+
+_POSSESSIVE = re.compile(r"(?:^| )[a-z]\w*['’]")  # noqa: RUF001
+"""A term that belongs to one thing of many: "object's mass"; Paget's disease is none."""
+
+_NOTE = re.compile(r"\s*\([^()]*\)")
+_WORD = re.compile(r"[\w’'%-]+|,")  # noqa: RUF001
+_CITED = re.compile(r"\s*\([^()]*(?:\b\d{4}[a-z]?|n\.d\.[^()]*)\)")
+"""A citation: (Lund, 2019)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A term and what it is.
+
+    Attributes:
+        named: Term with its article, as it stands in the middle of a sentence.
+    """
+
+    term: str
+    named: str
+    definition: str
+
+
+class Copular(Miner):
+    """The first definition of each term of a document."""
+
+    name: ClassVar[str] = "copular"
+
+    def __init__(self, language: Language) -> None:
+        super().__init__(language)
+        self._check = SentenceCheck(language)
+        articles, copulas, the_term, means, called, ends, more_ends, goes_on, pointers = (
+            any_of(language.of(self.name, key))
+            for key in (
+                *("articles", "copulas", "the_term", "means", "called"),
+                *("ends", "ends_behind_comma", "goes_on", "pointers"),
+            )
+        )
+        article = rf"(?:(?P<article>{articles}) )?"
+        term = r"(?P<term>[^\s,;:.?!()\"“”—]+(?: [^\s,;:.?!()\"“”—]+){0,4})"
+        self._forward = re.compile(
+            rf"(?i:(?:(?:{the_term}) )?{article}){term}(?: \([^()]*\))? "
+            # Not "refers to nurses as the backbone"
+            rf"(?:(?P<copula>{copulas}) (?=(?:{articles}) )|(?:{means}) (?!.* as ))(?P<definition>[^:?!]+)\."
+        )
+        self._backward = re.compile(
+            rf"(?P<definition>[^,:;?!]+) (?:{called}) (?i:{article}){term}(?: \([^()]*\))?\."
+        )
+        self._links = re.compile(rf" (?:{copulas}|{means}|{called}) ")
+        self._ends = re.compile(rf"; |,? (?:{ends}) |, (?:{more_ends}) |,? and (?:{goes_on}) ")
+        self._pointers = re.compile(rf"\b(?:{pointers})\b", re.IGNORECASE)
+        self._articles = frozenset(language.of(self.name, "articles"))
+        self._not_in_terms = frozenset(language.of(self.name, "not_in_terms"))
+        self._not_terms = frozenset(language.of(self.name, "not_terms"))
+        self._not_definitions = frozenset(language.of(self.name, "not_definitions"))
+        self._not_in_definitions = frozenset(language.of(self.name, "not_in_definitions"))
+        self._not_superlatives = frozenset(language.of(self.name, "not_superlatives"))
+        self._after_noun = frozenset(language.of(self.name, "after_noun"))
+
+    def mine(self, document: Document) -> Iterator[Item]:
+        """Yield both directions of the first definition of each term."""
+        seen: set[str] = set()
+        for paragraph in paragraphs(document.text, self.language):
+            for start, end in paragraph:
+                sentence = in_one_line(_CITED.sub("", document.text[start:end]))
+                if len(sentence) not in _SENTENCE or not self._links.search(sentence):
+                    continue
+                found = self._definition(sentence, document.text)
+                if found is None or fact_key(found.term) in seen or not self._check.is_sound(sentence):
+                    continue
+                fact = fact_key(found.term)
+                seen.add(fact)
+                fields = {"term": found.term, "named": found.named, "definition": found.definition}
+                yield Item("copular.define", fact, found.definition, fields, span=(start, end))
+                yield Item("copular.name", fact, found.term, fields, reverse=True, span=(start, end))
+
+    def _definition(self, sentence: str, text: str) -> _Found | None:
+        """Return what a sentence defines; None if it defines nothing, or if that is not clear."""
+        matched = self._forward.fullmatch(sentence) or self._backward.fullmatch(sentence)
+        if not matched:
+            return None
+        backward = matched.re is self._backward
+        article = (matched["article"] or "").lower()
+        term, definition = matched["term"], _NOTE.sub("", matched["definition"])
+        if backward:
+            definition = self._uncapitalised(definition, text)
+        else:
+            definition = self._first_clause(definition)
+            term = term if article else self._uncapitalised(term, text)
+        noun = backward or matched["copula"] is not None
+        if not self._is_term(term) or not self._defines(definition, term, noun=noun):
+            return None
+        return _Found(term, f"{article} {term}".strip(), definition)
+
+    def _first_clause(self, definition: str) -> str:
+        definition = self._ends.split(definition)[0]
+        # One comma is in front of a second main clause, two and more are in a list.
+        return definition.split(", and ")[0] if definition.count(",") == 1 else definition
+
+    def _is_term(self, term: str) -> bool:
+        words = term.lower().split()
+        return (
+            len(words) in _TERM
+            and len(term) > 2
+            and not self._not_in_terms.intersection(words)
+            and words[-1] not in self._not_terms
+            and not any(character.isdigit() for character in term)
+            and not _POSSESSIVE.search(term)
+        )
+
+    def _defines(self, definition: str, term: str, *, noun: bool) -> bool:
+        """Return True for a definition that holds in itself, and does not only judge.
+
+        Args:
+            noun: Whether it must begin with a noun that says the kind.
+        """
+        words = _WORD.findall(definition.lower())
+        if len(words) not in _DEFINITION or self._not_in_definitions.intersection(words):
+            return False
+        if any(word[0].isdigit() for word in words):
+            return False
+        if set(_WORD.findall(term.lower())) <= set(words):
+            return False
+        return not self._pointers.search(definition) and (not noun or self._says_kind(words))
+
+    def _says_kind(self, words: list[str]) -> bool:
+        """Return True if a noun is limited by what follows it, and neither it nor its adjectives judge."""
+        after = next((at for at, word in enumerate(words) if word in self._after_noun), 0)
+        kind = words[words[0] in self._articles : after]
+        superlative = any(word.endswith("est") and word not in self._not_superlatives for word in kind)
+        return (
+            bool(kind)
+            and words[after - 1] != ","
+            and not superlative
+            and not self._not_definitions.intersection(kind)
+        )
+
+    def _uncapitalised(self, phrase: str, text: str) -> str:
+        """Return the first words of a sentence as they are within one; nothing for what may be a person."""
+        first, *others = phrase.split()
+        if first[1:].lower() != first[1:]:
+            return phrase
+        lowered = phrase[0].lower() + phrase[1:]
+        if first.lower() in self._articles:
+            return lowered
+        if any(word[0].isupper() and word[1:].islower() for word in others):
+            return ""
+        found = re.search(rf"(?<![\w./@-]){re.escape(first.lower())}(?!\.?[\w/@-])", text)
+        return lowered if found else ""

@@ -1,0 +1,96 @@
+"""Write closed questions: some of different facts in a document, no passage, loss on the answers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from cpt.corpus.documents import Document
+from cpt.corpus.study.items import Item, chance, is_trained
+from cpt.corpus.study.language import Language, Worded, worded
+from cpt.corpus.study.mining import Mined
+from cpt.corpus.study.settings import StudySettings
+from cpt.sources import QUESTIONS
+
+SOURCE = "study.questions"
+"""Name among the listed sources."""
+
+MOST_IN_A_DOCUMENT = 5
+_BETWEEN = "\n\n"
+
+
+def question_documents(
+    mined: Iterable[Mined], language: Language, settings: StudySettings, seed: int
+) -> Iterator[Document]:
+    """Yield documents of closed questions on the trained facts, in an order of their own.
+
+    Every fact is asked in up to `forms` questions: its items in turn, each in another wording.
+    """
+    facts: dict[str, list[Item]] = {}
+    for each in mined:
+        if each.closed and is_trained(each.item.fact, settings.trained, seed):
+            facts.setdefault(each.item.fact, []).append(each.item)
+    asked = [
+        (fact, question)
+        for fact, items in facts.items()
+        for question in _forms(fact, items, language, settings.forms, seed)
+    ]
+    chance("order", seed).shuffle(asked)
+    for number, group in enumerate(_groups(asked, seed)):
+        yield _document(f"questions:{number}", group)
+
+
+def _forms(fact: str, items: Sequence[Item], language: Language, most: int, seed: int) -> Iterator[Worded]:
+    """Yield the questions of a fact: no two of the same task in the same words."""
+    rolled = chance("forms", seed, fact)
+    ways = []
+    for item in items:
+        wordings = list(language.wordings(item.task, unseen=False))
+        rolled.shuffle(wordings)
+        ways.append((item, wordings))
+    rolled.shuffle(ways)
+    seen: set[Worded] = set()
+    while ways and len(seen) < most:
+        item, wordings = ways.pop(0)
+        question = worded(item, wordings.pop(), f"{seed}:{fact}:{len(seen)}")
+        if wordings:
+            ways.append((item, wordings))
+        if question not in seen:
+            seen.add(question)
+            yield question
+
+
+def _groups(asked: Sequence[tuple[str, Worded]], seed: int) -> Iterator[list[Worded]]:
+    """Divide questions into groups of 1 to 5 with no fact twice."""
+    rolled = chance("groups", seed)
+    waiting = list(asked)[::-1]
+    while waiting:
+        size = rolled.randint(1, MOST_IN_A_DOCUMENT)
+        group: dict[str, Worded] = {}
+        while waiting and len(group) < size and waiting[-1][0] not in group:
+            fact, question = waiting.pop()
+            group[fact] = question
+        yield list(group.values())
+
+
+def _document(id: str, questions: Sequence[Worded]) -> Document:
+    """Return questions and answers as a document; what follows an answer is learnt with it, as its end."""
+    text, weights = "", []
+    for question in questions:
+        text += question.prompt
+        weights.append((len(text), 0.0))
+        text += f" {question.answer}{_BETWEEN}"
+        weights.append((len(text), 1.0))
+    text = text.removesuffix(_BETWEEN)
+    weights[-1] = (len(text), 1.0)
+    return Document(id, text, part=QUESTIONS, source=SOURCE, loss_weights=tuple(weights))
+
+
+def prompts_and_answers(document: Document) -> Iterator[tuple[str, str]]:
+    """Yield the questions of a document, each with its answer."""
+    begin, prompt = 0, ""
+    for end, weight in document.loss_weights:
+        if weight:
+            yield prompt, document.text[begin:end].strip()
+        else:
+            prompt = document.text[begin:end]
+        begin = end

@@ -1,0 +1,104 @@
+"""Definitions in sentences, and sentences that look alike and define nothing."""
+# ruff: noqa: RUF001 - quotes as texts have them
+
+from __future__ import annotations
+
+import pytest
+
+from cpt.corpus.documents import Document
+from cpt.corpus.study.items import Item
+from cpt.corpus.study.language import load_language, places
+from cpt.corpus.study.miners.copular import Copular
+
+FOUND = [
+    (
+        "A stave is a narrow strip of wood that forms the side of a barrel.",
+        ("stave", "a stave", "a narrow strip of wood that forms the side of a barrel"),
+    ),
+    (
+        "The bung hole (bung) is an opening in the side of a cask, but it is often closed.",
+        ("bung hole", "the bung hole", "an opening in the side of a cask"),
+    ),
+    (
+        "Coopering is the craft of making barrels out of wood (Lund, 2019). People learn coopering.",
+        ("coopering", "coopering", "the craft of making barrels out of wood"),
+    ),
+    (
+        "Moisture content (MC) is defined as the mass of water in wood, and it falls. The moisture left.",
+        ("moisture content", "moisture content", "the mass of water in wood"),
+    ),
+    (
+        "The term toasting refers to the heating of the inner side of the staves over a fire.",
+        ("toasting", "toasting", "the heating of the inner side of the staves over a fire"),
+    ),
+    (
+        "The groove that holds the head of a barrel is called the croze. It is cut last.",
+        ("croze", "the croze", "the groove that holds the head of a barrel"),
+    ),
+    (
+        "FSC is an organization that certifies wood from well-kept forests.",
+        ("FSC", "FSC", "an organization that certifies wood from well-kept forests"),
+    ),
+    (
+        "A hoop is a band of metal that keeps the staves of a cask together and is driven on with a hammer.",
+        ("hoop", "a hoop", "a band of metal that keeps the staves of a cask together"),
+    ),
+]
+NOT_FOUND = [
+    "Loss of spirit through the wood is known as the angel’s share. A loss is normal.",
+    "This is a vessel of wood that holds wine and other drinks.",
+    "It is a band of metal that keeps the staves together.",
+    "There is a band of metal that keeps the staves together.",
+    "One of the oldest crafts is a craft of wood and iron in the north.",
+    "Oak is an important kind of wood for barrels of all sizes. The oak grows.",
+    "Pine is a common wood for the casks of the north. The pine grows.",
+    "Ash is a better wood for handles than the wood of the spruce. The ash grows.",
+    "The result is a barrel that holds water for many years.",
+    "The goal of a cooper is a barrel that holds water for many years.",
+    "Maria is a cooper who has worked in the north for many years.",
+    "Oskar Lund is a 45-year-old cooper with an interest in old casks.",
+    "The share of oak is a third of all wood, or 33 percent of the total.",
+    "Toasting is a process. The toasting ends here.",
+    "A barrel is a barrel that holds wine in a cellar.",
+    "The acquired taste is an advanced form of the disease that coopers get.",
+    "A stave is the longest of all parts that coopers make of wood.",
+    "What is a stave if not a strip of wood that was bent over a fire?",
+    "The board refers to coopers as the backbone of the trade in wood.",
+    "A customer’s barrel is a vessel that holds the wine of the customer.",
+    "A barrel is a vessel of wood, as seen in .",
+    "Barrels are a kind of vessel that coopers make out of wood.",
+]
+
+
+def mined(*texts: str) -> list[Item]:
+    return list(Copular(load_language("en")).mine(Document("one", "\n".join(texts))))
+
+
+@pytest.mark.parametrize(("text", "expected"), FOUND, ids=lambda value: str(value)[:40])
+def test_a_definition_is_asked_for_in_both_directions(text: str, expected: tuple[str, str, str]) -> None:
+    term, named, definition = expected
+    define, name = mined(text)
+    assert (define.task, define.answer, define.reverse) == ("copular.define", definition, False)
+    assert (name.task, name.answer, name.reverse) == ("copular.name", term, True)
+    assert define.fields == name.fields == {"term": term, "named": named, "definition": definition}
+    assert define.fact == name.fact == term.lower()
+
+
+@pytest.mark.parametrize("text", NOT_FOUND, ids=lambda text: text[:40])
+def test_sentences_that_define_nothing(text: str) -> None:
+    assert mined(text) == []
+
+
+def test_the_first_definition_of_a_term_counts() -> None:
+    texts = ("A hoop is a band of metal around a cask.", "A hoop is a toy that children drive with a stick.")
+    items = mined(*texts)
+    assert [item.answer for item in items] == ["a band of metal around a cask", "hoop"]
+    assert items[0].span == (0, len(texts[0]))
+
+
+def test_wordings_have_places_of_the_items() -> None:
+    language = load_language("en")
+    for item in mined(FOUND[0][0]):
+        for wording in (*language.trained[item.task], *language.unseen[item.task]):
+            assert places(wording) <= set(item.fields)
+            assert f"{{{'definition' if item.task == 'copular.define' else 'term'}}}" not in wording

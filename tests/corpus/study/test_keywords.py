@@ -1,0 +1,118 @@
+"""Words of a domain come back within few texts, and sentences with several of them are asked for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cpt.corpus.documents import Document
+from cpt.corpus.study.items import Item
+from cpt.corpus.study.language import load_language, places
+from cpt.corpus.study.miners.keywords import Keywords, _residual
+
+ENGLISH = load_language("en")
+
+SAILS = (
+    "Mainsail, headsail and spinnaker drive a boat together. The mainsail hangs behind the mast. The "
+    "headsail hangs in front of it. The spinnaker is set when the wind comes from behind. With the "
+    "spinnaker down, the mainsail and the headsail are enough. A mainsail can be made smaller. A headsail "
+    "can be rolled up. No spinnaker can."
+)
+FIRST = "Mainsail, headsail and spinnaker drive a boat together."
+SECOND = "With the spinnaker down, the mainsail and the headsail are enough."
+PLAIN = (
+    "Everybody who has travelled remembers something particularly beautiful, or something particularly "
+    "difficult. Afterwards everybody tells others about it, and sometimes the difficult things become the "
+    "better stories. Number {number} of our stories is about something else again, as everybody will see in "
+    "the following lines."
+)
+OTHERS = [PLAIN.format(number=number) for number in range(40)]
+
+
+def mined(text: str, others: list[str] = OTHERS) -> list[Item]:
+    miner = Keywords(ENGLISH)
+    miner.learn(Document(str(number), each) for number, each in enumerate([text, *others]))
+    return list(miner.mine(Document("0", text)))
+
+
+def test_golden_items() -> None:
+    items = mined(SAILS)
+    assert [(item.task, item.answer, item.reverse) for item in items] == [
+        ("keywords.sentence", SECOND, False),
+        ("keywords.words", "spinnaker, mainsail, headsail", True),
+    ]
+    assert items[0].fields == {"words": "spinnaker, mainsail, headsail", "sentence": SECOND}
+    assert SAILS[slice(*items[0].span)] == SECOND
+
+
+def test_the_first_word_of_a_sentence_loses_its_capital_if_others_have_none() -> None:
+    text = SAILS.replace(FIRST, f"{FIRST[:-1]}, whatever the weather is.")
+    items = mined(text)
+    assert [item.answer for item in items if item.task == "keywords.words"] == [
+        "mainsail, headsail, spinnaker",
+        "spinnaker, mainsail, headsail",
+    ]
+
+
+def test_at_most_two_sentences_of_a_document() -> None:
+    assert len(mined(" ".join([SAILS, *[f"{number} {SECOND}" for number in "abc"], SECOND, SECOND]))) == 4
+
+
+def test_words_that_are_everywhere_are_no_words_of_the_domain() -> None:
+    assert mined(OTHERS[0]) == []
+    assert mined(SAILS, [SAILS] * 40) == []
+
+
+def test_names_in_references_are_no_words() -> None:
+    cited = SAILS.replace(SECOND, f"{SECOND[:-1]} (Spinnaker & Mainsail, 2004), as is a catamaran.")
+    assert cited != SAILS
+    assert [item.answer for item in mined(cited) if item.reverse] == ["spinnaker, mainsail, headsail"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SAILS.replace(SECOND, "Spinnaker, mainsail, headsail."),  # too short
+        "\n".join(SAILS.split(". ")),  # short lines: a list
+        SAILS.replace(SECOND, "Spinnaker Mainsail And Headsail Are The Names Of The Three Sails Here."),
+        SAILS.replace(SECOND, "spinnaker 1204-5566, mainsail 1204-5567, headsail 1204-5568, 1204-5569."),
+        SAILS.replace(SECOND, "Take the spinnaker down when the mainsail and the headsail are enough."),
+        f"Preface\n{SAILS}",
+        f"Sailor, A. (2004). {SAILS}",
+        "",
+    ],
+)
+def test_nothing_is_found_in_look_alikes(text: str) -> None:
+    assert mined(text) == []
+
+
+def test_lines_of_a_glossary_are_not_asked_for() -> None:
+    lines = "\n".join(
+        f"{name}: {SECOND} It is told here once more in {name}." for name in ("port", "mast", "boom", "keel")
+    )
+    assert [item.answer for item in mined(f"{SAILS}\n{lines}") if item.reverse] == [
+        "spinnaker, mainsail, headsail"
+    ]
+
+
+def test_the_surplus_is_that_over_words_scattered_at_random() -> None:
+    # A word that occurs once in each of few documents has none; twice in each of few has a bit.
+    assert _residual(10, 10, 100_000) == pytest.approx(0, abs=1e-3)
+    assert _residual(20, 10, 100_000) == pytest.approx(1, abs=1e-3)
+    assert _residual(1000, 250, 500) == pytest.approx(math.log2((1 - math.exp(-2)) * 2))
+
+
+def test_nothing_is_known_before_documents_are_read() -> None:
+    assert list(Keywords(ENGLISH).mine(Document("0", SAILS))) == []
+
+
+def test_wordings_have_places_of_their_items() -> None:
+    items = {item.task: item for item in mined(SAILS)}
+    assert {"keywords.sentence", "keywords.words"} == items.keys()
+    for task, item in items.items():
+        for unseen in (False, True):
+            for wording in ENGLISH.wordings(task, unseen=unseen):
+                assert places(wording)
+                assert places(wording) <= item.fields.keys()
+                assert not wording.endswith((" ", "\n"))

@@ -1,0 +1,227 @@
+"""Questions, reading documents and recall items made of mined facts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from cpt.corpus.documents import Document
+from cpt.corpus.study.items import Item, is_trained
+from cpt.corpus.study.language import Language, load_language, places, worded
+from cpt.corpus.study.mining import Mined, count, mine, miner_of
+from cpt.corpus.study.questions import MOST_IN_A_DOCUMENT, prompts_and_answers, question_documents
+from cpt.corpus.study.reading import reading_documents, without
+from cpt.corpus.study.recall_items import recall_items
+from cpt.corpus.study.settings import MINERS, OPEN, StudySettings
+from cpt.corpus.study.shuffled import shuffled_document
+from cpt.errors import DataError
+
+LINES = 5
+
+
+def term(number: int, line: int) -> str:
+    return f"brolum {number}-{line}"
+
+
+def glossary(number: int) -> Document:
+    """A document with a glossary of invented terms, each with a definition of its own."""
+    lines = "\n".join(
+        f"{term(number, line)}: small wooden part {number}{line} of a harbour mill"
+        for line in range(1, LINES + 1)
+    )
+    return Document(f"doc-{number}", f"Harbour mills {number}\nThey grind salt.\n{lines}\n")
+
+
+DOCUMENTS = [glossary(number) for number in range(60)]
+
+
+@pytest.fixture(scope="module")
+def english() -> Language:
+    return load_language("en")
+
+
+def mined(documents: list[Document], *names: str, seed: int = 17) -> list[Mined]:
+    every = mine(lambda: iter(documents), names or ("glossary",), load_language("en"), seed)
+    return [each for _, found in every for each in found]
+
+
+def settings(**changes: object) -> StudySettings:
+    return StudySettings.model_validate({"miners": ["glossary"], **changes})
+
+
+def test_a_glossary_is_asked_in_both_directions() -> None:
+    found = mined(DOCUMENTS[:1])
+    assert count(found) == {"glossary": {"define": LINES, "name": LINES}}
+    first, second = found[:2]
+    assert (first.item.answer, first.item.reverse) == ("small wooden part 01 of a harbour mill", False)
+    assert (second.item.answer, second.item.reverse) == (term(0, 1), True)
+    assert first.item.fact == second.item.fact
+    begin, end = first.item.span
+    assert DOCUMENTS[0].text[begin:end] == f"{term(0, 1)}: {first.item.answer}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Nurse: How do you feel today, Mrs Bell?\nShe did not answer at first.\nNurse: Take your time.",
+        "Note: this line alone is no glossary at all\nAnother line without a colon follows here.",
+        "one: a first line of a list\ntwo: a second line of a list\nthree: only three of them here",
+        "Lunch: bread with cheese and fruit\nTea: black tea without sugar\nDinner: soup with beans and rice\n"
+        "Snack: a handful of dried plums",
+        "Step 1: turn off the big mill\nStep 2: empty the long trough\nStep 3: clean the old stones\n"
+        "Step 4: start the mill again",
+    ],
+)
+def test_lines_that_look_alike_are_no_glossary(text: str) -> None:
+    assert mined([Document("a", text)]) == []
+
+
+def test_every_miner_has_one_class_and_its_kind(english: Language) -> None:
+    for name in MINERS:
+        miner = miner_of(name, english)
+        assert miner.name == name
+        assert miner.closed == (name not in OPEN)
+
+
+def test_only_facts_to_be_trained_on_are_asked_and_only_the_answers_count(english: Language) -> None:
+    found = mined(DOCUMENTS)
+    made = list(question_documents(found, english, settings(trained=0.5), 17))
+    pairs = [pair for document in made for pair in prompts_and_answers(document)]
+    answers = {answer for _, answer in pairs}
+    for each in found:
+        if not is_trained(each.item.fact, 0.5, 17):
+            assert each.item.answer not in answers
+    facts = {each.item.fact for each in found if is_trained(each.item.fact, 0.5, 17)}
+    assert 0.35 < len(facts) / (60 * LINES) < 0.65
+    for document in made:
+        ends = [end for end, _ in document.loss_weights]
+        assert ends == sorted(ends)
+        assert ends[-1] == len(document.text)
+        assert len(list(prompts_and_answers(document))) <= MOST_IN_A_DOCUMENT
+        assert [weight for _, weight in document.loss_weights] == [0.0, 1.0] * (len(ends) // 2)
+
+
+def test_a_fact_is_asked_in_so_many_forms_all_different(english: Language) -> None:
+    found = mined(DOCUMENTS[:4])
+    for forms in (1, 6):
+        made = question_documents(found, english, settings(trained=1, forms=forms), 17)
+        pairs = [pair for document in made for pair in prompts_and_answers(document)]
+        assert len(pairs) == len(set(pairs)) == 4 * LINES * forms
+    unseen = {wording for side in english.unseen.values() for wording in side}
+    assert not any(prompt in unseen for prompt, _ in pairs)
+
+
+def test_no_document_asks_for_a_fact_twice_or_holds_a_passage(english: Language) -> None:
+    found = mined(DOCUMENTS[:3])
+    texts = {document.text for document in DOCUMENTS}
+    for document in question_documents(found, english, settings(trained=1), 17):
+        assert not any(text in document.text for text in texts)
+        named = Counter(
+            each.item.fact
+            for prompt, answer in prompts_and_answers(document)
+            for each in found
+            if not each.item.reverse and (each.item.fields["definition"] in f"{prompt} {answer}")
+        )
+        assert set(named.values()) <= {1}
+
+
+def test_the_same_seed_makes_the_same_documents_and_another_others(english: Language) -> None:
+    found = mined(DOCUMENTS[:10])
+    first, again, other = (
+        [document.text for document in question_documents(found, english, settings(), seed)]
+        for seed in (17, 17, 18)
+    )
+    assert first == again != other
+
+
+def test_a_passage_has_tasks_of_every_miner_but_none_on_untrained_facts(english: Language) -> None:
+    document = DOCUMENTS[7]
+    found = mined([document])
+    (made,) = reading_documents(document, found, english, settings(trained=1, tasks=2), 17)
+    assert made.text.startswith(document.text.strip())
+    assert made.loss_weights == ()
+    tasks = made.text.removeprefix(document.text.strip()).strip().split("\n\n")[1:]
+    assert len(tasks) == 2
+    (one,) = reading_documents(document, found, english, settings(trained=1, tasks=1), 17)
+    assert len(one.text) < len(made.text)
+    assert list(reading_documents(document, found, english, settings(trained=0), 17)) == []
+
+
+def test_what_answers_a_task_is_left_out_of_its_passage() -> None:
+    text = "The salt mill\nIt stands at the coast.\nSummary\nIt grinds salt.\nIt is old.\nThe end."
+    begin = text.index("It grinds")
+    hidden = [(begin, text.index("\nThe end")), (0, len("The salt mill"))]
+    assert without(text, 0, len(text), hidden) == "It stands at the coast.\nSummary\nThe end."
+    assert without(text, 20, len(text), hidden[1:]) == text[20:].strip()
+
+
+def test_recall_items_are_of_four_groups_in_unseen_words(english: Language) -> None:
+    found, held_out = mined(DOCUMENTS[:40]), mined(DOCUMENTS[38:])
+    items = list(recall_items(found, held_out, english, settings(probe=30), 17))
+    assert Counter(item.group for item in items) == dict.fromkeys(
+        ("trained", "untrained", "reversed", "absent"), 30
+    )
+    answers = {each.item.fact: {each.item.answer for each in mined(DOCUMENTS)} for each in mined(DOCUMENTS)}
+    known = {each.item.fact for each in found}
+    prompts = [
+        wording.split("{")[0] for task in ("define", "name") for wording in english.unseen[f"glossary.{task}"]
+    ]
+    for item in items:
+        assert len(set(item.choices)) == 4
+        assert item.choices[item.answer] in answers[item.fact]
+        assert (item.fact in known) == (item.group != "absent")
+        assert is_trained(item.fact, 0.5, 17) == (item.group == "trained") or item.group == "absent"
+        assert any(item.question.startswith(prompt) for prompt in prompts)
+    for group in ("trained", "untrained", "reversed", "absent"):
+        facts = [item.fact for item in items if item.group == group]
+        assert len(set(facts)) == len(facts)
+    places_of_answers = Counter(item.answer for item in items)
+    assert all(15 <= places_of_answers[place] <= 45 for place in range(4))
+
+
+def test_a_shuffled_document_has_the_same_sentences_in_other_places(english: Language) -> None:
+    text = (
+        "Mills of the coast\nOne stands here. Two stand there!  Three were lost. Four remain.\nA last line.\n"
+    )
+    made = shuffled_document(Document("a", text), english, 17)
+    assert made is not None
+    first, second, third = made.text.splitlines()
+    assert (first, third) == ("Mills of the coast", "A last line.")
+    assert sorted(re.findall(r"\w[^.!]*[.!]", second)) == sorted(
+        re.findall(r"\w[^.!]*[.!]", text.splitlines()[1])
+    )
+    assert made.text != text
+    assert len(made.text) == len(text)
+    assert shuffled_document(Document("a", "One line.\nAnother one."), english, 17) is None
+
+
+def test_labels_are_balanced_to_the_rarest() -> None:
+    labels = ["yes"] * 9 + ["no"] * 4
+    items = [
+        Item("relation.entails", f"f{n}", label, label=label, span=(n, n)) for n, label in enumerate(labels)
+    ]
+    from cpt.corpus.study.mining import _surplus
+
+    every = [Mined(item, "doc", "relation", False) for item in items]
+    dropped = _surplus(every, 17)
+    left = Counter(each.item.label for each in every if each.key not in dropped)
+    assert left == {"yes": 4, "no": 4}
+
+
+def test_options_are_listed_with_letters_or_without(english: Language) -> None:
+    item = Item("choice.gap", "f", "heron", options=("heron", "stork", "egret"))
+    wording = "Which bird?\n{options}\nAnswer:"
+    found = [worded(item, wording, key) for key in range(200)]
+    lettered = [each for each in found if each.answer != "heron"]
+    assert 0.1 < len(lettered) / 200 < 0.3
+    for each in lettered:
+        assert f"{each.answer}. heron" in each.prompt
+    assert {each.prompt.index("heron") for each in found}.__len__() > 2
+    assert places(wording) == {"options"}
+
+
+def test_a_language_without_files_is_an_error_that_names_the_others() -> None:
+    with pytest.raises(DataError, match="no wordings in the language 'xx': there are en"):
+        load_language("xx")
