@@ -11,6 +11,13 @@ REPLAY = "replay"
 GENERAL = "general"
 """Held-out general text: never trained on, read by the probe of forgetting."""
 
+DOCUMENTS = "documents"
+"""Part of a domain with study documents that is its own documents."""
+
+READING, QUESTIONS, SHUFFLED = "reading", "questions", "shuffled"
+STUDY = (READING, QUESTIONS, SHUFFLED)
+"""Parts that are made of them: passages with tasks, questions alone, sentences in another order."""
+
 PART = "."
 """Separator of a source's name and the name of a part of it: replay.books."""
 

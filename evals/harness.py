@@ -21,6 +21,8 @@ from ruamel.yaml import YAML
 
 from cpt.errors import CptError, DataError, ModelError, StageFailed
 from evals import hub
+from evals.halves import take_half
+from evals.measures import P_GOLD, measure
 from evals.models.cached_model import CachedLM
 from evals.multiple_choice import Item, write_items
 from evals.registry import SEED
@@ -46,7 +48,7 @@ def load_tasks(prepared: Sequence[PreparedTask], seed: int, failures: Failures) 
 
     Args:
         prepared: Tasks with their data.
-        seed: Seed of the sample of items that a level takes.
+        seed: Seed of the sample of items that a level takes, of their half where they have one.
         failures: Receives the reason for every task that does not load.
     """
     from lm_eval.tasks import TaskManager
@@ -63,6 +65,8 @@ def load_tasks(prepared: Sequence[PreparedTask], seed: int, failures: Failures) 
                 _seed_everything()
                 [task] = manager.load([hub.with_local_copies(each.config)])["tasks"].values()
                 _refuse_metric(task, each.entry.metric.partition(",")[0], by_code="class" in each.config)
+                if each.half is not None:
+                    take_half(task, each.half, each.entry.cluster)
                 limit_items(task, each.entry.items(each.level), seed)
                 tasks[name] = task
             except ConnectionError:
@@ -145,15 +149,19 @@ def _run(lm: Any, tasks: Mapping[str, Any], *, chat: bool = False) -> dict[str, 
 
 @dataclass(frozen=True)
 class ChoiceScores:
-    """A model's right and wrong answers to multiple-choice items, in the items' order.
+    """A model's answers to multiple-choice items, in the items' order.
 
     Attributes:
         acc: [items] 1 where the choice with the highest likelihood is right, else 0.
         acc_norm: [items] The same with likelihoods per character, so that short choices have no advantage.
+        p_gold: [items] Probability of the right choice among all choices, per byte (`evals.measures`). Where
+            all items have the same choices, as yes and no, they are weighted so that each label counts the
+            same.
     """
 
     acc: np.ndarray
     acc_norm: np.ndarray
+    p_gold: np.ndarray
 
 
 def score_choices(lm: Any, tasks: Mapping[str, Sequence[Item]], work: Path) -> dict[str, ChoiceScores]:
@@ -175,7 +183,7 @@ def score_choices(lm: Any, tasks: Mapping[str, Sequence[Item]], work: Path) -> d
         configs.append(_choice_config(name, work / f"{name}.jsonl", work / "cache"))
     with silence_lm_eval():
         outputs = _run(lm, TaskManager(include_defaults=False).load(configs)["tasks"])
-    return {name: _choice_scores(outputs[name].samples) for name in tasks}
+    return {name: _choice_scores(outputs[name]) for name in tasks}
 
 
 def _choice_config(name: str, items_file: Path, cache: Path) -> dict[str, Any]:
@@ -185,12 +193,12 @@ def _choice_config(name: str, items_file: Path, cache: Path) -> dict[str, Any]:
     return {**config, "task": name, "dataset_kwargs": data}
 
 
-def _choice_scores(samples: Sequence[Mapping[str, Any]]) -> ChoiceScores:
-    ordered = sorted(samples, key=lambda sample: sample["doc_id"])
+def _choice_scores(output: TaskOutput) -> ChoiceScores:
+    ordered = sorted(output.samples, key=lambda sample: sample["doc_id"])
     acc, acc_norm = (
         np.array([float(sample[metric]) for sample in ordered]) for metric in ("acc", "acc_norm")
     )
-    return ChoiceScores(acc, acc_norm)
+    return ChoiceScores(acc, acc_norm, np.array(measure(output.task, ordered).items[P_GOLD]))
 
 
 def item_texts(

@@ -46,9 +46,19 @@ COMPARED: Mapping[str, str] = {
 WITHOUT_GUESSING = (P_GOLD,)
 """Measures of which any change counts: p_gold may be below 1 / K where choices differ in kind or length."""
 
-_MUTUAL_INFORMATION = "acc_mutual_info"
+MUTUAL_INFORMATION = "acc_mutual_info"
 _TIE = 1e-9
 _OPTION = re.compile(r"\W*\w\W*")
+
+
+def p_gold(nats_per_byte: np.ndarray, right: int) -> float:
+    """Compute the probability of the right choice among all choices.
+
+    Args:
+        nats_per_byte: [choices] Log-likelihoods, each divided by the choice's bytes.
+        right: Index of the right choice.
+    """
+    return float(softmax(nats_per_byte)[right])
 
 
 class Measured(NamedTuple):
@@ -77,15 +87,13 @@ def measure(
         samples: lm-eval's output of every item, in order.
         clusters: Names of the text that each item shares with others; None if they share none.
     """
-    is_choice = task.OUTPUT_TYPE == "multiple_choice" and _MUTUAL_INFORMATION not in task.aggregation()
-    found = [_choice(task, sample) for sample in samples] if is_choice else []
-    rows = [row for row in found if row is not None]
-    if not rows or len(rows) < len(found):
+    rows = choices_of(task, samples)
+    if not rows:
         return Measured({}, {}, {})
     nats = [row.nats / row.bytes for row in rows]
     right = [row.right for row in rows]
     items = {
-        P_GOLD: tuple(float(softmax(each)[gold]) for each, gold in zip(nats, right, strict=True)),
+        P_GOLD: tuple(p_gold(each, gold) for each, gold in zip(nats, right, strict=True)),
         "margin": tuple(
             float(each[gold] - np.delete(each, gold).max()) for each, gold in zip(nats, right, strict=True)
         ),
@@ -96,12 +104,11 @@ def measure(
     chance = float(np.mean([1 / len(each) for each in nats]))
     labels: dict[str, Label] = {}
     if names := label_names([row.texts for row in rows]):
-        counts = Counter(right)
-        weights = np.array([len(right) / len(counts) / counts[gold] for gold in right])
+        weights = label_weights(rows)
         scores, labels = _calibrated(names, np.array([row.nats for row in rows]), right)
         items[CALIBRATED] = tuple((weights * scores).tolist())
         items[P_GOLD] = tuple((weights * items[P_GOLD]).tolist())
-        chance = 1 / len(counts)
+        chance = 1 / len(set(right))
     task_means = {
         name: Measure(
             score=float(np.mean(values)),
@@ -152,7 +159,7 @@ def _calibrated(
     return scores, labels
 
 
-class _Choice(NamedTuple):
+class Choice(NamedTuple):
     """An item: index of the right choice, choices' texts, log-likelihoods and bytes, [choices] each."""
 
     right: int
@@ -160,8 +167,35 @@ class _Choice(NamedTuple):
     nats: np.ndarray
     bytes: np.ndarray
 
+    @property
+    def p_gold(self) -> float:
+        """Probability of the right choice, per byte."""
+        return p_gold(self.nats / self.bytes, self.right)
 
-def _choice(task: Any, sample: Mapping[str, Any]) -> _Choice | None:
+
+def choices_of(task: Any, samples: Sequence[Mapping[str, Any]]) -> list[Choice]:
+    """Return the items of a task that is a choice by likelihood; none of any other task.
+
+    Args:
+        task: lm-eval's object.
+        samples: lm-eval's output of every item, in order.
+    """
+    if task.OUTPUT_TYPE != "multiple_choice" or MUTUAL_INFORMATION in task.aggregation():
+        return []
+    found = [_choice(task, sample) for sample in samples]
+    rows = [row for row in found if row is not None]
+    return rows if len(rows) == len(found) else []
+
+
+def label_weights(choices: Sequence[Choice]) -> np.ndarray:
+    """Return weights with which every label counts the same, [items]; all 1 where choices are no labels."""
+    if not label_names([choice.texts for choice in choices]):
+        return np.ones(len(choices))
+    counts = Counter(choice.right for choice in choices)
+    return np.array([len(choices) / len(counts) / counts[choice.right] for choice in choices])
+
+
+def _choice(task: Any, sample: Mapping[str, Any]) -> Choice | None:
     """Return an item; None if no one choice is right."""
     answers, texts = sample["filtered_resps"], tuple(str(text) for _, text in sample["arguments"])
     # where the choices are contexts of one continuation, the right one stands in their place
@@ -173,4 +207,4 @@ def _choice(task: Any, sample: Mapping[str, Any]) -> _Choice | None:
     if not isinstance(right, int) or not 0 <= right < len(texts) or not 2 <= len(texts) == len(answers):
         return None
     nats = np.array([float(likelihood) for likelihood, _ in answers])
-    return _Choice(right, texts, nats, np.array([max(1, len(text.encode())) for text in texts]))
+    return Choice(right, texts, nats, np.array([max(1, len(text.encode())) for text in texts]))

@@ -93,6 +93,13 @@ def write_items(items: Sequence[Item], file: Path) -> None:
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+def spaced_item(question: str, choices: Sequence[str], answer: int) -> Item:
+    """Return an item whose choices begin with a space, unless there is white space already."""
+    parted = question[-1].isspace()
+    spaced = (choice if parted or choice[0].isspace() else f" {choice}" for choice in choices)
+    return Item(question, tuple(spaced), answer)
+
+
 def chance(items: Sequence[Item]) -> float:
     """Compute the expected score of guessing."""
     return float(np.mean([1 / len(item.choices) for item in items]))
@@ -197,6 +204,4 @@ def _item(row: Any) -> Item:
         raise ValueError("two choices are equal")
     if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
         raise ValueError(f"`answer` must be the index of the right choice, 0 to {len(choices) - 1}")
-    parted = question[-1].isspace()
-    spaced = (choice if parted or choice[0].isspace() else f" {choice}" for choice in choices)
-    return Item(question, tuple(spaced), answer)
+    return spaced_item(question, choices, answer)

@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 
 from cpt.atomic import atomic_folder
 from cpt.errors import DataError, UsageError
+from cpt.halves import Half
 from evals import hub
 from evals.local_data import DataFolder, LocalDataset
 from evals.registry import Entry, Level, Suite
@@ -35,6 +36,7 @@ class PreparedTask:
         config: Complete configuration, as lm-eval's `TaskManager.load` takes it, with absolute paths of local
             data.
         data: "hub", or the source's name and the first digits of the checksum of its local files.
+        half: Half of the items that is scored (`evals.halves`); None for all items.
     """
 
     suite: str
@@ -42,6 +44,7 @@ class PreparedTask:
     entry: Entry
     config: dict[str, Any]
     data: str
+    half: Half | None = None
 
 
 def prepare(

@@ -68,6 +68,7 @@ class TaskScore(Record):
         version: Version of the task (lm-eval's), so that only equal tasks are compared.
         data: "hub", or the source's name and the hash of its local files.
         measures: Scores by further measures; empty if the task is no choice by likelihood.
+        left_out: Number of items of the half that the model was chosen by (`evals.halves`).
         labels: Numbers of items by label; empty if answers are no labels.
     """
 
@@ -86,6 +87,7 @@ class TaskScore(Record):
     data: str = "hub"
     others: dict[str, float] = Field(default_factory=dict)
     note: str | None = None
+    left_out: int = 0
     measures: dict[str, Measure] = Field(default_factory=dict)
     labels: dict[str, Label] = Field(default_factory=dict)
 

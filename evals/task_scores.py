@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evals.halves import left_out_of, restrict
 from evals.measures import label_names, measure
 from evals.metrics import AGGREGATIONS, aggregate, standard_error
 from evals.results import Items, TaskScore
@@ -57,10 +58,7 @@ def sample_indices(total: int, count: int | None, seed: int) -> list[int]:
 def limit_items(task: Any, count: int | None, seed: int) -> None:
     """Restrict a task to a sample of at most `count` items."""
     documents = task.eval_docs
-    chosen = [documents[place] for place in sample_indices(len(documents), count, seed)]
-    # the items stand in for the split: lm-eval asks for it anew at every step, and would read all of it
-    name = "test_docs" if task.has_test_docs() else "validation_docs"
-    setattr(task, name, lambda: chosen)
+    restrict(task, [documents[place] for place in sample_indices(len(documents), count, seed)])
 
 
 def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tuple[TaskScore, Items]:
@@ -91,6 +89,7 @@ def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tu
         raise ValueError(f"{aggregation} of {metric} is {score!r} here, {theirs!r} in lm-eval")
     clusters = None if entry.cluster is None else tuple(_hash(s["doc"][entry.cluster]) for s in with_value)
     measured = measure(output.task, with_value, clusters)
+    left_out = left_out_of(output.task)
     found = TaskScore(
         task=entry.task,
         suite=prepared.suite,
@@ -106,7 +105,8 @@ def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tu
         version=str(output.task.VERSION),
         data=prepared.data,
         others=_others(output.results, f"{metric},{chosen_filter}"),
-        note=_note(entry.note, truncated, len(samples) - len(values)),
+        note=_note(entry.note, truncated, len(samples) - len(values), left_out),
+        left_out=left_out,
         measures=measured.task,
         labels=measured.labels,
     )
@@ -166,12 +166,14 @@ def _others(results: Mapping[str, Any], counted: str) -> dict[str, float]:
     }
 
 
-def _note(note: str | None, truncated: int, without: int) -> str | None:
+def _note(note: str | None, truncated: int, without: int, left_out: int) -> str | None:
     parts = [note.removesuffix(".")] if note else []
     if truncated:
         parts.append(f"{truncated:,} requests are longer than the model reads and lost their beginning")
     if without:
         parts.append(f"{without:,} items have no value of this metric and do not count")
+    if left_out:
+        parts.append(f"{left_out:,} items by which the model was chosen are left out")
     return "; ".join(parts) or None
 
 

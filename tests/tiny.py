@@ -81,6 +81,43 @@ def write_tiny_model(folder: Path, seed: int = 0, vocabulary: int = 300) -> Path
     return folder
 
 
+CHAT_TEMPLATE = (
+    "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_chat_model(folder: Path, scale: float = 1.0, logit: float = 4.0) -> Path:
+    """A tiny untrained model with a chat template that adds a system's turn.
+
+    Args:
+        scale: Factor of its random weights: from 10 on, every token depends on all before it.
+        logit: How much likelier `<|im_end|>` is than other tokens; 4 ends 15% of turns at each token.
+    """
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig, GenerationConfig, LlamaForCausalLM
+
+    write_tiny_model(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    config = AutoConfig.from_pretrained(folder)
+    config.vocab_size, config.mlp_bias = tokenizer.get_vocab_size(), True
+    config.initializer_range *= scale
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    if logit:
+        with torch.no_grad():  # a first number that is large in every state, and counts for one token alone
+            model.model.layers[-1].mlp.down_proj.bias[0] = 5
+            model.lm_head.weight[tokenizer.token_to_id("<|im_end|>"), 0] = logit / 32**0.5
+    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=1)
+    model.save_pretrained(folder)
+    return folder
+
+
 def add_merges(folder: Path, *merges: tuple[str, str]) -> Path:
     """Give a tiny model the tokens that further merges make."""
     from transformers import AutoModelForCausalLM

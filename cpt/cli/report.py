@@ -97,6 +97,8 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
         table.add_row("", name, f"{before:.4f}", f"{after:.4f}", change, gap)
     if table.row_count:
         console.print(table)
+    if data.get("recall"):
+        console.print(_recall_rows(data["recall"]))
     suites = data.get("suites") or {}
     averages = suites.get("averages", {})
     if averages:
@@ -105,6 +107,18 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
         if suite not in averages:
             console.print(f"{suite}: neither model is above guessing in any task", soft_wrap=True)
     console.print(f"Report: {page}", soft_wrap=True)
+
+
+def _recall_rows(groups: dict[str, Any]) -> Table:
+    """Return a table of the right answers to questions on the domain's facts, by group of facts."""
+    table = rows("recall of facts", "before#", "after#", "change#", "")
+    for group, found in groups.items():
+        before, after, change = (found[key]["value"] for key in ("before", "after", "difference"))
+        low, high = (found["difference"].get(bound) for bound in ("low", "high"))
+        noise = low is None or high is None or low <= 0 <= high
+        style = "dim" if noise else "green" if change > 0 else "yellow"
+        table.add_row("", group, f"{before:.4f}", f"{after:.4f}", Text(f"{change:+.4f}", style=style))
+    return table
 
 
 def _suite_rows(averages: dict[str, Any]) -> Table:

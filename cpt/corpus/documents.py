@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import DataError, Problem, SourceError
-from cpt.sources import PART
+from cpt.sources import PART, STUDY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,6 +208,24 @@ def listed_sources(corpus: Path, source: str, split: str) -> tuple[list[str], di
         places = [names.setdefault(name, len(names)) for name in column.dictionary.to_pylist()]
         groups[path.name.removesuffix(ending)] = np.array(places, dtype=np.int64)[column.indices.to_numpy()]
     return list(names), groups
+
+
+def plain_documents(corpus: Path, source: str, split: str) -> dict[str, np.ndarray]:
+    """Return which documents of a split are neither study documents nor conversations.
+
+    Returns:
+        For each file of documents, named as by `listed_sources`: bool (documents,).
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    study, ending, plain = pa.array(STUDY), f".{split}.parquet", {}
+    for path in parts_of(corpus / "documents", source, ending):
+        table = pq.read_table(path, columns=["part", "marked"])
+        other = pc.or_(pc.is_in(table["part"], value_set=study), table["marked"])
+        plain[path.name.removesuffix(ending)] = ~other.to_numpy()
+    return plain
 
 
 def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:

@@ -14,7 +14,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from cpt.atomic import write_text
 from cpt.corpus.documents import Document
@@ -24,7 +24,9 @@ from cpt.progress import Progress
 
 Engine = Literal["transformers", "vllm"]
 
-_SPARE = 1.15
+Row = TypeVar("Row")
+
+SPARE = 1.15
 """Factor of samples to draw, since some end early. A second, small batch would cost as much as the first."""
 
 
@@ -56,12 +58,12 @@ def generate(
     made = index = 0
     while made < tokens:
         file = work / f"batch-{index:05d}.json"
-        found = _kept(file)
+        found = kept(file, Sample)
         if found is None:
             sampler = sampler or _ENGINES[engine](model_folder, start_token, end_token)
-            rows = min(batch, math.ceil((tokens - made) / length * _SPARE))
+            rows = min(batch, math.ceil((tokens - made) / length * SPARE))
             found = sampler.sample(rows, length, temperature, seed + index)
-            _keep(file, found)
+            keep(file, found)
         for row, sample in enumerate(found):
             yield Document(f"sample-{index:05d}-{row:03d}", sample.text, ended=sample.ended)
         made += sum(sample.tokens for sample in found)
@@ -88,18 +90,18 @@ class Sample:
     ended: bool
 
 
-def _keep(file: Path, samples: Sequence[Sample]) -> None:
-    """Write a finished batch with its checksum."""
+def keep(file: Path, samples: Sequence[Any]) -> None:
+    """Write a finished batch of data classes with its checksum."""
     rows = [asdict(sample) for sample in samples]
     write_text(file, json.dumps({"sha256": _checksum(rows), "samples": rows}))
 
 
-def _kept(file: Path) -> list[Sample] | None:
+def kept(file: Path, kind: type[Row]) -> list[Row] | None:
     """Return a finished batch; None if there is none, or its file is damaged."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         rows = data["samples"]
-        return [Sample(**row) for row in rows] if data["sha256"] == _checksum(rows) else None
+        return [kind(**row) for row in rows] if data["sha256"] == _checksum(rows) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -109,7 +111,13 @@ def _checksum(rows: Sequence[dict[str, Any]]) -> str:
 
 
 class _Marks:
-    """The special tokens that samples start from and end at."""
+    """The special tokens that samples start from and end at.
+
+    Attributes:
+        start: Id of the token that samples start from.
+        ends: Ids of the tokens that end a document.
+        special: Ids of all special tokens; a sample is cut at the first.
+    """
 
     def __init__(
         self, model_folder: Path, start_token: str | None, end_token: str | None, ends: Set[int] = frozenset()
@@ -128,13 +136,19 @@ class _Marks:
             )
         self.start = start
         own = {end_token, self._tokenizer.eos_token}
-        self._ends = ends | {id for token, id in vocabulary.items() if token in own}
-        self.special = self._ends | set(self._tokenizer.all_special_ids)
+        self.ends = ends | {id for token, id in vocabulary.items() if token in own}
+        self.special = self.ends | set(self._tokenizer.all_special_ids)
 
-    def read(self, row: list[int]) -> Sample:
-        """Cut a row of token ids at its first special token; the rest is padding."""
-        last = next((place for place, token in enumerate(row) if token in self.special), len(row))
-        ended = last < len(row) and row[last] in self._ends
+    def read(self, row: list[int], special: Set[int] = frozenset(), ends: Set[int] = frozenset()) -> Sample:
+        """Cut a row of token ids at its first special token; the rest is padding.
+
+        Args:
+            special: Ids of further special tokens.
+            ends: Ids of further tokens that end a document.
+        """
+        special, ends = self.special | special, self.ends | ends
+        last = next((place for place, token in enumerate(row) if token in special), len(row))
+        ended = last < len(row) and row[last] in ends
         text: str = self._tokenizer.decode(row[:last])
         # the cut may fall between the bytes of a character, which then reads as a replacement character
         return Sample(text if ended else text.removesuffix("\ufffd"), last, ended)
@@ -143,41 +157,55 @@ class _Marks:
 class _Sampler:
     """A loaded model that samples batches of texts."""
 
-    def __init__(self, model_folder: Path, start_token: str | None, end_token: str | None) -> None:
+    def __init__(
+        self, model_folder: Path, start_token: str | None, end_token: str | None, attention: str | None = None
+    ) -> None:
+        """Load the model.
+
+        Args:
+            attention: Name of its attention; by default the one that takes one token at a time.
+        """
         from transformers import GenerationConfig
 
         from cpt.models.packed_model import best_device, load_model, resolve_precision
         from cpt.models.sampling import ONE_TOKEN, end_tokens, register_one_token_attention
 
         register_one_token_attention()
-        self._model: Any = load_model(model_folder, resolve_precision("auto"), ONE_TOKEN)
+        self._model: Any = load_model(model_folder, resolve_precision("auto"), attention or ONE_TOKEN)
         self._model.to(best_device())
-        self._marks = _Marks(model_folder, start_token, end_token, end_tokens(self._model))
+        self.marks = _Marks(model_folder, start_token, end_token, end_tokens(self._model))
         self._model.generation_config = GenerationConfig()  # no penalties: samples of the model as it is
 
     def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
         """Sample texts, each up to its first special token."""
+        rows = self.follow([[self.marks.start]] * batch, length, temperature, seed, self.marks.special)
+        return [self.marks.read(row) for row in rows]
+
+    def follow(
+        self, prompts: Sequence[list[int]], length: int, temperature: float, seed: int, stops: Set[int]
+    ) -> list[list[int]]:
+        """Sample what follows prompts, each up to its first stop token; then there is padding."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
         from cpt.models.sampling import draw
 
-        prompts = torch.full((batch, 1), self._marks.start, device=self._model.device)
-        special = self._marks.special
+        longest, pad = max(map(len, prompts)), min(stops)
+        # padded at the left, so that new tokens follow every prompt; `generate` takes positions from the mask
+        ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
+        read = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         generator = torch.Generator(self._model.device).manual_seed(seed)
         with torch.no_grad():
             output = self._model.generate(
-                prompts,
-                attention_mask=torch.ones_like(prompts),
+                torch.tensor(ids, device=self._model.device),
+                attention_mask=torch.tensor(read, device=self._model.device),
                 generation_config=GenerationConfig(
-                    do_sample=False,
-                    max_new_tokens=length,
-                    eos_token_id=sorted(special),
-                    pad_token_id=min(special),
+                    do_sample=False, max_new_tokens=length, eos_token_id=sorted(stops), pad_token_id=pad
                 ),
                 logits_processor=LogitsProcessorList([partial(draw, generator, temperature)]),
             )
-        return [self._marks.read(row) for row in output[:, 1:].tolist()]
+        new: list[list[int]] = output[:, longest:].tolist()
+        return new
 
 
 class _VLLMSampler:
@@ -197,7 +225,7 @@ class _VLLMSampler:
         facts = settings(model_folder)
         heads, most = facts.get_text_config().num_attention_heads, max(1, torch.cuda.device_count())
         ends = end_tokens(SimpleNamespace(config=facts, generation_config=generation))
-        self._marks = _Marks(model_folder, start_token, end_token, ends)
+        self.marks = _Marks(model_folder, start_token, end_token, ends)
         self._model: Any = LLM(
             model=str(model_folder),
             tensor_parallel_size=max(n for n in range(1, most + 1) if heads % n == 0),
@@ -207,23 +235,30 @@ class _VLLMSampler:
 
     def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
         """Sample texts, each up to its first special token and with a seed of its own."""
+        rows = self.follow([[self.marks.start]] * batch, length, temperature, seed, self.marks.special)
+        return [self.marks.read(row) for row in rows]
+
+    def follow(
+        self, prompts: Sequence[list[int]], length: int, temperature: float, seed: int, stops: Set[int]
+    ) -> list[list[int]]:
+        """Sample what follows prompts, each up to its first stop token and with a seed of its own."""
         from vllm import SamplingParams
 
-        prompts = [{"prompt_token_ids": [self._marks.start]} for _ in range(batch)]
         wanted = [
             SamplingParams(
                 temperature=temperature,
                 max_tokens=length,
                 seed=_seed(seed, row),
-                stop_token_ids=sorted(self._marks.special),
+                stop_token_ids=sorted(stops),
                 ignore_eos=True,  # it is among the stop tokens, whose number is then told
                 detokenize=False,
             )
-            for row in range(batch)
+            for row in range(len(prompts))
         ]
-        made = [each.outputs[0] for each in self._model.generate(prompts, wanted, use_tqdm=False)]
+        asked = [{"prompt_token_ids": prompt} for prompt in prompts]
+        made = [each.outputs[0] for each in self._model.generate(asked, wanted, use_tqdm=False)]
         # vLLM tells the token that ended a text; whether it is among the text's tokens depends on the version
-        return [self._marks.read([*each.token_ids, *_stop_token(each.stop_reason)]) for each in made]
+        return [[*each.token_ids, *_stop_token(each.stop_reason)] for each in made]
 
 
 def _seed(seed: int, row: int) -> int:
@@ -236,3 +271,13 @@ def _stop_token(reason: object) -> list[int]:
 
 
 _ENGINES: dict[Engine, type[_Sampler | _VLLMSampler]] = {"transformers": _Sampler, "vllm": _VLLMSampler}
+
+
+def load_for_prompts(
+    engine: Engine, model_folder: Path, start_token: str | None, end_token: str | None
+) -> _Sampler | _VLLMSampler:
+    """Load a model that follows prompts of several tokens and of different lengths."""
+    if engine == "vllm":
+        return _VLLMSampler(model_folder, start_token, end_token)
+    # attention of one token at a time takes neither several tokens at once nor the mask of padding
+    return _Sampler(model_folder, start_token, end_token, attention="sdpa")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import bisect
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -160,12 +160,15 @@ class PackedSequence:
         tokens: uint16 or uint32 (tokens,), a read-only view of the shard.
         piece_lengths: int64 (pieces,).
         weights: Weights of the tokens in the loss, float16 (tokens,); None if all are 1.
+        plain: Pieces of documents that are neither study documents nor conversations, bool (pieces,); None
+            if the source was opened without them.
     """
 
     source: str
     tokens: np.ndarray
     piece_lengths: np.ndarray
     weights: np.ndarray | None = None
+    plain: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,17 @@ class _Shard:
         """Return the row of each piece's document in the file of documents: int64 (pieces,)."""
         return _mapped(Path(f"{self.stem}.documents.npy"))
 
+    def of_pieces(self, of_documents: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return a fact about the document of each piece: (pieces,).
+
+        Args:
+            of_documents: For each file of documents the fact about each, by its row: (documents,). A part
+                that has no file of its own is in that of its source.
+        """
+        folder = Path(self.stem).parent.name
+        own = of_documents.get(folder)
+        return (of_documents[folder.partition(PART)[0]] if own is None else own)[self.documents()]
+
     def without_loss(self) -> np.ndarray:
         """Return the number of tokens of weight 0 of each sequence: int64 (sequences,)."""
         if self.weights is None:
@@ -190,11 +204,18 @@ class _Shard:
 class TokenisedSource:
     """The packed sequences of one source, by number, read by memory map."""
 
-    def __init__(self, *folders: Path, name: str | None = None) -> None:
+    def __init__(
+        self,
+        *folders: Path,
+        name: str | None = None,
+        plain: Callable[[], Mapping[str, np.ndarray]] | None = None,
+    ) -> None:
         """Open `tokens/<source>` of a corpus folder, or `tokens/<source>.<part>` of each of its parts.
 
         Args:
             name: Name of the source in its sequences; default: the folders', without a part.
+            plain: Function that returns for each file of documents which are plain, by row: bool
+                (documents,). It is called with the first sequence that is read.
 
         Raises:
             DataError: A folder holds no shards, or a shard is damaged.
@@ -202,6 +223,7 @@ class TokenisedSource:
         parts = [_shards(folder) for folder in folders]
         self.name = name or folders[0].name.partition(PART)[0]
         self._shards = [shard for shards in parts for shard in shards]
+        self._plain_documents = plain
         self._firsts = np.cumsum([0, *(len(shard.sequences) - 1 for shard in self._shards)])
         sizes = [sum(len(shard.sequences) - 1 for shard in shards) for shards in parts]
         self.parts = dict(zip([folder.name for folder in folders], sizes, strict=True))
@@ -216,6 +238,14 @@ class TokenisedSource:
     def without_loss(self) -> np.ndarray:
         """Tokens of weight 0 in the loss of each sequence, int64 (sequences,)."""
         return np.concatenate([shard.without_loss() for shard in self._shards])
+
+    @cached_property
+    def _plain(self) -> list[np.ndarray] | None:
+        """Plain pieces of each shard, bool (pieces,)."""
+        if self._plain_documents is None:
+            return None
+        documents = self._plain_documents()
+        return [shard.of_pieces(documents) for shard in self._shards]
 
     def __len__(self) -> int:
         return int(self._firsts[-1])
@@ -234,8 +264,7 @@ class TokenisedSource:
         """Add up the tokens that were read of each group of documents.
 
         Args:
-            groups: For each file of documents the group of each, by its row: int (documents,). A part that
-                has no file of its own is in that of its source.
+            groups: For each file of documents the group of each, by its row: int (documents,).
             times: How often each sequence was read: int64 (sequences,).
 
         Returns:
@@ -243,11 +272,9 @@ class TokenisedSource:
         """
         total = np.zeros(max(int(each.max()) for each in groups.values()) + 1)
         for first, shard in zip(self._firsts, self._shards, strict=False):
-            folder = Path(shard.stem).parent.name
-            own = groups[folder] if folder in groups else groups[folder.partition(PART)[0]]
             pieces = np.diff(shard.sequences)
             tokens = np.diff(shard.pieces) * np.repeat(times[first : first + len(pieces)], pieces)
-            total += np.bincount(own[shard.documents()], tokens, len(total))
+            total += np.bincount(shard.of_pieces(groups), tokens, len(total))
         return total.astype(np.int64)
 
     def sequence(self, number: int) -> PackedSequence:
@@ -260,7 +287,8 @@ class TokenisedSource:
         pieces = shard.pieces[first : last + 1]
         tokens = slice(pieces[0], pieces[-1])
         weights = None if shard.weights is None else shard.weights[tokens]
-        return PackedSequence(self.name, shard.tokens[tokens], np.diff(pieces), weights)
+        plain = None if self._plain is None else self._plain[which][first:last]
+        return PackedSequence(self.name, shard.tokens[tokens], np.diff(pieces), weights, plain)
 
 
 def _shards(folder: Path) -> list[_Shard]:

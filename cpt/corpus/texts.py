@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+
+from cpt.halves import Half, half_of
 
 
 def has_texts(corpus: Path, source: str, split: str) -> bool:
@@ -18,24 +18,14 @@ def has_texts(corpus: Path, source: str, split: str) -> bool:
 def iterate_texts(corpus: Path, source: str, split: str) -> Iterator[str]:
     """Yield the texts of one source and split ("train" or "heldout"), in the order of the corpus.
 
-    Conversations are left out: the marks of their turns are special tokens, of which no word is learnt.
+    Conversations are left out: the marks of their turns are special tokens, of which no word is learnt. So
+    are study documents, which say again what the documents do.
     """
     from cpt.corpus import read_documents
+    from cpt.sources import STUDY
 
     documents = read_documents(corpus, source, split)
-    return (document.text for document in documents if not document.marked)
-
-
-Half = Literal["search", "report"]
-
-
-def half_of(text: str) -> Half:
-    """Return the half of the held-out text that a document belongs to, by a bit of its hash.
-
-    Merge weights are searched on one half and reported on the other: the best of many trials is biased on the
-    text that it was chosen on.
-    """
-    return "search" if sha256(text.encode()).digest()[-1] & 1 else "report"
+    return (document.text for document in documents if not document.marked and document.part not in STUDY)
 
 
 def heldout_texts(corpus: Path, source: str, half: Half | None = None) -> list[str]:

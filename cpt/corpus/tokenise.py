@@ -5,16 +5,25 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cpt.corpus.document_tokenizer import DocumentTokenizer, characters, follow_special_token
-from cpt.corpus.documents import PART, Document, documents_path, parts_of, read_documents
+from cpt.corpus.documents import (
+    PART,
+    Document,
+    documents_path,
+    parts_of,
+    plain_documents,
+    read_documents,
+)
 from cpt.corpus.examples import LISTINGS
 from cpt.corpus.index import CorpusIndex, SourceCounts, SplitCounts, byte_count, read_index, write_index
 from cpt.corpus.items import read_items, write_items
+from cpt.corpus.recall import RECALL
 from cpt.corpus.shards import ShardWriter, TokenisedSource
 from cpt.corpus.steps import link
 from cpt.corpus.tasks import Tasks, Work
@@ -153,17 +162,19 @@ def tokens_path(corpus: Path, source: str) -> Path:
     return corpus / "tokens" / source
 
 
-def open_source(corpus: Path, source: str) -> TokenisedSource:
+def open_source(corpus: Path, source: str, *, tell_plain: bool = False) -> TokenisedSource:
     """Open the packed training sequences of one source of a corpus folder, of all its parts.
 
     Args:
         source: "domain", or one part of it, "domain.notes".
+        tell_plain: Let sequences say which of their pieces are neither study documents nor conversations.
 
     Raises:
         DataError: The corpus has none.
     """
-    plain = tokens_path(corpus, source)
-    return TokenisedSource(*(parts_of(plain.parent, source) or [plain]), name=source)
+    folder = tokens_path(corpus, source)
+    plain = partial(plain_documents, corpus, source.partition(PART)[0], "train") if tell_plain else None
+    return TokenisedSource(*(parts_of(folder.parent, source) or [folder]), name=source, plain=plain)
 
 
 def part_names(corpus: Path, source: str) -> list[str]:
@@ -295,7 +306,7 @@ def retokenise(
     index = index.model_copy(update=tokens)
     (output / FORMER).mkdir(parents=True)
     shutil.copyfile((earliest if earliest.is_dir() else former) / TOKENIZER, output / FORMER / TOKENIZER)
-    for listing in LISTINGS:
+    for listing in (*LISTINGS, RECALL):
         if (corpus / listing).exists():
             link(corpus / listing, output / listing)
     for name, source in index.sources.items():

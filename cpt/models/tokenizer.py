@@ -107,6 +107,15 @@ def special_tokens(folder: Path) -> dict[str, str]:
     return {role: content for role, content in contents.items() if isinstance(content, str) and content}
 
 
+def ordinary_ids(folder: Path, *others: str | None) -> list[int]:
+    """Return the ids of a folder's tokens but for special ones and some others, ascending."""
+    tokenizer = load_tokenizer(folder)
+    added = tokenizer.get_added_tokens_decoder().values()
+    left_out = {*special_tokens(folder).values(), *others, *(each.content for each in added if each.special)}
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return sorted(token_id for token, token_id in vocabulary.items() if token not in left_out)
+
+
 def chat_template(folder: Path) -> str | None:
     """Return the folder's chat template, from its own file or the tokenizer's settings; None if none."""
     file = folder / TEMPLATE

@@ -67,13 +67,13 @@ def windowed_plasticity(curve: Sequence[float], window: int) -> float:
 
 
 def continual(readings: Iterable[Reading]) -> dict[str, Continual]:
-    """Return the figures of every task with readings.
+    """Return the figures of every task with readings of its accuracy.
 
     Each task in turn is the one that is learned; the base model already knew the others (t_i = 0).
     """
     curves: dict[str, list[float]] = {}
     for reading in readings:
-        if reading.kind == "task":
+        if reading.unit == "accuracy":
             curves.setdefault(reading.probe, []).append(reading.value)
     return {name: _figures(name, curves) for name in curves}
 

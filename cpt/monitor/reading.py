@@ -17,10 +17,21 @@ if TYPE_CHECKING:
     import numpy as np
 
 Kind = Literal["text", "task", "drift", "early-end", "weights", "new-tokens"]
-Unit = Literal["bits per byte", "accuracy", "nats per token", "probability", "relative update", "norm ratio"]
+TaskMeasure = Literal["accuracy", "p_gold"]
+"""Measure of a task: share of right answers, or mean probability of the right choice, per byte."""
 
-HIGHER_IS_BETTER: frozenset[str] = frozenset({"accuracy"})
-"""Units in which more is better."""
+Unit = Literal[
+    "bits per byte",
+    "accuracy",
+    "p_gold",
+    "nats per token",
+    "probability",
+    "relative update",
+    "norm ratio",
+]
+
+HIGHER_IS_BETTER: frozenset[str] = frozenset({"accuracy", "p_gold"})
+"""Units in which more is better: those of tasks, shares of 1, whose changes are in percentage points."""
 
 _NUMBERS = ("value", "standard_error", "rise", "rise_error")
 
@@ -96,14 +107,15 @@ class Reading:
 
     Attributes:
         step, tokens: Numbers of steps and tokens trained before the reading.
-        value, standard_error: Figures in the probe's unit; lower is better except for accuracy. NaN: unknown.
+        value, standard_error: Figures in the probe's unit; lower is better except for tasks. NaN: unknown.
         rise, rise_error: Value minus the first reading's on the same items, negative for a fall, and its
             standard error as a paired difference.
         share: Share of the probe's sample that was read.
         items: Number of documents or questions that were read, if known.
         seconds: Duration of the reading.
         detail: Further results: of weights, {"layers": [{"layer": 0, "update": …}, …], "embeddings", "head",
-            "bottom_top"}; of new tokens, {"input", "output"}; of the early end, {"anywhere"}.
+            "bottom_top"}; of new tokens, {"input", "output"}; of the early end, {"anywhere"}; of a task, the
+            measure that is not its value.
     """
 
     step: int

@@ -43,7 +43,9 @@ def wire(
         wired.problems.extend(problems)
         if item.known:
             stage, config = registry[item.kind], configs.get(item.where)
-            chosen = config is not None and stage.selects_on_heldout(config)
+            chosen = config is not None and (
+                stage.selects_on_heldout(config) or stage.selects_by_tasks(config)
+            )
             inputs = wired.inputs.get(item.where, {})
             earlier.append(UpstreamArtifact(item.name, frozenset(stage.produces), inputs, chosen))
     return wired

@@ -37,7 +37,8 @@ def judgement(difference: Interval, *, lower_is_better: bool) -> str:
         return ""
     if difference.is_noise:
         return "no change"
-    return "better" if (difference.value < 0) == lower_is_better else "worse"
+    better = difference.value < 0 if lower_is_better else difference.value > 0
+    return "better" if better else "worse"  # a model that has diverged has no value: it is worse
 
 
 def verdict(probes: Mapping[str, Probe], gates: Sequence[Gate] = ()) -> str:
@@ -163,7 +164,7 @@ def gap_finding(name: str, probe: Probe) -> str:
 
 
 def task_finding(name: str, task: TaskCurve) -> str:
-    """Return the finding of a task's accuracy during training."""
+    """Return the finding of a task's curve during training."""
     if task.depth is None:
         return f"{name} was read {count(len(task.curve))} times."
     if not has_gap(task):
@@ -184,13 +185,14 @@ def _came_back(curve: StabilityGap, left: str) -> str:
 
 
 def ended_finding(ended: EarlyEnd) -> str:
-    """Return why a training ended early, and which model is its result."""
+    """Return why a gate ended a training, and which model is its result."""
     result = "its last model"
     if ended.result_step != ended.step:
         model = ended.result or f"the model of step {count(ended.result_step)}"
         result = f"{model}. Curves of probes end with it"
     why = f": {ended.why}" if ended.why else ""
-    return f"Training was ended early, at step {count(ended.step)}{why}. The result is {result}."
+    how = "was ended early," if ended.early else "ended"
+    return f"Training {how} at step {count(ended.step)}{why}. The result is {result}."
 
 
 def monitor_finding(cost: MonitorCost) -> str:

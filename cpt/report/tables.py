@@ -32,6 +32,14 @@ class RowFormat(NamedTuple):
     unit: str = ""
 
 
+_SCORE = RowFormat("", formatting.percent, formatting.points, lower_is_better=False, unit=" pts")
+_P_GOLD = RowFormat("p_gold", formatting.fixed, formatting.signed, lower_is_better=False)
+
+
+_OF_TASKS = ("accuracy", "p_gold")
+"""Units of tasks: shares of 1, whose changes are in percentage points."""
+
+
 class ChangeRow(NamedTuple):
     """One row of the before/after table, with formatted figures and intervals."""
 
@@ -153,10 +161,20 @@ def change_rows(facts: Facts) -> list[ChangeRow]:
         in_training = evaluated and probe.measured_by == "training"
         measure = bits._replace(name="bits per byte, in training") if in_training else bits
         rows.append(change_row(f"{name} text", name, measure, before, after, probe.difference))
-    score = RowFormat("", formatting.percent, formatting.points, lower_is_better=False, unit=" pts")
     for name, task in facts.tasks.items():
-        measure = score._replace(name=task.metric)
+        measure = _SCORE._replace(name=task.metric)
         rows.append(change_row(name, "ink", measure, task.before, task.after, task.difference))
+    return rows
+
+
+def recall_rows(facts: Facts) -> list[ChangeRow]:
+    """Return two rows for each group of the recall probe: right answers in percent, and p_gold."""
+    rows = []
+    for group, task in facts.recall.items():
+        measure = _SCORE._replace(name=task.metric)
+        rows.append(change_row(group, "ink", measure, task.before, task.after, task.difference))
+        if (found := task.p_gold) is not None:
+            rows.append(change_row(group, "ink", _P_GOLD, found.before, found.after, found.difference))
     return rows
 
 
@@ -198,7 +216,7 @@ def error_in_unit(gate: Gate) -> str:
     """Format half of the 95% interval of the measured value as ±; "" if its error is unknown."""
     if gate.unit == "probability" and gate.error is not None:
         return f"± {formatting.small(Z_95 * gate.error)}"
-    return formatting.margin(gate.error, *((1, 100.0) if gate.unit == "accuracy" else ()))
+    return formatting.margin(gate.error, *((1, 100.0) if gate.unit in _OF_TASKS else ()))
 
 
 def action_rows(facts: Facts) -> list[ActionRow]:
@@ -219,7 +237,7 @@ def in_unit(value: float | None, unit: str) -> str:
     """Format a change in the unit of its probe."""
     if value is None:
         return formatting.NOTHING
-    if unit == "accuracy":
+    if unit in _OF_TASKS:
         return f"{formatting.points(value)} pts"
     if unit.startswith("share"):
         return formatting.percent(value)

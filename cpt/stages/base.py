@@ -109,7 +109,7 @@ class UpstreamArtifact:
 
     Attributes:
         inputs: Role -> name of the stage that it is made from.
-        chosen: Whether its stage selected it on held-out text.
+        chosen: Whether its stage selected it on held-out text, or by half of the items of tasks.
     """
 
     name: str
@@ -176,6 +176,10 @@ class Stage(ABC, Generic[C]):
 
     def selects_on_heldout(self, config: C) -> bool:
         """Return True if the stage selects its result on held-out text, which is then unfit for reports."""
+        return False
+
+    def selects_by_tasks(self, config: C) -> bool:
+        """Return True if the stage selects its result by half of the items of tasks (`choosing`)."""
         return False
 
     def references(self, config: C) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cpt.errors import GateFailed, GateNotShown
 
-_ITEMS = {"accuracy": "questions", "nats per token": "samples"}
+_ITEMS = {"accuracy": "questions", "p_gold": "questions", "nats per token": "samples"}
 """Items of a probe, by its unit; other probes read documents."""
 
 

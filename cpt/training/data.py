@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -46,6 +47,44 @@ class PackedSequence(Protocol):
     @property
     def weights(self) -> np.ndarray | None: ...
 
+    @property
+    def plain(self) -> np.ndarray | None:
+        """Pieces of the domain's own documents, bool (pieces,); None if there are none or nobody asks."""
+
+
+@dataclass(frozen=True)
+class NoisySequence:
+    """A sequence of which the model reads other tokens than those that it has to predict.
+
+    Attributes:
+        row: the sequence with its true tokens.
+        read: function that returns the tokens that the model reads, int64 (tokens,). It is called when the
+            row is packed, because a process packs only its own rows.
+    """
+
+    row: PackedSequence
+    read: Callable[[], np.ndarray]
+
+    @property
+    def source(self) -> str:
+        return self.row.source
+
+    @property
+    def tokens(self) -> np.ndarray:
+        return self.row.tokens
+
+    @property
+    def piece_lengths(self) -> np.ndarray:
+        return self.row.piece_lengths
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        return self.row.weights
+
+    @property
+    def plain(self) -> np.ndarray | None:
+        return self.row.plain
+
 
 class Stream(Protocol):
     """Global batches as a pure function of the step: nothing is consumed, so nothing is restored."""
@@ -78,9 +117,15 @@ def pieces(sequence: PackedSequence) -> list[np.ndarray]:
 def pack_sequences(sequences: Sequence[PackedSequence]) -> PackedBatch:
     """Return one packed row of the documents of several sequences."""
     documents = [piece for sequence in sequences for piece in pieces(sequence)]
-    if all(sequence.weights is None for sequence in sequences):
-        return pack(documents)
-    return pack(documents, np.concatenate([_weights(sequence) for sequence in sequences]))
+    weights = None
+    if any(sequence.weights is not None for sequence in sequences):
+        weights = np.concatenate([_weights(sequence) for sequence in sequences])
+    packed = pack(documents, weights)
+    if not any(isinstance(sequence, NoisySequence) for sequence in sequences):
+        return packed
+    read = [each.read() if isinstance(each, NoisySequence) else each.tokens for each in sequences]
+    ids = torch.from_numpy(np.concatenate(read).astype(np.int64))  # [T]
+    return replace(packed, input_ids=ids[None])
 
 
 def _weights(sequence: PackedSequence) -> np.ndarray:

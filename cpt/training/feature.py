@@ -44,6 +44,8 @@ class RunFacts:
         batch_sequences: number of sequences of a global batch.
         replay_rows: number of those that are replay text.
         has_replay: True if the corpus has replay text; None while the corpus is not known.
+        has_documents: True if domain rows hold documents, and not only study documents and conversations;
+            None while the corpus is not known, or if nothing depends on it.
     """
 
     config: TrainingConfig
@@ -52,6 +54,7 @@ class RunFacts:
     batch_sequences: int = 1
     replay_rows: int = 0
     has_replay: bool | None = None
+    has_documents: bool | None = None
 
 
 @dataclass(frozen=True)

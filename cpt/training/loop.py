@@ -27,6 +27,7 @@ from cpt.training.features import features_of
 from cpt.training.features.anomalies import AnomalyHandler
 from cpt.training.features.checkpoints import CheckpointManager
 from cpt.training.features.gate_controller import GateController
+from cpt.training.features.input_noise import InputNoise
 from cpt.training.features.probe_runner import ProbeRunner
 from cpt.training.float8 import to_float8
 from cpt.training.objectives.reference_model import ReferenceModel
@@ -73,6 +74,7 @@ def train(
     processes, trained, state = run.processes, run.trained, run.state
     anomalies, probing = run.feature(AnomalyHandler), run.feature(ProbeRunner)
     gates, checkpoints = run.feature(GateController), run.feature(CheckpointManager)
+    noise = run.find(InputNoise)
     for feature in run.features:
         feature.on_start(run)
 
@@ -97,7 +99,7 @@ def train(
                 for feature in run.features:
                     feature.before_step(run)
                 batch = gates.stream.batch(state.step)
-                gradient = stepper.gradient(batch)
+                gradient = stepper.gradient(noise.rows(state.step, batch) if noise else batch)
                 if gradient is None:
                     stepper.drop()
                     stopping = True

@@ -42,6 +42,14 @@ class TrainingConfig(BaseModel):
     l2_sp: L2SPConfig | None = Field(
         default=None, description="L2-SP: every trained weight decays towards its start; default: none."
     )
+    input_noise: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the tokens of the domain's documents in whose place the model reads random "
+        'tokens; it still predicts the true ones (D-AR, "Where is the answer?", omron-sinicx, with 0.1). '
+        "Study documents, conversations and replay are read as they are.",
+    )
     average: AveragingConfig | None = Field(
         default=None,
         description="An average of the weights passed through, which probes read and which is the result; "
@@ -95,7 +103,9 @@ class Settings:
         dtype: precision in which the model computes; master weights and optimizer state are float32.
         tokens: number of tokens in all steps, by which a schedule in tokens measures progress.
         new_tokens: ids of the tokens that the model's base did not have.
-        seed: seed of random weights that are added to the model, and of stochastic rounding.
+        ordinary_tokens: ids of the tokens that are not special and neither start nor end documents,
+            ascending; only input noise needs them.
+        seed: seed of random weights that are added to the model, of stochastic rounding and of input noise.
         tolerance: rise of a probe above its first reading that still counts as recovered.
         probe_budget: work that probes may do; None: all readings that are due are made in full.
         tracking: names of the run in its trackers.
@@ -108,6 +118,7 @@ class Settings:
     dtype: torch.dtype
     tokens: int = 0
     new_tokens: Sequence[int] = ()
+    ordinary_tokens: Sequence[int] = ()
     seed: int = 0
     tolerance: float = 0.001
     probe_budget: ProbeBudget | None = None

@@ -324,6 +324,11 @@ def compare_accuracy(before: np.ndarray, after: np.ndarray, *, confidence: float
     return PairedEstimates(_share(before, confidence), _share(after, confidence), difference)
 
 
+def compare_means(before: np.ndarray, after: np.ndarray, *, confidence: float) -> PairedEstimates:
+    """Compare means of scores of the same [items]; all intervals are Student's, the difference is paired."""
+    return PairedEstimates(*(_mean(scores, confidence) for scores in (before, after, after - before)))
+
+
 def compare_bits_per_byte(
     before: tuple[np.ndarray, np.ndarray],
     after: tuple[np.ndarray, np.ndarray],
@@ -355,6 +360,15 @@ def compare_bits_per_byte(
 def _share(right: np.ndarray, confidence: float) -> Estimate:
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(confidence, method="wilson")
     return Estimate(float(right.mean()), float(interval.low), float(interval.high))
+
+
+def _mean(scores: np.ndarray, confidence: float) -> Estimate:
+    """Compute a mean with its interval; a single score has none."""
+    count, mean = len(scores), float(scores.mean())
+    if count < 2:
+        return Estimate(mean, None, None)
+    half = float(stdtrit(count - 1, (1 + confidence) / 2) * scores.std(ddof=1)) / math.sqrt(count)
+    return Estimate(mean, mean - half, mean + half)
 
 
 def _resampled_sums(columns: np.ndarray, seed: int) -> np.ndarray:

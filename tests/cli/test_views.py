@@ -205,6 +205,18 @@ def test_a_summary_has_the_suites_averages() -> None:
     assert shown.getvalue().count("suite ") == 1
 
 
+def test_a_summary_has_the_recall_of_facts() -> None:
+    found = {"before": {"value": 0.25}, "after": {"value": 0.375}, "difference": {"value": 0.125}}
+    shown = io.StringIO()
+    console = Console(file=shown, width=100)
+    print_summary(console, {"recall": {"untrained": found}}, Path("report.html"))
+    heading, line = shown.getvalue().splitlines()[:2]
+    assert heading.split() == ["recall", "of", "facts", "before", "after", "change"]
+    assert line.split() == ["untrained", "0.2500", "0.3750", "+0.1250"]
+    print_summary(console, {"recall": {}}, Path("report.html"))
+    assert shown.getvalue().count("recall") == 1
+
+
 def test_a_change_without_an_interval_is_said_to_have_none() -> None:
     console = Console(width=120, file=io.StringIO())
     known = {"before": 1.1, "after": 0.8, "difference": {"value": -0.3, "low": -0.4, "high": -0.2}}

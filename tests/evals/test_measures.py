@@ -14,7 +14,7 @@ from scipy.stats import ttest_rel
 
 from evals.comparing.comparison import compare
 from evals.comparing.tables import to_csv, to_markdown
-from evals.measures import CALIBRATED, P_GOLD, measure
+from evals.measures import CALIBRATED, P_GOLD, measure, p_gold
 from evals.results import Label, Measure, Results
 
 TASK = SimpleNamespace(OUTPUT_TYPE="multiple_choice", aggregation=dict)
@@ -38,6 +38,11 @@ def test_equal_likelihoods_per_byte_are_guessing() -> None:
     assert found.items["margin"] == pytest.approx((0.0,))
     assert found.items["bits_per_byte"] == pytest.approx((0.5 / math.log(2),))
     assert found.task[P_GOLD] == Measure(score=found.items[P_GOLD][0], stderr=None, chance=0.25)
+
+
+@pytest.mark.parametrize("choices", [2, 3, 5])
+def test_p_gold_of_equal_likelihoods_is_one_in_so_many(choices: int) -> None:
+    assert p_gold(np.full(choices, -700.0), choices - 1) == pytest.approx(1 / choices)
 
 
 def test_the_right_choice_is_weighed_by_its_bytes() -> None:

@@ -17,7 +17,7 @@ from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.probes.drift import DriftProbe, as_text
 from cpt.monitor.probes.new_tokens import NewTokensProbe
-from cpt.monitor.probes.task import TaskProbe
+from cpt.monitor.probes.task import Answers, TaskProbe
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.probes.weights import WeightsProbe, bottom_to_top
 from cpt.monitor.schedule import AtSteps
@@ -56,9 +56,34 @@ def test_a_part_is_enough_for_an_error_and_no_more_than_there_is() -> None:
 
 
 def test_a_task_is_the_share_of_right_answers(subject: ModelView) -> None:
-    probe = TaskProbe("task", 4, lambda _, count: [1.0, 0.0, 1.0, 1.0][:count], NEVER)
+    probe = TaskProbe("task", 4, lambda _, count: Answers([1.0, 0.0, 1.0, 1.0][:count]), NEVER)
     assert probe.read(subject, 1.0).value == 0.75
     assert probe.read(subject, 0.5).value == 0.5
+
+
+def test_a_task_may_be_read_by_the_likelihood_of_right_choices(subject: ModelView) -> None:
+    """A label that is rare counts as much as the others, also where a part of the questions is read."""
+    answers = [Answers([1, 0, 0, 1], [0.5, 0.2, 0.4, 0.9]), Answers([1, 1, 0, 1], [0.6, 0.2, 0.4, 0.9])]
+
+    def probe(answers: Answers, **more: Any) -> TaskProbe:
+        def grade(_: object, count: int) -> Answers:
+            return Answers(answers.accuracy[:count], answers.p_gold[:count])
+
+        return TaskProbe("task", 4, grade, NEVER, measure="p_gold", **more)
+
+    plain = probe(answers[0]).read(subject, 1.0)
+    assert plain.value == pytest.approx(0.5)
+    assert plain.detail == {"accuracy": 0.5}
+    assert probe(answers[0]).unit == "p_gold"
+    weighted = [probe(each, weights=[2.0, 2 / 3, 2 / 3, 2 / 3]) for each in answers]
+    first, later = (each.read(subject, 1.0) for each in weighted)
+    assert first.value == pytest.approx((2 * 0.5 + (0.2 + 0.4 + 0.9) * 2 / 3) / 4)
+    assert later.rise_over(first)[0] == pytest.approx(2 * 0.1 / 4)
+    rise, _ = weighted[1].read(subject, 0.5).rise_over(first)
+    assert rise == pytest.approx(2 * 0.1 / (2 + 2 / 3))
+    assert TaskProbe("task", 4, weighted[0].grade, NEVER).read(subject, 1.0).detail == {
+        "p_gold": pytest.approx(0.5)
+    }
 
 
 def test_drift_is_nothing_at_first_and_the_divergence_later(subject: ModelView) -> None:

@@ -209,9 +209,11 @@ def test_groups_and_tasks_without_signal_are_on_the_page(run: RunRecord) -> None
         "no_signal": [{**silent, "task": "pubmedqa", "metric": "p_gold"}],
     }
     suites["measures"] = {"p_gold": by_p_gold}
+    suites["chosen"] = "a model was chosen by half of the items of m1"
     scores = {**run.scores, "suites": suites}
     text = " ".join(Outline(render(gather(dataclasses.replace(run, scores=scores)))).text.split())
     assert "mmlu mean of the group 2 tasks" in text
+    assert "Chosen by tasks: a model was chosen by half of the items of m1." in text
     assert "3 of 4 tasks" in text
     assert "medical: neither model is above guessing in any task, so the suite has no average." in text
     assert "mmlu_anatomy medical acc 64 0.210 ± 0.051 0.230 ± – 0.250" in text

@@ -77,6 +77,7 @@ def test_verdict_of_one_probe_and_of_none() -> None:
         (Interval(value=-1, low=-2, high=-0.5), False, "worse"),
         (Interval(value=-1, low=-2, high=0.0), True, "no change"),
         (Interval(value=-1), True, ""),
+        (Interval(value=math.nan, low=math.nan, high=math.nan), False, "worse"),
     ],
 )
 def test_judgement(difference, lower_is_better, found) -> None:
@@ -193,6 +194,8 @@ def test_an_early_end_says_why_and_which_model_is_the_result() -> None:
     assert summary_text.ended_finding(last) == (
         "Training was ended early, at step 1,200. The result is its last model."
     )
+    at_the_end = ended.model_copy(update={"early": False})
+    assert summary_text.ended_finding(at_the_end).startswith("Training ended at step 1,200: general rose")
 
 
 def test_a_text_that_only_training_measured_is_named() -> None:

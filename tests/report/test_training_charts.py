@@ -72,6 +72,14 @@ def test_tasks_fall_downwards(full: Facts) -> None:
     assert {"trough −3.4 pts, step 30", "budget −1.0 pts", "end −0.4 pts", "base 66.4%"} <= set(words(svg))
 
 
+def test_a_task_may_be_drawn_by_the_likelihood_of_its_right_choices(full: Facts) -> None:
+    task = full.watched.tasks["piqa"]
+    svg = charts.task_curve("piqa", task.model_copy(update={"unit": "p_gold"}))
+    assert "p_gold" in words(svg)
+    assert "accuracy" in words(charts.task_curve("piqa", task))
+    assert "accuracy" not in words(svg)
+
+
 def test_the_path_is_made_of_moments_at_which_both_were_read() -> None:
     domain = [CurvePoint(step=s, tokens=s, value=1 - s / 10) for s in (0, 1, 2, 4)]
     general = [CurvePoint(step=s, tokens=s, value=9.0, rise=s / 100) for s in (0, 2, 3, 4)]

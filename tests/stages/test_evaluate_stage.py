@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import Document, read_documents, read_index
 from cpt.corpus.build import always, write_source
-from cpt.corpus.texts import half_of
 from cpt.errors import StageFailed
+from cpt.halves import half_of
 from cpt.models import bits_per_byte as bits_per_byte_module
 from cpt.models.bits_per_byte import Scores, TokenisedText
 from cpt.models.tokenizer import load_tokenizer
@@ -163,6 +163,9 @@ def test_tasks_are_scored_and_kept_apart(inputs, tmp_path: Path) -> None:
         assert task["metric"] == "acc_norm"
         for when in ("before", "after"):
             assert 0 <= task[when]["low"] <= task[when]["value"] <= task[when]["high"] <= 1
+            assert 0 < task["p_gold"][when]["value"] < 1
+        by_p_gold = {when: found["value"] for when, found in task["p_gold"].items()}
+        assert by_p_gold["difference"] == pytest.approx(by_p_gold["after"] - by_p_gold["before"])
     marks = json.loads((tmp_path / "run/output/scores" / KEPT_ITEMS).read_text())
     assert marks.keys() == {"go-on", "mine", "first"}
     assert len(set(marks.values())) == 3

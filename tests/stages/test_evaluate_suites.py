@@ -61,6 +61,8 @@ def test_all_models_are_compared_on_the_suites(inputs: dict[str, Artifact], tmp_
     assert suites.levels == {"toy": "quick"}
     likely = [*suites.measures["p_gold"].tasks.values()]
     assert [(each.task, each.metric) for each in likely] == [("arc_easy", "p_gold")]
+    assert task.p_gold is not None
+    assert (task.p_gold.a, task.p_gold.b) == (likely[0].a, likely[0].b)
     assert metrics["suites"]["toy"]["difference"] == pytest.approx(suites.averages["toy"].difference)
     assert metrics["suites"]["toy"]["of"] == 1
     assert scores["bits_per_byte"].keys() == {"domain", "general"}
@@ -94,6 +96,9 @@ def test_a_suite_in_which_both_models_guess_has_no_average(
     suites = Suites(**scores["suites"])
     assert (suites.averages, suites.tasks, suites.without_average) == ({}, {}, ["toy"])
     assert [(row.task, row.guessing) for row in suites.no_signal] == [("arc_easy", 0.9)]
+    [silent], likely = suites.no_signal, suites.measures["p_gold"].tasks["arc_easy"]
+    assert silent.p_gold is not None
+    assert (silent.p_gold.difference, silent.p_gold.verdict) == (likely.difference, likely.verdict)
     assert any("the suite has no average" in message for message in heard.messages)
 
 

@@ -15,8 +15,9 @@ from stage_runs import Heard, make_corpus, model_artifact, run_stage
 from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.corpus import read_index
-from cpt.corpus.texts import half_of, heldout_texts
+from cpt.corpus.texts import heldout_texts
 from cpt.errors import GateFailed
+from cpt.halves import half_of
 from cpt.models.bits_per_byte import score, tokenise_text
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer

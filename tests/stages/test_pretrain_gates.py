@@ -128,6 +128,24 @@ def test_stopping_at_the_best_point_needs_domain_text() -> None:
     assert "no held-out domain text" in problems(gate("general <= 0.1", "stop"), general="text")[0]
 
 
+def test_a_result_is_chosen_by_a_probe_with_a_gain() -> None:
+    def stop(by: str) -> Gate:
+        return gate("general <= 0.1", "stop", by=by)
+
+    assert problems(stop("piqa")) == problems(stop("general")) == []
+    told = [GateController([stop(by)]).describe() for by in ("piqa", "domain")]
+    assert told == [
+        "bounded: general <= 0.1 (stop, the best point by piqa)",
+        "bounded: general <= 0.1 (stop)",
+    ]
+    (unknown,) = problems(stop("pika"))
+    assert "gates.0.by: no probe is called `pika`" in unknown
+    assert "Did you mean `piqa`" in unknown
+    assert "there is no gain" in problems(stop("drift"))[0]
+    (two,) = problems(stop("piqa"), gate("drift <= 1", "stop"))
+    assert "choose the result by different probes: domain, piqa" in two
+
+
 def test_the_same_gate_twice_is_refused_and_two_actions_for_a_budget_are_not() -> None:
     twice = gate("general <= 0.1", "fail")
     assert "has 2 gates that fail" in problems(twice, twice)[0]
@@ -203,6 +221,7 @@ def test_a_budget_that_is_not_shown_to_be_held_has_an_exit_code_of_its_own_and_a
         ({"probe": "chat"}, "raise learn.monitor.texts.chat.tokens about 14-fold"),
         ({"probe": "piqa", "unit": "accuracy"}, "questions would show it"),
         ({"probe": "piqa", "unit": "accuracy"}, "raise learn.monitor.tasks.piqa.items"),
+        ({"probe": "piqa", "unit": "p_gold"}, "questions would show it"),
         ({"probe": "drift", "unit": "nats per token"}, "samples would show it, in place of 8: raise learn."),
         ({"probe": "drift", "unit": "nats per token"}, "learn.monitor.drift.tokens"),
         ({"probe": "early-end", "unit": "probability"}, "raise learn.monitor.early_end.tokens"),

@@ -89,7 +89,12 @@ def test_features_have_one_order_and_only_those_that_are_asked_for(toy: type[Toy
     assert plain == [kind for kind in (toy, *FEATURES) if kind in plain]
     assert plain.index(ProbeRunner) < plain.index(GateController)
     everything = TrainingConfig.model_validate(
-        {"l2_sp": {"strength": 1}, "average": {"kind": "ema"}, "trackers": ["tensorboard"]}
+        {
+            "input_noise": 0.1,
+            "l2_sp": {"strength": 1},
+            "average": {"kind": "ema"},
+            "trackers": ["tensorboard"],
+        }
     )
     assert [type(each) for each in features_of(everything)] == [toy, *FEATURES]
 

@@ -33,6 +33,7 @@ NEW_ROWS = {
     "new_tokens": [5, 290],
     "trainable": {"kind": "layers", "layers": "0", "embeddings": "new-tokens", "rates": {"new_tokens": 2}},
 }
+NOISY = {"steps": 3, "micro_batch": 1, "input_noise": 0.3, "ordinary_tokens": list(range(2, 280))}
 LAYERS = {"steps": 3, "trainable": {"kind": "layers", "layers": "-1", "norms": True}}
 EXPANSION = {
     "steps": 3,
@@ -49,6 +50,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "lora": {"settings": LORA, "also": True},
     "new-rows": {"settings": NEW_ROWS},
     "layers": {"settings": LAYERS},
+    "noisy": {"settings": NOISY},
     "rolled-back": {"settings": ROLL_BACK, "spoilt": 5, "also": True},
     "signalled": {"signal": 3},
     "signalled-rest": {"work": "signalled"},
@@ -58,6 +60,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "sharded-uneven": {"rows": 3, "settings": {"micro_batch": 1, "steps": 2}, "environment": FSDP2},
     "sharded-few": {"rows": 1, "settings": {"steps": 2}, "environment": FSDP2},
     "sharded-layers": {"settings": LAYERS, "environment": FSDP2},
+    "sharded-noisy": {"settings": NOISY, "environment": FSDP2},
     "sharded-expansion": {"settings": EXPANSION, "environment": FSDP2},
     "sharded-skipped": {"settings": {"anomalies": {"not_finite": "skip"}}, "spoilt": 3, "environment": FSDP2},
     "sharded-muon": {"settings": MUON, "environment": FSDP2},
@@ -77,7 +80,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "sharded-half-for-whole": {"stop": 5, "environment": FSDP2},
     "whole-rest": {"work": "sharded-half-for-whole"},
 }
-SHARDED = ("sharded", "sharded-uneven", "sharded-few", "sharded-layers", "sharded-expansion")
+SHARDED = ("sharded", "sharded-uneven", "sharded-few", "sharded-layers", "sharded-noisy", "sharded-expansion")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,7 @@ def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], toleran
 
 @pytest.mark.parametrize(
     "name",
-    ["whole", "uneven", "few", "apollo", "lora", "new-rows", "layers", *SHARDED],
+    ["whole", "uneven", "few", "apollo", "lora", "new-rows", "layers", "noisy", *SHARDED],
 )
 def test_two_processes_train_as_one_does(done: Path, tiny_model: Path, tmp_path: Path, name: str) -> None:
     job = JOBS[name]

@@ -55,7 +55,12 @@ class Batches:
         for source in ("domain", "replay", "domain", "domain"):
             lengths = generator.integers(2, 12, size=3)
             tokens = generator.integers(2, 280, size=int(lengths.sum())).astype(np.uint32)
-            rows.append(SimpleNamespace(source=source, tokens=tokens, piece_lengths=lengths, weights=None))
+            plain = None if source == "replay" else np.ones(3, dtype=bool)
+            rows.append(
+                SimpleNamespace(
+                    source=source, tokens=tokens, piece_lengths=lengths, weights=None, plain=plain
+                )
+            )
         return rows
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:

@@ -18,6 +18,7 @@ _STYLES = {"held": "green", "not shown": "yellow", "at risk": "yellow", "broken"
 _UNITS = {
     "bits per byte": "bits/byte",
     "accuracy": "accuracy",
+    "p_gold": "p_gold",
     "nats per token": "nats/token",
     "probability": "probability",
     "relative update": "moved",
@@ -72,9 +73,9 @@ def _reading_line(reading: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]
 
 
 def _change(reading: Mapping[str, Any]) -> str:
-    """Format a change since the start with its 95% interval; accuracies in points."""
+    """Format a change since the start with its 95% interval; those of tasks in points."""
     rise, error = reading["rise"], reading["rise_error"]
-    scale, digits, unit = (100, 1, " points") if reading["unit"] == "accuracy" else (1, 4, "")
+    scale, digits, unit = (100, 1, " points") if reading["kind"] == "task" else (1, 4, "")
     if rise is None:
         return "?"
     interval = "" if error is None else f" ± {Z_95 * error * scale:.{digits}f}"

@@ -81,6 +81,18 @@ class TemplateRenderer:
             text = text.rstrip().removesuffix(self._end)
         return text
 
+    def prompt(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Render a conversation up to where the model's next message begins, as a model is to read it.
+
+        The template's own start is not taken off.
+
+        Raises:
+            TemplateRefused: The template fails at it.
+            ModelError: The template takes more time or memory than any needs.
+        """
+        text: str = self._template.render(messages, to_be_continued=True)
+        return text
+
     def _added(self, text: str) -> int:
         """Return the length of the start of a rendered text that the corpus adds itself."""
         return len(self._start) if self._start and text.startswith(self._start) else 0

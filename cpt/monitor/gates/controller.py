@@ -50,12 +50,14 @@ class DecisionPoint:
         progress: Share of the run that is done.
         batch: Rows of a global batch.
         start_rows: Replay rows in the recipe, at this step.
+        stale: Number of readings since the best point that `stop` returns; 0 if that is this one.
     """
 
     step: int
     progress: float
     batch: int
     start_rows: int
+    stale: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,13 +172,16 @@ def decide(
     replay share from being lowered.
     """
     actions, state = _warnings(judgements, state)
-    if now.progress >= 1:
-        return actions, state  # the run is over: only its verdict is left
+    if now.progress >= 1:  # the run is over: only its verdict is left, and the choice of its result
+        return _without_gain(judgements, actions, state, now)
     for kind in (Fail, Stop):
         for judgement in judgements:
             if isinstance(judgement.gate, kind) and _lasts(judgement, judgement.gate.after, now):
                 ended = replace(state, ended=judgement.why)
                 return [*actions, Action(judgement, judgement.gate.action)], ended
+    actions, state = _without_gain(judgements, actions, state, now)
+    if state.ended is not None:
+        return actions, state
     for judgement in judgements:
         gate = judgement.gate
         done = state.roll_backs.get(judgement.budget.text, 0)
@@ -193,6 +198,22 @@ def _lasts(judgement: Judgement, after: float, now: DecisionPoint) -> bool:
     """Return True if a budget is broken for good: not by an early gap, nor by one that closes."""
     broken = judgement.fresh and judgement.verdict == "broken"
     return broken and judgement.ends_at > 1 and now.progress >= after
+
+
+def _without_gain(
+    judgements: Sequence[Judgement], actions: list[Action], state: ControlState, now: DecisionPoint
+) -> tuple[list[Action], ControlState]:
+    """End the run where an earlier point is the best one: at its end, or when a gate's patience is over."""
+    for judgement in judgements:
+        gate = judgement.gate
+        if not isinstance(gate, Stop) or not now.stale:
+            continue
+        waited = gate.patience is not None and now.stale >= gate.patience and now.progress >= gate.after
+        if waited or (now.progress >= 1 and gate.chooses_at_end):
+            times = "1 reading" if now.stale == 1 else f"{now.stale} readings"
+            why = f"{gate.by} has not gained more since then, at {times}"
+            return [*actions, Action(replace(judgement, why=why), gate.action)], replace(state, ended=why)
+    return actions, state
 
 
 def _warnings(judgements: Sequence[Judgement], state: ControlState) -> tuple[list[Action], ControlState]:

@@ -3,7 +3,7 @@
 A budget states how much worse a probe may get, or by when it must recover:
 
 general <= +0.02             bits per byte above the start
-piqa >= -1 point             accuracy, in percentage points
+piqa >= -1 point             accuracy of a task or its p_gold, in percentage points
 drift <= 0.1                 nats per token from the base
 early-end <= 0.0001          probability above the start
 general recovers within 20%  of the run's tokens
@@ -87,7 +87,7 @@ class Budget:
         unit = UNITS[kind]
         falls = unit in HIGHER_IS_BETTER
         if falls and not self.falls:
-            return f"{self.probe} is an accuracy, of which more is better: `{self.probe} >= -1 point`"
+            return f"{self.probe} is a task, of which more is better: `{self.probe} >= -1 point`"
         if self.falls and not falls:
             return f"{self.probe} is measured in {unit}, of which less is better: `{self.probe} <= +0.02`"
         if self.unit not in (None, unit):
@@ -161,6 +161,11 @@ class GateConfig(BaseModel):
     action: str
 
     @property
+    def consequence(self) -> str:
+        """The action in a few words."""
+        return self.action
+
+    @property
     def goes_back(self) -> bool:
         """Return True if the action may restore the weights of an earlier point."""
         return self.action in ("stop", "roll-back")
@@ -215,11 +220,22 @@ class _Patient(GateConfig):
 
 
 class Stop(_Patient):
-    """End the run. Its result is the point with the most domain gain that its readings show to be within the
-    budgets of all acting gates, or else the start.
+    """End the run. Its result is the point with the most gain that its readings show to be within the budgets
+    of all acting gates, or else the start.
     """
 
     action: Literal["stop"]
+    by: str = Field(
+        default=DOMAIN,
+        description="Probe whose gain chooses the point: a text, or a task that is measured by p_gold. By "
+        "another probe than `domain` the result is also chosen where the run reaches its end.",
+    )
+    patience: int | None = Field(
+        default=None,
+        gt=0,
+        description="End the run after so many readings of `by` in a row without a better point; null: only "
+        "the budget ends it.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -229,6 +245,16 @@ class Stop(_Patient):
                 "`trade_off` is no longer a setting: the result is the best point within the budget"
             )
         return value
+
+    @property
+    def chooses_at_end(self) -> bool:
+        """True if the result is the best point also where the run reaches its end."""
+        return self.by != DOMAIN or self.patience is not None
+
+    @property
+    def consequence(self) -> str:
+        """See `GateConfig`."""
+        return f"stop, the best point by {self.by}" if self.chooses_at_end else self.action
 
 
 class RollBack(_Patient):
@@ -269,5 +295,5 @@ Gate = Annotated[Warn | RaiseReplay | LowerRate | Stop | RollBack | Fail, Field(
 def acted_upon(gates: Iterable[Gate]) -> frozenset[str]:
     """Return the names of probes that decide an action beyond a warning, or the result of `stop`."""
     acting = [gate for gate in gates if not isinstance(gate, Warn)]
-    weighed = [DOMAIN for gate in acting if isinstance(gate, Stop)]
+    weighed = [gate.by for gate in acting if isinstance(gate, Stop)]
     return frozenset([*(gate.budget.probe for gate in acting), *weighed])

@@ -102,11 +102,11 @@ def change(reading: Reading) -> str:
 
 
 def amount(value: float, reading: Reading, error: float = math.nan) -> str:
-    """Return a number for people, with its 95% interval if an error is given; accuracies in points."""
-    scale = 100 if reading.unit == "accuracy" else 1
+    """Return a number for people, with its 95% interval if an error is given; those of tasks in points."""
+    scale = 100 if reading.unit in HIGHER_IS_BETTER else 1
     interval = "" if math.isnan(error) else f" ± {2 * error * scale:.2g}"
     text = f"{value * scale:.3g}{interval}"
-    if reading.unit != "accuracy":
+    if reading.unit not in HIGHER_IS_BETTER:
         return text
     return f"{text} point" if text == "1" else f"{text} points"
 

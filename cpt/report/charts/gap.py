@@ -1,4 +1,4 @@
-"""Draw the stability gap in a probe's training curve: bits per byte of a text, or accuracy of a task."""
+"""Draw the stability gap in a probe's training curve: bits per byte of a text, or a task's measure."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class CurveUnit(NamedTuple):
 
 BITS = CurveUnit("bits per byte", fixed, signed, 1)
 ACCURACY = CurveUnit("accuracy", percent, lambda value: f"{points(value)} pts", -1)
+P_GOLD = ACCURACY._replace(name="p_gold")
 
 
 class GapChart(NamedTuple):
@@ -106,12 +107,13 @@ def stability_gap(
 def task_curve(
     name: str, task: TaskCurve, gates: Sequence[Gate] = (), actions: Sequence[Action] = ()
 ) -> str | None:
-    """Draw the accuracy of a task against tokens, in the same way as a text; None without a curve."""
+    """Draw the measure of a task against tokens, in the same way as a text; None without a curve."""
     curve = readings(task.curve, task.before)
     if len(curve) < 2 or task.before is None:
         return None
-    drawn = _drawn(name, curve, task.before, curve[-1].level, task, ACCURACY, colour("ink"), gates, actions)
-    title = f"{name}: accuracy in training"
+    measure = P_GOLD if task.unit == P_GOLD.name else ACCURACY
+    drawn = _drawn(name, curve, task.before, curve[-1].level, task, measure, colour("ink"), gates, actions)
+    title = f"{name}: {measure.name} in training"
     return _draw(drawn, "end", f"task-{safe_key(name)}", title, task_finding(name, task))
 
 
@@ -169,8 +171,8 @@ def _draw(drawn: GapChart, final: str, key: str, title: str, finding: str) -> st
         _name_base(labels, drawn)
         token_axis(axes, drawn.span)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        if measure is ACCURACY:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        if measure is not BITS:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if measure is ACCURACY else 1))
         label_axes(axes, "tokens trained", measure.name)
         change = measure.change(drawn.end - drawn.base)
         described = f"{finding} Base {measure.level(drawn.base)}, {final} {change}."

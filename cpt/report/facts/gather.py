@@ -100,6 +100,7 @@ def gather(run: RunRecord) -> Facts:
         seconds={stage.name: stage.seconds for stage in made},
         vocabulary=gather_vocabulary(run),
         tasks={task: Task(**row) for task, row in (scores.get("tasks") or {}).items()},
+        recall={group: Task(**row) for group, row in (scores.get("recall") or {}).items()},
         suites=Suites(**scores["suites"]) if "suites" in scores else None,
         against={name: further_comparison(found) for name, found in (scores.get("against") or {}).items()},
         training=training,
@@ -118,7 +119,10 @@ def gather(run: RunRecord) -> Facts:
 def further_comparison(found: Mapping[str, Any]) -> FurtherComparison:
     """Read a comparison of the final model with a model beside the base."""
     return FurtherComparison(
-        texts=found.get("bits_per_byte") or {}, tasks=found.get("tasks") or {}, suites=found.get("suites")
+        texts=found.get("bits_per_byte") or {},
+        tasks=found.get("tasks") or {},
+        recall=found.get("recall") or {},
+        suites=found.get("suites"),
     )
 
 

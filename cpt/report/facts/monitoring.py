@@ -90,7 +90,7 @@ def gather_text(
 
 
 def gather_tasks(training: TrainingRecord) -> dict[str, TaskCurve]:
-    """Return accuracies during training by task, with De Lange's figures if they were computed."""
+    """Return the curves of tasks during training, with De Lange's figures if they were computed."""
     stability = training.summary.get("stability", {})
     continual = training.summary.get("continual", {})
     tasks = {}
@@ -100,6 +100,7 @@ def gather_tasks(training: TrainingRecord) -> dict[str, TaskCurve]:
         tasks[name] = TaskCurve(
             **gather_gap(stability.get(name, {})),
             curve=curve,
+            unit=rows[0].get("unit", "accuracy"),
             continual=Continual(**continual[name]) if name in continual else None,
             **(followed.model_dump() if followed else {}),
         )

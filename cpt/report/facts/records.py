@@ -161,11 +161,28 @@ class SuitesSummary(FileShape):
     no_signal: list[dict[str, Any]] = []
 
 
+class IntervalSummary(FileShape):
+    """A figure with its interval in `report.json`."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class RecallSummary(FileShape):
+    """Figures of a group of the recall probe in `report.json` that the command line shows."""
+
+    before: IntervalSummary
+    after: IntervalSummary
+    difference: IntervalSummary
+
+
 class ReportSummary(FileShape):
     """Part of `report.json` that the command line shows."""
 
     verdict: str = ""
     probes: dict[str, ProbeSummary] = {}
+    recall: dict[str, RecallSummary] = {}
     suites: SuitesSummary | None = None
 
 
@@ -204,6 +221,7 @@ class Scores(FileShape):
     confidence: float = 0.95
     bits_per_byte: dict[str, TextScore] | None = None
     tasks: dict[str, Figures] | None = None
+    recall: dict[str, Figures] | None = None
     suites: Figures = {}
     against: dict[str, Figures] = {}
 

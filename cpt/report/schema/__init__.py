@@ -34,6 +34,7 @@ from cpt.report.schema.measurements import (
     FurtherComparison,
     Interval,
     NoSignal,
+    PairedFigure,
     PairedScores,
     Probe,
     ProbeTraining,
@@ -89,6 +90,7 @@ __all__ = [
     "Monitoring",
     "NewTokens",
     "NoSignal",
+    "PairedFigure",
     "PairedScores",
     "Probe",
     "ProbeCost",
@@ -124,7 +126,10 @@ __all__ = [
 
 
 class Facts(Fact):
-    """All facts of one run: everything that its page shows."""
+    """All facts of one run: everything that its page shows.
+
+    recall: answers to questions on facts of the domain's documents, by group (`cpt.corpus.recall`).
+    """
 
     name: str
     title: str
@@ -140,6 +145,7 @@ class Facts(Fact):
     seconds: dict[str, float] = {}
     vocabulary: Vocabulary = Vocabulary()
     tasks: dict[str, Task] = {}
+    recall: dict[str, Task] = {}
     suites: Suites | None = None
     against: dict[str, FurtherComparison] = {}
     training: Training | None = None

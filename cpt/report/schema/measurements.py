@@ -117,8 +117,9 @@ class Continual(Fact):
 
 
 class TaskCurve(StabilityGap):
-    """Accuracy of a task during training; shares of 1, higher is better."""
+    """Accuracy of a task during training, or its p_gold (`unit`); shares of 1, higher is better."""
 
+    unit: str = "accuracy"
     before: float | None = None
     end: float | None = None
     permanent: float | None = None
@@ -126,23 +127,29 @@ class TaskCurve(StabilityGap):
     continual: Continual | None = None
 
 
-class Task(Fact):
-    """Score of a benchmark task, before and after; shares of 1."""
+class PairedFigure(Fact):
+    """A figure of two models on the same items."""
+
+    before: Interval
+    after: Interval
+    difference: Interval
+
+
+class Task(PairedFigure):
+    """Score of a benchmark task, or of a group of the recall probe, before and after; shares of 1.
+
+    p_gold: probability of the right choice among all choices, per byte (`evals.measures`); None if it was not
+        recorded.
+    """
 
     metric: str = "accuracy"
     items: int | None = None
     chance: float | None = None
-    before: Interval
-    after: Interval
-    difference: Interval
+    p_gold: PairedFigure | None = None
 
 
-class TextScore(Fact):
+class TextScore(PairedFigure):
     """Bits per byte of a held-out text under another model and under the final one."""
-
-    before: Interval
-    after: Interval
-    difference: Interval
 
 
 class PairedScores(Fact):
@@ -165,12 +172,16 @@ class PairedScores(Fact):
 
 
 class SuiteTask(PairedScores):
-    """Scores on a task of a suite."""
+    """Scores on a task of a suite.
+
+    p_gold: the same by the probability of the right choice; None for a task that is no choice by likelihood.
+    """
 
     task: str
     group: str = ""
     metric: str
     n: int
+    p_gold: PairedScores | None = None
 
 
 class SuiteGroup(PairedScores):
@@ -188,7 +199,7 @@ class SuiteAverage(PairedScores):
 
 
 class NoSignal(Fact):
-    """A task on which neither model scores above guessing."""
+    """A task on which neither model scores above guessing; `p_gold` as of `SuiteTask`."""
 
     task: str
     suite: str
@@ -199,6 +210,7 @@ class NoSignal(Fact):
     b: float
     b_stderr: float | None = None
     guessing: float | None = None
+    p_gold: PairedScores | None = None
 
 
 class Retention(Fact):
@@ -258,9 +270,11 @@ class Suites(SuiteFindings):
     """The same by the tasks' own metrics; `levels` by suite.
 
     measures: the same by further measures (`evals.measures`).
+    chosen: sentence on tasks by half of whose items a model was chosen; empty without any.
     """
 
     levels: dict[str, str] = {}
+    chosen: str = ""
     measures: dict[str, SuiteFindings] = {}
     retention: dict[str, Retention] = {}
     left_out: list[SkippedTask] = []
@@ -272,4 +286,5 @@ class FurtherComparison(Fact):
 
     texts: dict[str, TextScore] = {}
     tasks: dict[str, Task] = {}
+    recall: dict[str, Task] = {}
     suites: Suites | None = None

@@ -32,8 +32,9 @@ class SchedulePhase(Fact):
 
 
 class EarlyEnd(Fact):
-    """The end of a training before its last step.
+    """The end of a training by a gate.
 
+    early: False if it came at the last step, where a gate chose an earlier point.
     result_step, result: step whose weights are the result, and the choice explained in words.
     """
 
@@ -42,6 +43,7 @@ class EarlyEnd(Fact):
     action: str
     result: str = ""
     why: str = ""
+    early: bool = True
 
 
 class Training(Fact):
@@ -108,7 +110,7 @@ class Gate(Fact):
 
     def limits_change_of(self, probe: str) -> bool:
         """Return True if the limit bounds the change of this probe and can be drawn into its curve."""
-        return self.probe == probe and self.unit in ("bits per byte", "accuracy")
+        return self.probe == probe and self.unit in ("bits per byte", "accuracy", "p_gold")
 
     def limits_recovery_of(self, probe: str) -> bool:
         """Return True if the limit is the share of the run's tokens by which this probe must recover."""
@@ -119,7 +121,8 @@ class Gate(Fact):
         """Return the sample size that would decide a budget that is not shown to be held; "" if unknown."""
         if self.verdict != "not shown" or self.needed_items is None or self.needed_items <= (self.items or 0):
             return ""
-        items = {"accuracy": "questions", "nats per token": "samples"}.get(self.unit, "documents")
+        words = {"accuracy": "questions", "p_gold": "questions", "nats per token": "samples"}
+        items = words.get(self.unit, "documents")
         return f"About {self.needed_items:,} {items} would show it."
 
     @property

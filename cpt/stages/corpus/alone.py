@@ -5,13 +5,15 @@ The result is a corpus folder without tokens: its documents, their counts and ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.build import always, describe, write_source
-from cpt.corpus.documents import documents_path
+from cpt.corpus.documents import documents_path, read_documents
 from cpt.corpus.examples import Examples, write_examples
 from cpt.corpus.index import CorpusIndex, write_index
 from cpt.corpus.minhash import MinHash
@@ -19,11 +21,15 @@ from cpt.corpus.readers import Extracting
 from cpt.corpus.steps import BuildState
 from cpt.corpus.workers import process_count
 from cpt.progress import Progress
-from cpt.sources import DOMAIN, GENERAL
+from cpt.sources import DOMAIN, GENERAL, QUESTIONS, READING
 from cpt.stages.base import Context
 from cpt.stages.corpus.config import CorpusConfig, Decontamination, Exact, Selection
 from cpt.stages.corpus.source_config import Source
-from cpt.stages.corpus.sources import listed_sources, read_sources
+from cpt.stages.corpus.sources import listed_sources, ontology_items, read_sources
+from cpt.stages.corpus.study_config import Study
+
+if TYPE_CHECKING:
+    from cpt.corpus.study.mining import Mined
 
 
 def deduplicate(
@@ -105,6 +111,62 @@ def select(
     return _written(sources, (), output, progress, step, seed)
 
 
+def study(
+    sources: Sequence[Source], how: Study, output: Path, progress: Progress, seed: int = 17
+) -> dict[str, Any]:
+    """Write what can be learnt and asked about sources, as JSON lines that any trainer reads.
+
+    The files: `reading.jsonl` (text), `questions.jsonl` (prompt and completion) and `recall.jsonl` (question,
+    choices, answer), which an evaluate stage takes as a task.
+
+    Args:
+        output: Empty folder for the result.
+
+    Returns:
+        Numbers of facts, of items by miner, and of items of the probe.
+
+    Raises:
+        DataError: A source cannot be read, or nothing was found.
+    """
+    from cpt.corpus.recall import RECALL
+    from cpt.corpus.study.questions import prompts_and_answers
+    from cpt.corpus.study.writing import write_study
+
+    with TemporaryDirectory(dir=output.parent) as folder:
+        corpus, scratch = Path(folder) / "corpus", Path(folder) / "study"
+        corpus.mkdir()
+        _written(sources, (), corpus, progress, _nothing)
+        context = Context(corpus, scratch, seed, progress, recipe={})
+        _, facts = write_study(corpus, scratch, how, seed, progress, ontology_items(how, context))
+        made = list(read_documents(scratch, DOMAIN, "train"))
+        reading = ({"text": each.text} for each in made if each.part == READING)
+        asked = (pair for each in made if each.part == QUESTIONS for pair in prompts_and_answers(each))
+        _write_lines(output / "reading.jsonl", reading)
+        _write_lines(output / "questions.jsonl", ({"prompt": ask, "completion": say} for ask, say in asked))
+        if (corpus / RECALL).exists():
+            shutil.move(corpus / RECALL, output / RECALL)
+    return facts
+
+
+def mined_of(sources: Sequence[Source], how: Study, progress: Progress, seed: int = 17) -> list[Mined]:
+    """Return the items that are found in sources, in the order of the text, and in ontologies.
+
+    Raises:
+        DataError: A source cannot be read.
+    """
+    from cpt.corpus.study.language import load_language
+    from cpt.corpus.study.mining import mine
+
+    with TemporaryDirectory() as folder:
+        corpus = Path(folder)
+        _written(sources, (), corpus, progress, _nothing)
+        every = mine(
+            lambda: read_documents(corpus, DOMAIN, "train"), how.miners, load_language(how.language), seed
+        )
+        found = [each for _, mined in every for each in mined]
+    return found + ontology_items(how, Context(Path(), Path(), seed, progress, recipe={}))
+
+
 def _written(
     sources: Sequence[Source],
     heldout: Sequence[Source],
@@ -131,6 +193,15 @@ def _written(
     write_index(output, index)
     write_examples(output, found.examples)
     return index
+
+
+def _nothing(found: BuildState, context: Context) -> None:
+    """Leave the documents as they are."""
+
+
+def _write_lines(path: Path, records: Iterable[Mapping[str, str]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def _index(found: BuildState) -> CorpusIndex:

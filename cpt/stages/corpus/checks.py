@@ -208,16 +208,23 @@ def model_problems(config: CorpusConfig, model: Path) -> list[Problem]:
     problems: list[Problem] = []
     most = max_positions(model)
     lengths = {"sequence_length": config.sequence_length}
-    lengths |= {f"{key}.length": wanted.length for key, wanted in config.self_generated()}
+    lengths |= {f"{key}.length": each.length for key, each in config.self_generated() if each.form == "text"}
     for key, length in lengths.items():
         if most is not None and length > most:
             message = f"{length} tokens are more than the {most} positions of the model"
             problems.append(Problem(message, key=key, hint=f"Use at most {most}."))
-    problems += [
-        Problem("the base model has no chat template", key=f"{key}.chat", hint=NO_TEMPLATE)
-        for key, source in config.sources()
-        if source.chat is not None and chat_template(model) is None
-    ]
+    chats = [(key, each.length) for key, each in config.self_generated() if each.form == "chat"]
+    for key, length in chats:
+        if most is not None and 2 * length >= most:
+            message = (
+                f"two turns of {length} tokens leave a chat template none of the model's {most} positions"
+            )
+            problems.append(Problem(message, key=f"{key}.length", hint=f"Use less than {most // 2}."))
+    conversations = [f"{key}.chat" for key, source in config.sources() if source.chat is not None]
+    conversations += [f"{key}.form" for key, _ in chats]
+    if conversations and chat_template(model) is None:
+        message = "the base model has no chat template"
+        problems += [Problem(message, key=key, hint=NO_TEMPLATE) for key in conversations]
     for key, choice, role in _special_choices(config):
         try:
             special_token(model, choice, role)

@@ -19,81 +19,15 @@ from cpt.corpus.ratings import (
     PredictiveStrengthSettings,
     ScoreSettings,
 )
+from cpt.sources import DOCUMENTS, STUDY
 from cpt.stages.base import StageConfig
+from cpt.stages.corpus.replay_config import Replay, SelfGenerated
 from cpt.stages.corpus.source_config import DomainSource, Source
+from cpt.stages.corpus.study_config import Study
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SelfGenerated(_Settings):
-    """Replay text sampled from the base model, for when its own data is not available."""
-
-    tokens: int = Field(gt=0, description="Number of tokens to sample.")
-    length: int = Field(default=256, ge=16, description="Largest number of tokens of a sampled document.")
-    batch: int = Field(default=64, gt=0, description="Number of documents sampled at once.")
-    temperature: float = Field(
-        default=1.0, gt=0, description="Sampling temperature; 1 samples the model as it is."
-    )
-    engine: Literal["transformers", "vllm"] = Field(
-        default="transformers",
-        description="Library that samples. vllm samples faster on GPUs, with a larger batch, and other text.",
-    )
-
-
-class ReplayPart(_Settings):
-    """One named part of a mixture of replay text."""
-
-    name: str = Field(
-        pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the part in the corpus's and the ledger's counts."
-    )
-    weight: float = Field(gt=0, description="Tokens of this part, relative to the other parts' weights.")
-    sources: list[Source] | None = Field(default=None, min_length=1, description="Sources of replay text.")
-    self_generated: SelfGenerated | None = Field(
-        default=None, description="Text that the base model samples."
-    )
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> ReplayPart:
-        if (self.self_generated is None) == (self.sources is None):
-            raise ValueError("give either self_generated or a list of sources")
-        return self
-
-
-class Replay(_Settings):
-    """Old-domain text that is mixed into training: given sources, self-generated text, or a mixture."""
-
-    self_generated: SelfGenerated | None = Field(
-        default=None, description="Text that the base model samples."
-    )
-    sources: list[Source] | None = Field(default=None, min_length=1, description="Sources of replay text.")
-    mixture: list[ReplayPart] | None = Field(
-        default=None,
-        min_length=2,
-        description="Named parts with weights; as much text is used as the weights allow without using any "
-        "document twice.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_list(cls, value: Any) -> Any:
-        return {"sources": value} if isinstance(value, list) else value
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Replay:
-        if sum(kind is not None for kind in (self.self_generated, self.sources, self.mixture)) != 1:
-            raise ValueError("give one of self_generated, a list of sources, or a mixture")
-        return self
-
-    @field_validator("mixture")
-    @classmethod
-    def _names_once(cls, mixture: list[ReplayPart] | None) -> list[ReplayPart] | None:
-        names = [part.name for part in mixture or []]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two parts are named {', '.join(twice)}")
-        return mixture
 
 
 _BAND = (
@@ -284,6 +218,11 @@ class CorpusConfig(StageConfig):
         default=None,
         description="Train only on the best of the domain's documents; by default on all.",
     )
+    study: Study | None = Field(
+        default=None,
+        description="Questions and reading tasks mined from the domain's training documents; they become its "
+        "parts `reading` and `questions`, beside `documents`.",
+    )
     replay: Replay | None = Field(default=None, description="Text that preserves old knowledge.")
     general: list[Source] = Field(
         default=[], description="General text: never trained on, only for the probe of forgetting."
@@ -339,10 +278,32 @@ class CorpusConfig(StageConfig):
             raise ValueError(f"{without[0]} has no part, and others have: give every source a part, or none")
         return domain
 
+    @model_validator(mode="before")
+    @classmethod
+    def _documents_are_a_part(cls, data: Any) -> Any:
+        """Give domain sources without a part that of documents, where study makes other parts."""
+        domain = data.get("domain") if isinstance(data, dict) else None
+        if not domain or not isinstance(domain, list) or data.get("study") is None:
+            return data
+        sources = [{"part": DOCUMENTS, **each} if isinstance(each, dict) else each for each in domain]
+        return {**data, "domain": sources}
+
+    @model_validator(mode="after")
+    def _parts_of_study_are_free(self) -> CorpusConfig:
+        taken = sorted(set(self.source_parts) & set(STUDY)) if self.study else []
+        if taken:
+            raise ValueError(f"the part {taken[0]} is made by `study`: give the source another part")
+        return self
+
+    @property
+    def source_parts(self) -> list[str]:
+        """Names of the parts that sources are listed for."""
+        return list(dict.fromkeys(source.part for source in self.domain if source.part is not None))
+
     @property
     def parts(self) -> list[str]:
-        """Names of the domain's parts, as listed; none if the domain is one text."""
-        return list(dict.fromkeys(source.part for source in self.domain if source.part is not None))
+        """Names of the domain's parts; none if the domain is one text."""
+        return [*self.source_parts, *(self.study.parts if self.study else ())]
 
     @field_validator("deduplicate", "executor", mode="before")
     @classmethod
@@ -382,6 +343,11 @@ class CorpusConfig(StageConfig):
             yield "select.by.file", by.file
         for number, terms in enumerate(by.terms if isinstance(by, ByConcepts) else []):
             yield f"select.by.terms.{number}.path", terms.path
+
+    def study_files(self) -> Iterator[tuple[str, str]]:
+        """Yield the key and the reference of every ontology that questions are made of."""
+        for number, reference in enumerate(self.study.ontologies if self.study else ()):
+            yield f"study.ontologies.{number}", reference
 
     def block_files(self) -> list[str]:
         """Return the data references that cleaning blocks name."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from cpt.errors import DataError
 from cpt.sources import DOMAIN, REPLAY
 from cpt.stages.base import Context
-from cpt.stages.corpus.config import ReplayPart, Selection
+from cpt.stages.corpus.config import Selection
+from cpt.stages.corpus.replay_config import ReplayPart
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,22 +9,25 @@ from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.documents import Document
 from cpt.progress import Progress
-from cpt.references import parse, require_read, resolve_files
+from cpt.references import parse, require_read, resolve_file, resolve_files, unchanged
 from cpt.references.cache import visible_files
 from cpt.references.resolve import SourceFiles
 from cpt.references.syntax import HubDataSet
 from cpt.stages.base import Artifact, Context
-from cpt.stages.corpus.config import DomainSource, SelfGenerated, Source
+from cpt.stages.corpus.replay_config import SelfGenerated
+from cpt.stages.corpus.source_config import DomainSource, Source
+from cpt.stages.corpus.study_config import Study
 
 if TYPE_CHECKING:
     from cpt.corpus.documents import Item
     from cpt.corpus.index import ListedSource
     from cpt.corpus.readers import Extracting, Options
     from cpt.corpus.readers.conversations import TemplateRenderer
+    from cpt.corpus.study.mining import Mined
 
 _MEGA = 10**6
 _ITEMS_BETWEEN = 64
@@ -147,6 +150,30 @@ def _transliterated(items: Iterator[Item], source: Source, progress: Progress) -
     return rewritten(items, Romaniser(language).romanise)
 
 
+def ontology_items(study: Study, context: Context) -> list[Mined]:
+    """Return the questions that are made of a study's ontologies.
+
+    Raises:
+        DataError: A file is no ontology, or changed since the stage was planned.
+    """
+    from cpt.corpus.study.items import chance
+    from cpt.corpus.study.language import load_language
+    from cpt.corpus.study.miners.ontology import Ontology, read_ontology
+    from cpt.corpus.study.mining import Mined
+
+    miner = Ontology(load_language(study.language), context.seed)
+    found: list[Mined] = []
+    with unchanged(study.ontologies, context.contents):
+        for reference in study.ontologies:
+            context.progress.message(f"reading {reference}")
+            items = list(miner.items(read_ontology(resolve_file(reference, context.progress))))
+            facts = sorted({item.fact for item in items})
+            most = min(study.ontology_terms or len(facts), len(facts))
+            drawn = set(chance("terms", context.seed, reference).sample(facts, most))
+            found += (Mined(item, item.fact, "ontology", True) for item in items if item.fact in drawn)
+    return found
+
+
 def sample(
     wanted: SelfGenerated, model: Artifact, start_token: str | None, end_token: str | None, context: Context
 ) -> Iterator[Item]:
@@ -157,19 +184,27 @@ def sample(
     """
     from cpt.corpus.self_generated import generate
 
+    is_chat = wanted.form == "chat"
     depends = {
         "version": _SAMPLING_VERSION,
         "model": model.fingerprint,
         "seed": context.seed,
         "start_token": start_token,
         "end_token": end_token,
-        **wanted.model_dump(mode="json"),
+        # plain text keeps the name that it had before there were conversations
+        **wanted.model_dump(mode="json", exclude=None if is_chat else {"form", "prompt_weight"}),
     }
     name = sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:12]
     work = (context.shared or context.work) / f"samples-{name}"
     again = "; finished batches are reused" if work.exists() else ""
-    context.progress.message(f"sampling {wanted.tokens:,} tokens of replay text from the base model{again}")
-    return generate(
+    kind = "conversations" if is_chat else "replay text"
+    context.progress.message(f"sampling {wanted.tokens:,} tokens of {kind} from the base model{again}")
+    chosen: Any = generate
+    if is_chat:
+        from cpt.corpus.self_generated_chats import generate_chats
+
+        chosen = partial(generate_chats, prompt_weight=wanted.prompt_weight)
+    made: Iterator[Item] = chosen(
         model_folder=model.path("model"),
         tokens=wanted.tokens,
         length=wanted.length,
@@ -182,3 +217,4 @@ def sample(
         progress=context.progress,
         engine=wanted.engine,
     )
+    return made

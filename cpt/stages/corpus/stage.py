@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.corpus.extras import missing
 from cpt.corpus.minhash import MinHash
 from cpt.errors import Problem
+from cpt.progress import Progress
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
 from cpt.stages.corpus.benchmarks import benchmark_problems, benchmark_references
 from cpt.stages.corpus.checks import (
@@ -20,6 +21,7 @@ from cpt.stages.corpus.checks import (
     transliteration_problems,
 )
 from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.corpus.study_writing import fetch_writer, forecast_writing, writing_problems
 
 if TYPE_CHECKING:
     from cpt.corpus.index import CorpusIndex
@@ -29,7 +31,7 @@ class CorpusStage(Stage[CorpusConfig]):
     """The stage that reads, deduplicates, holds out, tokenises and packs text."""
 
     kind = "corpus"
-    contract = 5  # 5: shards of 16 bits, with the document of each piece
+    contract = 6  # 6: study documents
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)
@@ -40,9 +42,14 @@ class CorpusStage(Stage[CorpusConfig]):
         return [
             *(source.path for _, source in config.sources()),
             *ratings,
+            *(reference for _, reference in config.study_files()),
+            *(config.study.models if config.study else ()),
             *config.block_files(),
             *benchmarks,
         ]
+
+    def fetch(self, config: CorpusConfig, progress: Progress) -> list[Problem]:
+        return fetch_writer(config, progress)
 
     def check(self, config: CorpusConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         problems = [
@@ -66,6 +73,7 @@ class CorpusStage(Stage[CorpusConfig]):
             for key, wanted in config.self_generated()
             if wanted.engine == "vllm" and (lacking := missing("engine vllm", {"vllm": "vllm"})) is not None
         ]
+        problems += writing_problems(config)
         if config.decontaminate is not None:
             problems += benchmark_problems(config.decontaminate)
         if "model" in inputs:
@@ -91,6 +99,10 @@ class CorpusStage(Stage[CorpusConfig]):
             tokens = config.select.tokens
             chosen = f"the {tokens:,} best tokens" if tokens else "selected documents"
             parts.append(f"{chosen} of the domain, by {config.select.by.kind}")
+        if config.study:
+            parts.append(f"study documents by {', '.join(config.study.miners)}")
+        if config.study and config.study.write:
+            parts.append(forecast_writing(config, config.study.write))
         if config.replay and config.replay.mixture:
             total = sum(part.weight for part in config.replay.mixture)
             shares = ", ".join(f"{part.name} {part.weight / total:.0%}" for part in config.replay.mixture)
@@ -124,7 +136,7 @@ def _named_files(config: CorpusConfig) -> list[tuple[str, str]]:
     blocks = [(f"clean.{at}", name) for at, block in enumerate(config.clean) for name in block.files()]
     items = config.decontaminate.files if config.decontaminate else []
     listed = [(f"decontaminate.files.{at}", name) for at, name in enumerate(items)]
-    return [*config.rating_files(), *blocks, *listed]
+    return [*config.rating_files(), *config.study_files(), *blocks, *listed]
 
 
 def _index(config: CorpusConfig, model: Path) -> CorpusIndex:

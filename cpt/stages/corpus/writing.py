@@ -21,15 +21,17 @@ from cpt.errors import DataError
 from cpt.references import unchanged
 from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import Artifact, Context
-from cpt.stages.corpus.config import (
-    CorpusConfig,
-    Decontamination,
-    Replay,
-    ReplayPart,
-    Selection,
-    Source,
+from cpt.stages.corpus.config import CorpusConfig, Decontamination, Selection
+from cpt.stages.corpus.replay_config import Replay, ReplayPart
+from cpt.stages.corpus.source_config import Source
+from cpt.stages.corpus.sources import (
+    listed_sources,
+    ontology_items,
+    read_sources,
+    sample,
+    source_names,
 )
-from cpt.stages.corpus.sources import listed_sources, read_sources, sample, source_names
+from cpt.stages.corpus.study_config import Study
 
 if TYPE_CHECKING:
     from cpt.corpus.build import Minimum, Split
@@ -121,6 +123,8 @@ class _Writing:
             yield partial(self._deduplicate, how=config.deduplicate)
         if config.select:
             yield partial(self._select, how=config.select)
+        if config.study:
+            yield partial(self._study, how=config.study)
         if config.replay and config.replay.mixture:
             yield partial(self._mix, parts=config.replay.mixture)
 
@@ -193,6 +197,33 @@ class _Writing:
             how, clean, model, self.corpus, self.index, found.heldout, context
         )
 
+    def _study(self, found: BuildState, how: Study) -> None:
+        """Add study documents; those that hold benchmark items are removed like any other text."""
+        from cpt.corpus.build import describe
+        from cpt.corpus.study.writing import add_study, write_study
+        from cpt.stages.corpus.benchmarks import remove_benchmarks
+        from cpt.stages.corpus.study_writing import write_texts
+
+        config, seed, scratch = self.config, self.context.seed, self.kept / "study"
+        shutil.rmtree(scratch, ignore_errors=True)
+        items = ontology_items(how, self.context)
+        written = how.write and write_texts(how, how.write, self.corpus, self.base, self.context)
+        texts = written.documents if written else ()
+        items += written.items if written else ()
+        counts, facts = write_study(self.corpus, scratch, how, seed, self.context.progress, items, texts)
+        if written:
+            facts["written"] = written.facts
+        if config.decontaminate:
+            searched, examples = remove_benchmarks(
+                config.decontaminate, scratch, {DOMAIN: counts}, self.context
+            )
+            facts["decontamination"] = searched
+            found.examples += examples
+        self.context.progress.message(f"study: {describe(counts)}")
+        add_study(self.corpus, found.sources[DOMAIN], scratch, counts)
+        found.metrics["study"] = facts
+        shutil.rmtree(scratch)
+
     def _mix(self, found: BuildState, parts: Sequence[ReplayPart]) -> None:
         from cpt.stages.corpus.selection import mix
 
@@ -236,7 +267,7 @@ def _require_parts(config: CorpusConfig, domain: SourceCounts) -> None:
 
     listed = list(zip(config.domain, source_names(config.domain), strict=True))
     train, heldout = (domain.splits.get(side) for side in ("train", "heldout"))
-    for part in config.parts:
+    for part in config.source_parts:
         names = [name for source, name in listed if source.part == part]
         if train and any(name in train.listed for name in names):
             continue

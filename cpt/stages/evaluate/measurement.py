@@ -36,6 +36,7 @@ class Material:
             bytes.
         windows: Amount of text in the windows, by probe.
         tasks: Items by task.
+        recall: Items of the corpus's recall probe, by group of facts.
         start_tokens: Token before every document, by role: a new tokenizer may spell it otherwise.
         precision: Precision of the weights.
     """
@@ -44,6 +45,7 @@ class Material:
     tokenised: Mapping[str, Mapping[str, TokenisedText]]
     windows: Mapping[str, WindowBytes]
     tasks: Mapping[str, Sequence[Item]]
+    recall: Mapping[str, Sequence[Item]]
     start_tokens: Mapping[str, str | None]
     precision: Precision
 
@@ -55,10 +57,12 @@ class Measurement:
     Attributes:
         texts: Nats and bytes of every document, [documents] each, by probe.
         tasks: Scores of the items, by task.
+        recall: Scores of the recall probe's items, by group.
     """
 
     texts: Mapping[str, tuple[np.ndarray, np.ndarray]]
     tasks: Mapping[str, ChoiceScores]
+    recall: Mapping[str, ChoiceScores]
 
 
 def start_token(corpus: Path, model: Path) -> str | None:
@@ -75,6 +79,7 @@ def start_token(corpus: Path, model: Path) -> str | None:
 def prepare_material(
     texts: Mapping[str, Sequence[str]],
     tasks: Mapping[str, Sequence[Item]],
+    recall: Mapping[str, Sequence[Item]],
     start_tokens: Mapping[str, str | None],
     models: Mapping[str, Path],
     config: EvaluateConfig,
@@ -84,6 +89,7 @@ def prepare_material(
     Args:
         texts: Documents by probe.
         tasks: Items by task.
+        recall: Items of the recall probe, by group.
         start_tokens: Token before every document, by role.
         models: Model folders by role.
         config: Settings of the stage.
@@ -108,7 +114,7 @@ def prepare_material(
         windows[probe] = shared.bytes
         for role, text in zip(models, shared.texts, strict=True):
             tokenised[role][probe] = text
-    return Material(scored, tokenised, windows, tasks, start_tokens, config.precision)
+    return Material(scored, tokenised, windows, tasks, recall, start_tokens, config.precision)
 
 
 def measure(role: str, folder: Path, material: Material, work: Path, progress: Progress) -> Measurement:
@@ -130,17 +136,21 @@ def measure(role: str, folder: Path, material: Material, work: Path, progress: P
         on_progress=lambda done, total: progress.update(done, total, "choices"),
     )
     tasks = score_choices(lm, material.tasks, work)
+    recall = score_choices(lm, material.recall, work / "recall")
     del loaded, model, lm
     gc.collect()
-    return Measurement({probe: (each.nats, each.bytes) for probe, each in scores.items()}, tasks)
+    return Measurement({probe: (each.nats, each.bytes) for probe, each in scores.items()}, tasks, recall)
 
 
 def compare_measurements(
     before: Measurement, after: Measurement, material: Material, confidence: float, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Compare two models: `bits_per_byte` by probe and `tasks` by name, as scores.json holds them."""
-    from evals.comparing.statistics import compare_accuracy, compare_bits_per_byte
-    from evals.multiple_choice import chance
+    """Compare two models, as scores.json holds it.
+
+    Returns:
+        `bits_per_byte` by probe, `tasks` by name; `recall` by group, where the corpus has a recall probe.
+    """
+    from evals.comparing.statistics import compare_bits_per_byte
 
     probes = {
         probe: {
@@ -156,21 +166,31 @@ def compare_measurements(
         for probe, documents in material.texts.items()
     }
     tasks = {
-        name: {
-            "metric": METRIC,
-            "items": len(items),
-            "chance": chance(items),
-            **asdict(
-                compare_accuracy(
-                    getattr(before.tasks[name], METRIC),
-                    getattr(after.tasks[name], METRIC),
-                    confidence=confidence,
-                )
-            ),
-        }
+        name: _compare_choices(items, before.tasks[name], after.tasks[name], confidence)
         for name, items in material.tasks.items()
     }
-    return {"bits_per_byte": probes, "tasks": tasks}
+    recall = {
+        group: _compare_choices(items, before.recall[group], after.recall[group], confidence)
+        for group, items in material.recall.items()
+    }
+    return {"bits_per_byte": probes, "tasks": tasks, **({"recall": recall} if recall else {})}
+
+
+def _compare_choices(
+    items: Sequence[Item], before: ChoiceScores, after: ChoiceScores, confidence: float
+) -> dict[str, Any]:
+    """Compare the answers of two models by the share of right ones and by p_gold."""
+    from evals.comparing.statistics import compare_accuracy, compare_means
+    from evals.measures import P_GOLD
+    from evals.multiple_choice import chance
+
+    return {
+        "metric": METRIC,
+        "items": len(items),
+        "chance": chance(items),
+        **asdict(compare_accuracy(getattr(before, METRIC), getattr(after, METRIC), confidence=confidence)),
+        P_GOLD: asdict(compare_means(before.p_gold, after.p_gold, confidence=confidence)),
+    }
 
 
 def document_figures(after: Measurement, material: Material) -> dict[str, dict[str, list[Any]]]:

@@ -1,4 +1,4 @@
-"""Compare the final model with the base and other models on the same held-out text, tasks and suites."""
+"""Compare the final model with others on the same held-out text, tasks, suites and recall probe."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cpt.corpus.texts import Half, has_texts, heldout_texts, whole_documents
+from cpt.corpus.recall import read_recall
+from cpt.corpus.texts import has_texts, heldout_texts, whole_documents
 from cpt.errors import CptError, Problem, StageFailed
+from cpt.halves import Half
 from cpt.references import resolve_file, resolve_model, unchanged
 from cpt.stages.base import (
     BASE,
@@ -22,6 +24,7 @@ from cpt.stages.base import (
     lineage,
     newest,
 )
+from cpt.stages.choosing import tasks_chosen_by
 from cpt.stages.evaluate.config import ContinuationTask, EvaluateConfig, FileTask, names_stage
 from cpt.stages.evaluate.measurement import (
     compare_measurements,
@@ -48,7 +51,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
     """Stage that measures all models on the same documents and items, one after the other."""
 
     kind: ClassVar[str] = "evaluate"
-    contract: ClassVar[int] = 4  # 4: suites record the likelihood of the right choice
+    contract: ClassVar[int] = 5  # 5: tasks record p_gold, and the corpus's recall probe is measured
     Config: ClassVar[type[StageConfig]] = EvaluateConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("scores",)
@@ -56,8 +59,9 @@ class EvaluateStage(Stage[EvaluateConfig]):
     def wire(self, config: EvaluateConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Return the roles `before` (the base), `after` (the newest model or `from`), `corpus`.
 
-        Also `against:<place>` for each further stage that is compared, and `chosen:<place>` for each searched
-        merge that went into a compared model: the text that it read is not read again.
+        Also `against:<place>` for each further stage that is compared, and `chosen:<place>` for each stage
+        behind a compared model that chose its result on held-out text, or by half of the items of tasks: what
+        it read is not read again.
         """
         after = newest(earlier, "model", config.from_)
         against = {
@@ -136,6 +140,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
             material = prepare_material(
                 _texts(corpus, half, list(models.values()), config.heldout_tokens, context.seed),
                 {task.name: _items(task, corpus, half, context) for task in config.tasks},
+                _recall_items(corpus),
                 {role: start_token(corpus, model) for role, model in models.items()},
                 models,
                 config,
@@ -157,6 +162,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
                     precision=config.precision,
                     confidence=config.confidence,
                     seed=context.seed,
+                    chosen=tasks_chosen_by(inputs.values()),
                 )
         after = measured.pop("after")
         found = {
@@ -299,17 +305,35 @@ def _items(
     return items
 
 
+def _recall_items(corpus: Path) -> dict[str, list[Item]]:
+    """Return the items of the corpus's recall probe, by group of facts; empty without a probe."""
+    from evals.multiple_choice import spaced_item
+
+    return {
+        group: [spaced_item(item.question, item.choices, item.answer) for item in items]
+        for group, items in read_recall(corpus).items()
+    }
+
+
 def _metrics(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return a comparison's values without their intervals, for `artifact.json`."""
-    metrics: dict[str, Any] = {kind: _values(found[kind]) for kind in ("bits_per_byte", "tasks")}
+    kinds = ("bits_per_byte", "tasks", "recall")
+    metrics: dict[str, Any] = {kind: _values(found[kind]) for kind in kinds if kind in found}
     if "suites" in found:
         metrics["suites"] = suite_metrics(found["suites"])
     return metrics
 
 
-def _values(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def _values(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the values of scores, and those of p_gold beside them."""
     keys = ("before", "after", "difference")
-    return {name: {key: score[key]["value"] for key in keys} for name, score in scores.items()}
+    return {
+        name: {
+            **{key: score[key]["value"] for key in keys},
+            **({"p_gold": {key: score["p_gold"][key]["value"] for key in keys}} if "p_gold" in score else {}),
+        }
+        for name, score in scores.items()
+    }
 
 
 STAGE = EvaluateStage()

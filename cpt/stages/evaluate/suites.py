@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.errors import Problem, StageFailed, UsageError
 from cpt.progress import Progress
+from cpt.stages.choosing import ChosenBy, shares_items
 
 if TYPE_CHECKING:
     from evals.comparing.comparison import Comparison, Findings
     from evals.comparing.retention import Retention
     from evals.models.backends import Precision
+    from evals.preparation import PreparedTask
     from evals.registry import Suite
+    from evals.results import TaskScore
 
 _FILES = (".yaml", ".yml")
 
@@ -75,6 +78,7 @@ def compare_suites(
     precision: Precision,
     confidence: float,
     seed: int,
+    chosen: Sequence[ChosenBy] = (),
 ) -> dict[str, dict[str, Any]]:
     """Evaluate models on suites, and compare the model `after` with each of the others.
 
@@ -87,10 +91,13 @@ def compare_suites(
         precision: Precision of the weights.
         confidence: Level of the intervals.
         seed: Seed of the comparison's resamples; the items are those of `cpt eval run`.
+        chosen: Tasks by half of whose items the models were chosen; the other half is compared.
 
     Returns:
         Plain data by role: `averages` and `retention` by suite, `groups`, `tasks` by name, `no_signal` (tasks
-        that neither average nor verdict counts), `measures` (the same by further measures), `left_out`.
+        that neither average nor verdict counts), `measures` (the same by further measures), `left_out`,
+        `chosen` (a sentence on halves, if there are any). Tasks that have `p_gold` hold its comparison beside
+        their score's.
     """
     from evals.comparing.comparison import compare
     from evals.comparing.retention import retentions
@@ -106,6 +113,7 @@ def compare_suites(
         progress.message(f"{each.suite}: {each.task} is left out: {each.why}")
     if not prepared:
         raise StageFailed("none of the suites' tasks can run", hint="Name the folder of their data: `data`.")
+    prepared = _other_halves(prepared, chosen, progress)
     found = {}
     for role, model in models.items():
         progress.message(f"suites: measuring the model {role}")
@@ -122,19 +130,58 @@ def compare_suites(
         found[role] = results
     after = found.pop("after")
     left = [each.model_dump() for each in after.left_out]
+    halves = halves_sentence(after.tasks)
+    if halves:
+        progress.message(f"suites: {halves}")
     compared: dict[str, dict[str, Any]] = {}
     for role, results in found.items():
         comparison = compare(results, after, confidence=confidence, seed=seed)
         for note in comparison.notes:
             progress.message(note)
         facts = _facts(comparison, retentions(comparison))
-        compared[role] = {**facts, "levels": after.suites, "left_out": left}
+        compared[role] = {**facts, "levels": after.suites, "left_out": left, "chosen": halves}
     return compared
 
 
+def _other_halves(
+    prepared: Sequence[PreparedTask], chosen: Sequence[ChosenBy], progress: Progress
+) -> list[PreparedTask]:
+    """Restrict tasks by which a model was chosen to the half of their items that it was not chosen by."""
+    found = []
+    for each in prepared:
+        by = shares_items(each, chosen)
+        if by is not None and by.data != each.data:
+            progress.message(
+                f"{each.entry.task}: a model was chosen by items of other data ({by.data}) than these "
+                f"({each.data}), so its halves may share items: name the same `data` in all stages"
+            )
+        found.append(each if by is None else replace(each, half="report"))
+    return found
+
+
+def halves_sentence(tasks: Sequence[TaskScore]) -> str:
+    """Return which tasks were compared on one half of their items; empty without any."""
+    halved = [task for task in tasks if task.left_out]
+    if not halved:
+        return ""
+    left, items = (sum(counts) for counts in zip(*((each.left_out, each.n) for each in halved), strict=True))
+    names = ", ".join(task.task for task in halved)
+    return (
+        f"a model was chosen by half of the items of {names}: these {left:,} items are left out, and the "
+        f"scores are of {items:,} items of the other half"
+    )
+
+
 def _facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
+    from evals.measures import P_GOLD
+
+    found = _findings(comparison)
+    by_p_gold = comparison.measures[P_GOLD].tasks if P_GOLD in comparison.measures else ()
+    likelihoods = {each.task: each.model_dump(mode="json") for each in by_p_gold}
+    for name, task in [*found["tasks"].items(), *((each["task"], each) for each in found["no_signal"])]:
+        task[P_GOLD] = likelihoods.get(name)
     return {
-        **_findings(comparison),
+        **found,
         "measures": {name: _findings(findings) for name, findings in comparison.measures.items()},
         "retention": {each.domain: each.model_dump(mode="json") for each in scores},
         "not_compared": [each.model_dump(mode="json") for each in comparison.not_compared],

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cpt.monitor.gates.gate import Budget, BudgetText
+from cpt.monitor.reading import TaskMeasure
 from cpt.stages.base import BASE, StageConfig
 from cpt.stages.merge.averaging import RunAverage
 from merging.request import RESERVED, model_names, shard_bytes
@@ -19,6 +20,7 @@ Float = Literal["float64", "float32", "float16", "bfloat16"]
 AUTO = "auto"
 Bounds = tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(allow_inf_nan=False)]]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
 class ReferencedModel(BaseModel):
@@ -97,8 +99,41 @@ class SearchTask(BaseModel):
     items: int = Field(default=100, gt=1, description="Number of questions, a seeded sample of the task's.")
 
 
+class SearchObjective(BaseModel):
+    """Tasks by which merges are chosen, on one half of their items; the evaluate stage reports the other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: tuple[TaskName, ...] = Field(
+        default=(), description="Tasks of `cpt eval suites`, by name: mmlu_anatomy_continuation."
+    )
+    suite: str | None = Field(
+        default=None,
+        description="Instead of `tasks`, a suite (medical:quick, or a file): those of its tasks that are "
+        "choices by likelihood.",
+    )
+    measure: TaskMeasure = Field(
+        default="p_gold",
+        description="Measure that is maximised, the mean over the tasks: p_gold, the likelihood of the right "
+        "choice per byte among the choices, or accuracy.",
+    )
+    items: int | None = Field(
+        default=None,
+        gt=1,
+        description="Most items of each task's half; null: as the suite's level says, 100 of a named task.",
+    )
+
+    @model_validator(mode="after")
+    def _tasks_or_suite(self) -> SearchObjective:
+        if bool(self.tasks) == (self.suite is not None):
+            raise ValueError("name either `tasks` or a `suite`")
+        if twice := _twice(self.tasks):
+            raise ValueError(f"tasks: {', '.join(twice)} is named twice")
+        return self
+
+
 class MergeSearch(BaseModel):
-    """Settings of a search for weights, by the bits per byte of merges that are never written."""
+    """Settings of a search for weights, by measuring merges that are never written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -112,7 +147,11 @@ class MergeSearch(BaseModel):
         default=8_000, gt=1, description="Number of tokens of each text that are read for every merge."
     )
     window: int = Field(default=1024, gt=1, description="Largest number of tokens that are read at once.")
-    tasks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], SearchTask] = Field(
+    objective: SearchObjective | None = Field(
+        default=None,
+        description="What is maximised: a measure of tasks; null: the gain on the domain's held-out text.",
+    )
+    tasks: dict[TaskName, SearchTask] = Field(
         default={}, description="Tasks of `cpt eval suites`, by name (piqa), for budgets on their accuracy."
     )
     data: str | None = Field(
@@ -124,7 +163,7 @@ class MergeSearch(BaseModel):
 
     @model_validator(mode="after")
     def _used(self) -> MergeSearch:
-        if self.data is not None and not self.tasks:
+        if self.data is not None and not self.tasks and self.objective is None:
             raise ValueError("data: there are no tasks to take data for")
         taken = sorted({"domain", "general"} & self.tasks.keys())
         if taken:

@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-import gc
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.monitor.gates.gate import UNITS
 from cpt.monitor.gates.judge import gate_key
 from cpt.monitor.noise import needed_items
-from cpt.monitor.reading import Items
 from cpt.progress import Progress
 from cpt.sources import DOMAIN, GENERAL
 from cpt.stages.gates import require_held
-from cpt.stages.merge.config import MergeGate, MergeSearch
+from cpt.stages.merge.config import MergeGate, MergeSearch, SearchObjective
+from cpt.stages.merge.evaluation import Material, MergeEvaluation
+from cpt.stages.merge.objective import OBJECTIVE
+from cpt.stages.merge.objective import described as described_objective
 
 if TYPE_CHECKING:
-    from cpt.models.bits_per_byte import TokenisedText
-    from cpt.models.shared_windows import WindowBytes
-    from cpt.monitor.probes.base import Probe
     from merging.candidates import Candidate
-    from merging.plan import Plan
     from merging.request import MergeRequest
     from merging.run import MergeReport
     from merging.search import SearchResult, Trial
 
 LOG = "merge_search.jsonl"
 """File in a merged model with every trial of the search."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """Texts that merges are measured on.
-
-    Attributes:
-        texts: Documents by name; `domain` is to improve, `general` must not become worse.
-        start_token: Returns the token before every document for the tokenizer of a folder.
-        seed: Seed of the samples.
-    """
-
-    texts: Mapping[str, Sequence[str]]
-    start_token: Callable[[Path], str | None]
-    seed: int
 
 
 def find_weights(
@@ -80,7 +60,9 @@ def find_weights(
     space = search_space(
         request, candidates, bounds=settings.bounds, density=settings.density, groups=settings.groups
     )
-    goal = Goal(DOMAIN, GENERAL, tuple(dict.fromkeys(Limit(g.budget.probe, g.budget.limit) for g in gates)))
+    maximised = DOMAIN if settings.objective is None else OBJECTIVE
+    limits = tuple(dict.fromkeys(Limit(g.budget.probe, g.budget.limit) for g in gates))
+    goal = Goal(maximised, GENERAL, limits)
     evaluation = MergeEvaluation(
         plan(space.request_at(space.centre), candidates), settings, material, work, progress
     )
@@ -138,140 +120,10 @@ def search_and_write(
         output,
         shard_bytes=shard_bytes,
         command=None if command is None else command(chosen),
-        chosen=chosen_sentence(found),
+        chosen=chosen_sentence(found, settings.objective),
         progress=lambda done, total: progress.update(done, total, "bytes"),
     )
     return found, chosen, report
-
-
-class MergeEvaluation:
-    """An evaluation by bits per byte of texts and accuracy on tasks, of the base and of merges in memory."""
-
-    def __init__(
-        self, plan: Plan, settings: MergeSearch, material: Material, work: Path, progress: Progress
-    ) -> None:
-        """Prepare the texts.
-
-        Args:
-            plan: Any of the merges; the others have the same vocabulary.
-            settings: Settings of the search.
-            material: Texts to measure on.
-            work: Scratch folder.
-            progress: Listener for messages.
-        """
-        from cpt.corpus.texts import whole_documents
-
-        assert plan.request.base is not None
-        self._base, self._settings, self._material = plan.request.base.folder, settings, material
-        self._progress = progress
-        self._shape = _without_weights(plan, work / "shape")
-        folders = (self._base, self._shape)
-        self._texts = {
-            name: whole_documents(texts, folders, settings.tokens, material.seed)
-            for name, texts in material.texts.items()
-        }
-        self._starts = {folder: material.start_token(folder) for folder in folders}
-        self._tokenised, self._windows = self._in_shared_windows(folders)
-        self._model: Any = None
-        self._probes: list[Probe] = []
-
-    @property
-    def key(self) -> Mapping[str, Any]:
-        """Identity of the texts, tasks and settings of the measurement."""
-        return {
-            "texts": {
-                name: sha256("\0".join(texts).encode()).hexdigest() for name, texts in self._texts.items()
-            },
-            "tasks": {name: task.items for name, task in self._settings.tasks.items()},
-            "window": self._settings.window,
-            "windows": {name: held.as_json() for name, held in self._windows.items()},
-            "precision": self._settings.precision,
-            "start_tokens": list(self._starts.values()),
-        }
-
-    def base(self) -> dict[str, Items]:
-        """Measure the base."""
-        from cpt.models.packed_model import load_model, resolve_precision
-
-        self._progress.message("measuring the base")
-        model = load_model(self._base, resolve_precision(self._settings.precision))
-        readings = self._read(model, self._probes_of(self._base))
-        del model
-        gc.collect()
-        return readings
-
-    def merged(self, plan: Plan) -> dict[str, Items]:
-        """Measure a merge."""
-        from cpt.models.packed_model import empty_model, resolve_precision
-        from merging.run import merge_into
-
-        if self._model is None:
-            self._model = empty_model(self._shape, resolve_precision(self._settings.precision))
-            self._probes = self._probes_of(self._shape)
-        merge_into(self._model, plan)
-        return self._read(self._model, self._probes)
-
-    def restore(self, data: Mapping[str, Any]) -> Items:
-        """Return a measurement from the log."""
-        return Items.from_json(data)
-
-    def _in_shared_windows(
-        self, folders: Sequence[Path]
-    ) -> tuple[dict[Path, dict[str, TokenisedText]], dict[str, WindowBytes]]:
-        """Cut the texts into windows that hold the same bytes for the base and for merges."""
-        from cpt.models.shared_windows import Reader, tokenise_shared
-        from cpt.models.tokenizer import load_tokenizer
-        from cpt.stages.corpus.checks import window_for
-
-        longest = self._settings.window
-        readers = [
-            Reader.of(load_tokenizer(folder), window_for(folder, longest), start)
-            for folder, start in self._starts.items()
-        ]
-        shared = {name: tokenise_shared(readers, texts) for name, texts in self._texts.items()}
-        tokenised = {
-            folder: {name: each.texts[which] for name, each in shared.items()}
-            for which, folder in enumerate(folders)
-        }
-        return tokenised, {name: each.bytes for name, each in shared.items()}
-
-    def _probes_of(self, folder: Path) -> list[Probe]:
-        """Return the probes in one tokenizer."""
-        from cpt.monitor.probes.task import TaskProbe
-        from cpt.monitor.probes.text import TextProbe
-        from cpt.monitor.schedule import Regular
-        from evals.scorer import make_scorer
-
-        settings, start, once = self._settings, self._starts[folder], Regular(1)
-        probes: list[Probe] = [TextProbe(name, text, once) for name, text in self._tokenised[folder].items()]
-        for name, task in settings.tasks.items():
-            items, grade, _ = make_scorer(name, task.items, settings.data, folder, start, self._material.seed)
-            probes.append(TaskProbe(name, items, grade, once))
-        return probes
-
-    def _read(self, model: Any, probes: Sequence[Probe]) -> dict[str, Items]:
-        """Read bits of text and wrong answers; less is better."""
-        from cpt.models.packed_model import PackedLanguageModel, best_device
-        from cpt.monitor.probes.base import ModelView
-
-        model.to(best_device())
-        subject = ModelView(PackedLanguageModel(model), {})
-        readings = {}
-        for probe in probes:
-            items = probe.read(subject, 1.0)
-            wrong = Items(items.denominators - items.numerators, items.denominators)
-            readings[probe.name] = wrong if probe.kind == "task" else items
-        return readings
-
-
-def _without_weights(plan: Plan, folder: Path) -> Path:
-    """Write configuration and tokenizer of a merge's result, without weights."""
-    from merging.writer import write_settings
-
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_settings(plan, folder)
-    return folder
 
 
 def described(tried: Trial, dimensions: Sequence[Any]) -> str:
@@ -297,8 +149,10 @@ def search_metrics(
 
     def point(tried: Trial) -> dict[str, Any]:
         place: dict[str, Any] = {"weight": tried.values[0]} if single else {}
+        if found.goal.gain == OBJECTIVE:
+            place["objective_gain"] = found.goal.gain_of(tried)
         return {
-            "domain_gain": found.goal.gain_of(tried),
+            "domain_gain": -tried.changes[DOMAIN].value,
             "general_rise": found.goal.rise_of(tried),
             **place,
             "values": dict(zip(names, tried.values, strict=True)),
@@ -397,7 +251,7 @@ def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
     )
 
 
-def chosen_sentence(found: SearchResult) -> str:
+def chosen_sentence(found: SearchResult, objective: SearchObjective | None = None) -> str:
     """Return a sentence on the choice of the weights, for the model card."""
     names = [dimension.name for dimension in found.space.dimensions]
     values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, found.chosen.values, strict=True))
@@ -405,7 +259,12 @@ def chosen_sentence(found: SearchResult) -> str:
     limits = ", ".join(f"{limit.name} +{limit.most:g}" for limit in found.goal.limits)
     budget = f" Budget (worse than the base by at most, 95% sure): {limits}." if limits else ""
     edges = "".join(f" {each.says[0].upper()}{each.says[1:]}." for each in found.at_bounds)
+    units = "bits per byte, or share of wrong answers"
+    by = ""
+    if objective is not None:
+        by = f" by {described_objective(objective)}, on one half of the items"
+        units += " or probability of wrong choices" if objective.measure == "p_gold" else ""
     return (
-        f"Chosen by a search over {len(found.trials)} merges ({found.choice.why}): {values}.{edges}{budget} "
-        f"Changes from the base there (less is better; bits per byte, or share of wrong answers): {changes}."
+        f"Chosen by a search over {len(found.trials)} merges{by} ({found.choice.why}): {values}.{edges}"
+        f"{budget} Changes from the base there (less is better; {units}): {changes}."
     )

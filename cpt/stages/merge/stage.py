@@ -26,10 +26,14 @@ from cpt.stages.base import (
     WiringError,
     newest,
 )
+from cpt.stages.choosing import CHOSEN_BY, chosen_by
+from cpt.stages.evaluate.suites import suite_references
 from cpt.stages.merge.averaging import average_request, missing_checkpoints, training_of, unkept_checkpoints
 from cpt.stages.merge.config import MergeConfig, MergeSearch
+from cpt.stages.merge.evaluation import Material
+from cpt.stages.merge.objective import chosen_tasks, described, objective_problems
 from cpt.stages.merge.request import ModelFolder, merge_request, template_file
-from cpt.stages.merge.search import LOG, Material
+from cpt.stages.merge.search import LOG
 
 if TYPE_CHECKING:
     from cpt.training.distributed.environment import Environment
@@ -73,12 +77,18 @@ class MergeStage(Stage[MergeConfig]):
         """Return True for a search, which reads half of the held-out text."""
         return config.searching is not None
 
+    def selects_by_tasks(self, config: MergeConfig) -> bool:
+        """Return True for a search whose objective is a measure of tasks."""
+        return config.searching is not None and config.searching.objective is not None
+
     def references(self, config: MergeConfig) -> list[str]:
-        """Return the referenced models, the chat template's file, and the folder of the tasks' data."""
+        """Return the referenced models, the chat template's file, a suite's file, and the tasks' data."""
         search, template = config.searching, template_file(config.chat_template)
         found = [model.reference for model in config.external_models]
         found += [] if template is None else [template]
-        found += [] if search is None or search.data is None else [search.data]
+        if search is not None:
+            suite = None if search.objective is None else search.objective.suite
+            found += suite_references([] if suite is None else [suite], search.data)
         return list(dict.fromkeys(found))
 
     def fetch(self, config: MergeConfig, progress: Progress) -> list[Problem]:
@@ -123,7 +133,9 @@ class MergeStage(Stage[MergeConfig]):
         if config.searching is None:
             return ""
         budgets = f" so that {', '.join(gate.budget.text for gate in config.gates)}" if config.gates else ""
-        return f"weights of at most {config.searching.points} merges{budgets}"
+        objective = config.searching.objective
+        by = "" if objective is None else f" by {described(objective)}"
+        return f"weights of at most {config.searching.points} merges{by}{budgets}"
 
     def check_environment(
         self, config: MergeConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
@@ -206,8 +218,10 @@ def _searched(
     shutil.copyfile(log, context.output / "model" / LOG)
     metrics = _metrics(report, chosen, context)
     metrics |= search_metrics(found, config.gates, tuple(search.tasks), stage)
+    if search.objective is not None:
+        metrics[CHOSEN_BY] = chosen_by(search.objective.measure, chosen_tasks(search))
     metrics |= _analysed(chosen, models, context)
-    context.progress.message(chosen_sentence(found))
+    context.progress.message(chosen_sentence(found, search.objective))
     require_budgets(metrics, stage)
     return metrics
 
@@ -320,6 +334,7 @@ def _search_problems(config: MergeConfig) -> Iterator[Problem]:
     search = config.searching
     if search is None:
         return
+    yield from objective_problems(search)
     for task in search.tasks:
         yield from (
             replace(problem, key=f"search.{problem.key}") for problem in task_problems(task, search.data)

@@ -19,6 +19,7 @@ from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import consumed_before
 from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain.input_noise import has_documents, noise_problems
 from cpt.stages.pretrain.mixture import (
     continuation_problems,
     domain_parts,
@@ -61,7 +62,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     found = start_checkpoint(config, inputs)
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
     problems = _rounding_problems(config) + _objective_problems(config)
-    problems += (unfit := monitor_problems(config.monitor))
+    problems += (unfit := monitor_problems(config.monitor, config.gates))
     if corpus is None or isinstance(found, Problem):
         problems += _feature_problems(config, inputs, None)
         if isinstance(found, Problem):
@@ -120,6 +121,7 @@ def environment_problems(
     if corpora:
         parts = corpora[-1].parts
         problems += part_problems(config, parts) + _mixture_start_problems(config, chain, parts)
+        problems += noise_problems(config, parts)
     if place.assumed_hardware is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += TrackerLogging(config.trackers).missing_packages()
@@ -282,6 +284,7 @@ def _facts(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int | 
         config.batch_sequences,
         replay_rows(config.first_replay, config.batch_sequences),
         None if corpus is None else has_texts(corpus, "replay", "train"),
+        has_documents(config, corpus) if corpus is not None and config.input_noise else None,
     )
 
 

@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from cpt.monitor.gates.gate import percent
+from cpt.monitor.gates.gate import acted_upon, percent
+from cpt.monitor.reading import TaskMeasure
 from cpt.monitor.schedule import Regular
 from cpt.stages.base import StageConfig
 from cpt.stages.corpus.source_config import Source
@@ -83,9 +84,15 @@ class Text(_Scheduled):
 
 
 class Task(_Scheduled):
-    """Settings of a task of `cpt eval` whose accuracy is measured."""
+    """Settings of a task of `cpt eval` that is measured."""
 
     items: int = Field(default=200, gt=1, description="Questions: a seeded sample of the task's.")
+    measure: TaskMeasure = Field(
+        default="accuracy",
+        description="Measure that gates see. p_gold: likelihood of the right choice among the choices, which "
+        "moves before answers change, on one half of the task's items; evaluate reports the other half where "
+        "a gate acts on it.",
+    )
 
 
 class Drift(_Scheduled):
@@ -157,7 +164,7 @@ class Monitor(_Scheduled):
     )
     texts: dict[Name, Text] = Field(default={}, description="More texts, by name: bits per byte.")
     tasks: dict[Name, Task] = Field(
-        default={}, description="Tasks of `cpt eval suites`, by name (piqa): accuracy."
+        default={}, description="Tasks of `cpt eval suites`, by name (piqa): accuracy, or p_gold."
     )
     data: str | None = Field(
         default=None, description="Folder with the tasks' data; what it lacks comes from the hub."
@@ -276,6 +283,13 @@ class PretrainConfig(TrainingConfig, StageConfig):
                 "number"
             )
         return epochs
+
+    @property
+    def choosing_tasks(self) -> list[str]:
+        """Names of the tasks by half of whose items gates act, or choose the result."""
+        acted = acted_upon(self.gates)
+        tasks = self.monitor.tasks.items()
+        return [name for name, task in tasks if task.measure == "p_gold" and name in acted]
 
     @property
     def replay_shares(self) -> dict[str, float]:

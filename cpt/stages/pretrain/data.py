@@ -106,10 +106,11 @@ def stream_of(
 
     replay = any(config.replay_shares.values()) or may_replay(config.gates)
     opened = {REPLAY: open_source(corpus, REPLAY)} if replay and has_texts(corpus, REPLAY, "train") else {}
+    noise = config.input_noise > 0
     if config.mixture is None:
-        opened[DOMAIN] = open_source(corpus, DOMAIN)
+        opened[DOMAIN] = open_source(corpus, DOMAIN, tell_plain=noise)
         return TrainingStream(opened, config.replay, config.batch_sequences, seed, begin)
-    parts = {name: open_source(corpus, name) for name in domain_sources(corpus)}
+    parts = {name: open_source(corpus, name, tell_plain=noise) for name in domain_sources(corpus)}
     sizes = {name: len(part) for name, part in parts.items()}
     mixture = phases_of(config.mixture, config.replay, config.batch_sequences, sizes)
     return TrainingStream({**parts, **opened}, 0, config.batch_sequences, seed, begin, mixture)

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import DataError, Problem
+from cpt.halves import Half
+from cpt.monitor.gates.gate import Gate, Stop
 from cpt.progress import Progress
+from cpt.stages.choosing import choice_problems
 from cpt.stages.corpus.checks import source_problem
 from cpt.stages.corpus.source_config import Source
 from cpt.stages.pretrain.config import Monitor
@@ -84,13 +87,48 @@ def build_probes(
     return probes
 
 
-def monitor_problems(monitor: Monitor) -> list[Problem]:
-    """Return what is wrong with the settings, by the files and the registry of tasks."""
+def monitor_problems(monitor: Monitor, gates: Sequence[Gate] = ()) -> list[Problem]:
+    """Return what is wrong with the settings, by the files and the registry of tasks.
+
+    Args:
+        gates: gates, whose choice of a result by a task is checked as well.
+    """
     found = (source_problem(key, source) or _empty(key, source) for key, source in monitor.sources())
     problems = [problem for problem in found if problem is not None]
     for name in monitor.tasks:
         problems += task_problems(name, monitor.data)
-    return [replace(problem, key=f"monitor.{problem.key}") for problem in problems]
+    problems += _p_gold_problems(monitor)
+    problems = [replace(problem, key=f"monitor.{problem.key}") for problem in problems]
+    return problems + [
+        Problem(
+            f"the result cannot be chosen by the accuracy of {gate.by}",
+            key=f"gates.{number}.by",
+            hint=f"Set monitor.tasks.{gate.by}.measure: p_gold; it reads half of the items, and evaluate "
+            "reports the other half.",
+        )
+        for number, gate in enumerate(gates)
+        if isinstance(gate, Stop) and gate.by in monitor.tasks
+        if monitor.tasks[gate.by].measure == "accuracy"
+    ]
+
+
+def _p_gold_problems(monitor: Monitor) -> list[Problem]:
+    """Return the reasons why tasks cannot be measured by p_gold on half of their items."""
+    from evals.halves import FEWEST
+    from evals.scorer import find_choice_task
+
+    tasks = {name: task for name, task in monitor.tasks.items() if task.measure == "p_gold"}
+    few = [
+        Problem(
+            f"{task.items} items of {name} are too few to choose by",
+            key=f"tasks.{name}.items",
+            hint=f"Give it {FEWEST} or more.",
+        )
+        for name, task in tasks.items()
+        if task.items < FEWEST
+    ]
+    entries = [entry for name in tasks if (entry := find_choice_task(name)) is not None]
+    return few + choice_problems(entries, monitor.data, lambda name: f"tasks.{name}")
 
 
 def _empty(key: str, source: Source) -> Problem | None:
@@ -122,16 +160,16 @@ def planned_names(monitor: Monitor, held_out: Sequence[str], weights: bool, new_
 
 def _task_probes(monitor: Monitor, probe_context: ProbeContext, progress: Progress) -> Iterator[Probe]:
     from cpt.corpus import read_index
-    from cpt.monitor.probes.task import TaskProbe
     from evals.scorer import make_scorer
 
     for name, wanted in monitor.tasks.items():
         progress.message(f"{name}: loading the task")
         start = read_index(probe_context.corpus).start_token
-        items, grade, tokens = make_scorer(
-            name, wanted.items, monitor.data, probe_context.folder, start, probe_context.seed
+        half: Half | None = "search" if wanted.measure == "p_gold" else None
+        scorer = make_scorer(
+            name, wanted.items, monitor.data, probe_context.folder, start, probe_context.seed, half
         )
-        yield TaskProbe(name, items, grade, wanted.when(monitor.regular), tokens)
+        yield scorer.probe(wanted.when(monitor.regular), wanted.measure)
 
 
 def task_problems(name: str, data: str | None) -> list[Problem]:

@@ -16,6 +16,7 @@ from cpt.monitor.gates.gate import Gate
 from cpt.progress import Progress
 from cpt.sources import DOMAIN, WITHOUT_LOSS
 from cpt.stages.base import Context
+from cpt.stages.choosing import CHOSEN_BY, ChosenBy, chosen_by
 from cpt.stages.gates import require_held
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.probe_texts import EARLY_END, ProbeContext, samples_read
@@ -87,9 +88,20 @@ def save_training(
         "monitor": monitoring,
         "samples": samples_read(probes),
         **probe_figures(config.gates, result, config.monitor.tolerance, settings.stage),
+        **_choice(config, probes),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return {**summary, "ledger": ledger}
+
+
+def _choice(config: PretrainConfig, probes: Sequence[Probe]) -> dict[str, Any]:
+    """Return the tasks by half of whose items gates acted, if there are any."""
+    from cpt.monitor.probes.task import TaskProbe
+
+    names = config.choosing_tasks
+    read = [probe for probe in probes if isinstance(probe, TaskProbe) and probe.name in names]
+    tasks = [ChosenBy(probe.name, probe.source, probe.data) for probe in read]
+    return {CHOSEN_BY: chosen_by("p_gold", tasks)} if tasks else {}
 
 
 def _ledger(result: Result, stream: TrainingStream) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,7 @@ from cpt.stages.pretrain.data import (
     stream_of,
     tokens_of,
 )
+from cpt.stages.pretrain.input_noise import ordinary_tokens
 from cpt.stages.pretrain.mixture import repeated
 from cpt.stages.pretrain.probe_budget import over_budget, planned_readings, probe_budget_of, sizes_of
 from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
@@ -57,6 +58,10 @@ class PretrainStage(Stage[PretrainConfig]):
         if config.start is not None:
             wire_start(earlier, roles["model"])
         return roles | wire_teacher(config.objective, earlier, roles["model"])
+
+    def selects_by_tasks(self, config: PretrainConfig) -> bool:
+        """Return True where gates act by the p_gold of tasks."""
+        return bool(config.choosing_tasks)
 
     def check(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Return problems of the settings with the corpus and the model (`cpt.stages.pretrain.checks`)."""
@@ -117,6 +122,9 @@ class PretrainStage(Stage[PretrainConfig]):
         new_tokens = read_new_tokens(model_folder)
         settings = settings_of(config, steps, tokens_of(stream, steps), new_tokens, context.seed)
         settings = replace(settings, tracking=_tracking(config, context))
+        if config.input_noise:
+            rows = model.get_input_embeddings().num_embeddings
+            settings = replace(settings, ordinary_tokens=ordinary_tokens(model_folder, corpus, rows))
         teacher = load_model(inputs[TEACHER].path("model")) if TEACHER in inputs else None
         probe_context = ProbeContext(
             model,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cpt.training.features.anomalies import AnomalyHandler
 from cpt.training.features.checkpoints import CheckpointManager
 from cpt.training.features.gate_controller import GateController
+from cpt.training.features.input_noise import InputNoise
 from cpt.training.features.l2_sp import L2SP
 from cpt.training.features.probe_runner import ProbeRunner
 from cpt.training.features.proofs import TrainingProofs
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cpt.training.settings import TrainingConfig
 
 FEATURES: tuple[type[TrainingFeature], ...] = (
+    InputNoise,
     L2SP,
     WeightAveraging,  # before what logs and reads: the average is of the step that was taken
     AnomalyHandler,

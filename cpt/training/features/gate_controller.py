@@ -12,12 +12,12 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
-from cpt.errors import Problem
+from cpt.errors import Problem, did_you_mean
 from cpt.monitor.gates import Action, ControlState, DecisionPoint, Judgement, decide, judge, verdict
 from cpt.monitor.gates.controller import fewest_rows, most_rows
 from cpt.monitor.gates.gate import HALF, Budget, Gate, RaiseReplay, RollBack, Stop, Warn
 from cpt.monitor.gates.rise import change
-from cpt.monitor.reading import Kind, Reading
+from cpt.monitor.reading import HIGHER_IS_BETTER, Kind, Reading
 from cpt.sources import DOMAIN, REPLAY
 from cpt.training.feature import ExtraMemory, Run, RunFacts, TrainingFeature, WeightBytes
 from cpt.training.json_lines import write_lines
@@ -71,11 +71,11 @@ class GateController(TrainingFeature):
             key = f"gates.{number}"
             problems += budget_problems(gate.budget, key, facts.probes)
             problems += _replay_problems(gate, key, facts, phases or [facts.replay_rows])
-            if isinstance(gate, Stop) and DOMAIN not in facts.probes:
-                message = "the best point cannot be found: the corpus has no held-out domain text"
-                problems.append(
-                    Problem(message, key=f"{key}.action", hint="Hold some out, or choose `fail`.")
-                )
+            if isinstance(gate, Stop):
+                problems += _choice_problems(gate, key, facts.probes)
+        if len(named := {gate.by for gate in self._gates if isinstance(gate, Stop)}) > 1:
+            message = f"gates choose the result by different probes: {', '.join(sorted(named))}"
+            problems.append(Problem(message, key="gates", hint="Give all gates that stop the same `by`."))
         return problems + (self.without_replay_text() if facts.has_replay is False else [])
 
     def without_replay_text(self) -> list[Problem]:
@@ -94,7 +94,7 @@ class GateController(TrainingFeature):
     def describe(self) -> str:
         if not self._gates:
             return ""
-        return "bounded: " + ", ".join(f"{gate.budget} ({gate.action})" for gate in self._gates)
+        return "bounded: " + ", ".join(f"{gate.budget} ({gate.consequence})" for gate in self._gates)
 
     def extra_bytes(self, weights: WeightBytes) -> ExtraMemory:
         """Return the memory of the saved states, once all of them were taken, where the originals are.
@@ -170,7 +170,7 @@ class GateController(TrainingFeature):
             self._gates, readings, now.progress, settings.tolerance, before.went_back, settings.stage
         )
         self._save_states(judged)
-        actions, after = decide(judged, before, now)
+        actions, after = decide(judged, before, replace(now, stale=self._stale()))
         state.control = after.as_json()
         if after.rows != before.rows:
             state.phases = [*(state.phases or [[0, self._planned_rows(0)]]), [state.step, after.rows]]
@@ -195,17 +195,33 @@ class GateController(TrainingFeature):
             self._saved[GOOD].take()
 
     def _gain(self, judged: Sequence[Judgement]) -> float | None:
-        """Return the domain gain of the present weights if they may be the result of a run that is stopped.
+        """Return the gain of the present weights if they may be the result of a run that is stopped.
 
         None where readings of this step do not show them within the budget of every gate that acts: what was
         read earlier is of other weights. The start always may be: nothing is lost there.
         """
         if self._state.step == 0:
             return 0.0
-        fresh = {r["probe"]: r["rise"] for r in self._state.readings if r["step"] == self._state.step}
+        fresh = {r["probe"]: r for r in self._state.readings if r["step"] == self._state.step}
         acting = [judgement for judgement in judged if not isinstance(judgement.gate, Warn)]
         shown = all(judgement.fresh and judgement.within for judgement in acting)
-        return -float(fresh[DOMAIN]) if shown and fresh.get(DOMAIN) is not None else None
+        reading = fresh.get(self._by)
+        if not shown or reading is None or reading["rise"] is None:
+            return None
+        sign = 1 if reading["unit"] in HIGHER_IS_BETTER else -1
+        return sign * float(reading["rise"])
+
+    def _stale(self) -> int:
+        """Return the number of readings since the best point; 0 without a gate that goes back to it."""
+        best = self._saved[BEST].step if BEST in self._saved else None
+        if best is None:
+            return 0
+        return sum(r["probe"] == self._by and r["step"] > best for r in self._state.readings)
+
+    @property
+    def _by(self) -> str:
+        """Name of the probe whose gain chooses the result of a run that is stopped."""
+        return next((gate.by for gate in self._gates if isinstance(gate, Stop)), DOMAIN)
 
     def _with_saved_step(self, action: Action, readings: Sequence[Reading]) -> Action:
         """Return an act that goes back with the step that it goes back to, and why a result is chosen."""
@@ -216,10 +232,11 @@ class GateController(TrainingFeature):
     def _chosen(self, step: int, readings: Sequence[Reading]) -> str:
         """Describe which weights are the result of a run that is stopped, and why."""
         if step == 0:
-            return "the start: no later reading is shown to be within every budget and gains on the domain"
+            gains = "gains on the domain" if self._by == DOMAIN else f"gains on {self._by}"
+            return f"the start: no later reading is shown to be within every budget and {gains}"
         acting = [gate.budget.probe for gate in self._gates if not isinstance(gate, Warn)]
         at = {reading.probe: reading for reading in readings if reading.step == step}
-        named = dict.fromkeys([DOMAIN, *acting])
+        named = dict.fromkeys([self._by, *acting])
         figures = ", ".join(change(at[name]) for name in named if name in at)
         return f"the best point within the budgets, step {step} ({figures})"
 
@@ -240,6 +257,7 @@ class GateController(TrainingFeature):
                 "key": action.judgement.key,
                 "why": why,
                 "result": action.result,
+                "early": step < self._run.settings.steps,
             }
         return moved
 
@@ -275,6 +293,20 @@ class GateController(TrainingFeature):
 
     def _share(self, rows: int) -> float:
         return rows / self._batch
+
+
+def _choice_problems(gate: Stop, key: str, probes: Mapping[str, Kind]) -> list[Problem]:
+    """Return the reason why no best point can be found by a gate's probe."""
+    if gate.by in probes:
+        if probes[gate.by] in ("text", "task"):
+            return []
+        message = f"the best point cannot be found by {gate.by}, of which there is no gain"
+        return [Problem(message, key=f"{key}.by", hint="Name a text or a task.")]
+    if gate.by == DOMAIN:
+        message = "the best point cannot be found: the corpus has no held-out domain text"
+        return [Problem(message, key=f"{key}.action", hint="Hold some out, or choose `fail`.")]
+    message = f"no probe is called `{gate.by}`, so the best point cannot be found by it"
+    return [Problem(message, key=f"{key}.by", hint=did_you_mean(gate.by, probes))]
 
 
 def _is_good(judgement: Judgement) -> bool:

@@ -7,11 +7,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, ttest_1samp, ttest_rel
 
 from evals.comparing.statistics import (
     compare_accuracy,
     compare_bits_per_byte,
+    compare_means,
     mcnemar,
     minimum_detectable_effect,
     power,
@@ -44,6 +45,25 @@ def test_a_difference_is_paired() -> None:
     assert found.value == pytest.approx(0.1)
     assert found.low == pytest.approx(0.1 - 1.96 * deviation, abs=0.005)
     assert found.high == pytest.approx(0.1 + 1.96 * deviation, abs=0.005)
+
+
+def test_means_have_students_interval_and_the_difference_is_paired() -> None:
+    generator = np.random.default_rng(4)
+    before = generator.uniform(0.2, 0.6, 12)
+    after = before + generator.normal(0.03, 0.05, 12)
+    found = compare_means(before, after, confidence=0.9)
+    theirs = ttest_rel(after, before).confidence_interval(0.9)
+    assert found.difference.value == pytest.approx(after.mean() - before.mean())
+    assert (found.difference.low, found.difference.high) == pytest.approx((theirs.low, theirs.high))
+    for estimate, scores in ((found.before, before), (found.after, after)):
+        theirs = ttest_1samp(scores, 0).confidence_interval(0.9)
+        assert estimate.value == pytest.approx(scores.mean())
+        assert (estimate.low, estimate.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_a_single_score_has_no_interval() -> None:
+    found = compare_means(np.array([0.25]), np.array([0.5]), **LEVEL)
+    assert (found.difference.value, found.difference.low, found.difference.high) == (0.25, None, None)
 
 
 def test_models_with_equal_answers_may_still_differ_on_others() -> None:

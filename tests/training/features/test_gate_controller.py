@@ -203,6 +203,62 @@ def test_the_point_that_a_stopped_run_returns_was_read_by_every_gate_that_acts(
     assert both.ended["result_step"] == 4 < alone.ended["result_step"]
 
 
+def skilled(folder: Path, unit: str = "bits per byte") -> list[Any]:
+    """Beside `general` and `domain`, `skill`: it gains until the weights have moved by 0.5, then loses."""
+    kind, sign = ("task", -1) if unit == "p_gold" else ("text", 1)
+    probes = forgetting(folder)
+    skill = distances(folder, *range(0, STEPS, 2), skill=lambda d: 5 + sign * abs(d - 0.5))
+    for each in skill:
+        each.kind, each.unit = kind, unit
+    return [*probes, *skill]
+
+
+WIDE: dict[str, Any] = {"budget": "general <= +9", "action": "stop", "after": 0.0}
+
+
+@pytest.mark.parametrize("unit", ["bits per byte", "p_gold"])
+def test_the_result_may_be_chosen_by_another_probe_than_the_domain(
+    tiny_model: Path, tmp_path: Path, unit: str
+) -> None:
+    """The domain gains to the end, but `skill` was best before: its best point is the result at the end."""
+    probes = skilled(tiny_model, unit)
+    kept = noted(probes)
+    by_domain, plain, _ = run(tiny_model, tmp_path / "domain", GATE.validate_python(WIDE), probes=probes)
+    assert plain.ended is None
+    kept.clear()
+    chosen = GATE.validate_python(WIDE | {"by": "skill"})
+    weights, result, said = run(tiny_model, tmp_path / "skill", chosen, probes=probes)
+    assert not equal(by_domain, weights)
+    skill = rises(result, "skill")
+    best = (max if unit == "p_gold" else min)(skill, key=lambda step: skill[step])
+    assert 0 < best < STEPS == result.steps
+    assert result.ended is not None
+    assert (result.ended["step"], result.ended["result_step"]) == (STEPS, best)
+    assert result.ended["early"] is False
+    assert equal(weights, kept[sorted(skill).index(best)])
+    assert result.ended["result"].startswith(f"the best point within the budgets, step {best} (skill ")
+    assert any("skill has not gained more since then, at" in text for text in said)
+
+
+def test_patience_ends_a_run_that_gains_no_more(tiny_model: Path, tmp_path: Path) -> None:
+    chosen = GATE.validate_python(WIDE | {"by": "skill", "patience": 2})
+    _, result, _ = run(tiny_model, tmp_path, chosen, probes=skilled(tiny_model))
+    assert result.ended is not None
+    assert result.ended["early"] is True
+    assert result.steps == result.ended["result_step"] + 4 < STEPS  # it is read every two steps
+
+
+def test_a_run_that_was_killed_chooses_the_same_point(tiny_model: Path, tmp_path: Path) -> None:
+    chosen, probes = GATE.validate_python(WIDE | {"by": "skill"}), skilled(tiny_model)
+    checkpoint = Checkpoints(every=3)
+    expected, whole, _ = run(tiny_model, tmp_path / "whole", chosen, probes=probes, checkpoint=checkpoint)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path / "killed", chosen, die_at=20, probes=probes, checkpoint=checkpoint)
+    weights, result, _ = run(tiny_model, tmp_path / "killed", chosen, probes=probes, checkpoint=checkpoint)
+    assert equal(weights, expected)
+    assert result.ended == whole.ended
+
+
 def test_roll_back_goes_to_where_the_budget_held_and_on_from_there(tiny_model: Path, tmp_path: Path) -> None:
     _, result, _ = run(tiny_model, tmp_path, BACK)
     back = [action for action in result.actions if action["action"] == "roll-back"]

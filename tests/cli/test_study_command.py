@@ -1,0 +1,70 @@
+"""`cpt corpus study` shows what can be asked about texts, or writes it for any trainer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.multiple_choice import read_items
+
+
+@pytest.fixture
+def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Thirty documents, each with five terms of its own."""
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for number in range(30):
+        lines = (f"brolum {number}-{line}: wooden part {number}{line} of a mill" for line in range(5))
+        rows.append({"text": f"Mills {number}\nThey grind salt.\n" + "\n".join(lines)})
+    file = tmp_path / "mills.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_inspect_counts_items_and_shows_examples(texts: Path, called: Any) -> None:
+    code, out, _ = called("corpus", "study", texts.name, "miners=[glossary]", "--inspect", "--most", "1")
+    assert code == 0
+    assert "glossary" in out
+    assert "150" in out
+    code, out, _ = called("corpus", "study", texts.name, "miners=[glossary]", "--inspect", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["items"] == {"glossary": {"define": 150, "name": 150}}
+    assert {each["task"] for each in found["examples"]} == {"glossary.define", "glossary.name"}
+    assert not list(texts.parent.glob("*.tmp"))
+
+
+def test_what_is_written_can_be_trained_on_and_asked(texts: Path, called: Any) -> None:
+    code, out, _ = called(
+        "corpus", "study", texts.name, "miners=[glossary]", "forms=3", "--out", "made", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["facts"] == 150
+    reading, questions = (
+        [json.loads(line) for line in (texts.parent / "made" / name).read_text().splitlines()]
+        for name in ("reading.jsonl", "questions.jsonl")
+    )
+    assert all("They grind salt." in row["text"] for row in reading)
+    assert all(row["prompt"] and row["completion"] for row in questions)
+    assert len(questions) % 3 == 0
+    assert read_items(texts.parent / "made" / "recall.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mills.jsonl"], "give either --inspect or --out DIR"),
+        (["mills.jsonl", "--inspect", "--out", "made"], "give either --inspect or --out DIR"),
+        (["miners=[glossary]", "--inspect"], "no text is named"),
+        (["mills.jsonl", "miners=[riddles]", "--inspect"], "miners.0"),
+        (["mills.jsonl", "miners=[order,order]", "--inspect"], "named twice: order"),
+        (["mills.jsonl", "write={tokens: 9}", "--inspect"], "a model writes only in a recipe"),
+    ],
+)
+def test_mistakes_have_one_message(texts: Path, called: Any, words: list[str], message: str) -> None:
+    code, _, err = called("corpus", "study", *words)
+    assert code == 2
+    assert message in err

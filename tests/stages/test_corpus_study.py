@@ -1,0 +1,162 @@
+"""Study documents in the corpus stage: parts of the domain, counts, loss weights, the recall probe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_runs import byte_model, problems, run, write
+from pydantic import ValidationError
+
+from cpt.corpus import open_source, read_documents, read_index
+from cpt.corpus.recall import read_recall
+from cpt.corpus.texts import iterate_texts
+from cpt.corpus.tokenise import part_names
+from cpt.errors import DataError
+from cpt.stages.base import Artifact
+from cpt.stages.corpus.config import CorpusConfig
+
+STUDY = {"miners": ["glossary"], "forms": 2}
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
+    monkeypatch.setenv("CPT_CACHE", str(tmp_path / "cache"))
+    return byte_model(tmp_path)
+
+
+def glossaries(tmp_path: Path) -> dict[str, Any]:
+    """Eighty documents, each with five terms of its own."""
+    texts = []
+    for number in range(80):
+        lines = (f"brolum {number}-{line}: wooden part {number}{line} of a mill" for line in range(5))
+        texts.append(f"Mills {number}\nThey grind salt.\n" + "\n".join(lines))
+    return write(tmp_path / "glossaries.jsonl", *texts)
+
+
+def test_study_documents_are_parts_of_the_domain(base: Artifact, tmp_path: Path) -> None:
+    corpus, metrics, heard = run(base, tmp_path, domain=[glossaries(tmp_path)], study=STUDY)
+    assert part_names(corpus, "domain") == ["documents", "questions", "reading"]
+    index = read_index(corpus).sources["domain"]
+    parts = index.parts
+    assert parts["questions"].tokens_without_loss > 0
+    assert parts["documents"].tokens_without_loss == parts["reading"].tokens_without_loss == 0
+    assert index.listed["study.reading"].documents_in == parts["reading"].documents
+    assert index.listed["study.questions"].documents_in == parts["questions"].documents
+    assert index.documents_in == 80 + parts["reading"].documents + parts["questions"].documents
+    assert metrics["study"]["facts"] == 5 * parts["documents"].documents
+    assert any(message.startswith("study: ") for message in heard)
+    questions = open_source(corpus, "domain.questions").sequence(0)
+    assert questions.weights is not None
+    assert set(questions.weights.tolist()) == {0.0, 1.0}
+
+
+def test_new_tokens_are_learnt_from_the_documents_alone(base: Artifact, tmp_path: Path) -> None:
+    corpus, _, _ = run(base, tmp_path, domain=[glossaries(tmp_path)], study=STUDY)
+    documents = [each for each in read_documents(corpus, "domain", "train") if each.part == "documents"]
+    assert list(iterate_texts(corpus, "domain", "train")) == [each.text for each in documents]
+
+
+def test_the_recall_probe_asks_for_trained_untrained_and_absent_facts(base: Artifact, tmp_path: Path) -> None:
+    corpus, metrics, _ = run(base, tmp_path, domain=[glossaries(tmp_path)], study=STUDY | {"probe": 20})
+    probe = read_recall(corpus)
+    assert {group: len(items) for group, items in probe.items()} == metrics["study"]["probe"]
+    assert set(probe) == {"trained", "untrained", "reversed", "absent"}
+    train = "\n".join(each.text for each in read_documents(corpus, "domain", "train"))
+    for item in probe["absent"]:
+        assert item.fact not in train
+    asked = "\n".join(
+        each.text for each in read_documents(corpus, "domain", "train") if each.part == "questions"
+    )
+    for group, is_asked in (("trained", True), ("untrained", False), ("reversed", False)):
+        for item in probe[group]:
+            assert (f"{item.fact}\n" in asked or item.fact in asked.split("\n\n")) in (is_asked, is_asked)
+    none, _, _ = run(base, tmp_path, "none", domain=[glossaries(tmp_path)], study=STUDY | {"probe": 0})
+    assert read_recall(none) == {}
+
+
+def test_settings_of_study_change_what_is_made(base: Artifact, tmp_path: Path) -> None:
+    def parts(out: str, **changes: Any) -> dict[str, Any]:
+        corpus, _, _ = run(base, tmp_path, out, domain=[glossaries(tmp_path)], study=STUDY | changes)
+        return read_index(corpus).sources["domain"].parts
+
+    plain = parts("plain")
+    assert parts("all", trained=1)["questions"].bytes > 1.5 * plain["questions"].bytes
+    with pytest.raises(DataError, match="no question or task was found"):
+        parts("nothing", trained=0)
+    assert parts("forms", forms=6)["questions"].bytes > 2 * plain["questions"].bytes
+    assert parts("short", passage=200)["reading"].documents > plain["reading"].documents
+    texts = [f"Mill {number} grinds. It is old. It stands still. Nobody comes." for number in range(60)]
+    long = write(tmp_path / "long.jsonl", *texts)
+    shuffled, _, _ = run(
+        base, tmp_path, "shuffled", domain=[glossaries(tmp_path), long], study=STUDY | {"shuffle": True}
+    )
+    assert part_names(shuffled, "domain") == ["documents", "questions", "reading", "shuffled"]
+    assert parts("one", tasks=1)["reading"].bytes < plain["reading"].bytes
+
+
+def terms(tmp_path: Path, count: int) -> str:
+    """An ontology of kinds of mills."""
+    root = '[Term]\nid: M:0\nname: mill\ndef: "A machine that grinds something." []\n'
+    kinds = (
+        f'[Term]\nid: M:{n}\nname: brolum mill {n}\ndef: "It grinds stones of sort {n}." []\nis_a: M:0\n'
+        for n in range(1, count)
+    )
+    file = tmp_path / "mills.obo"
+    file.write_text("format-version: 1.4\n\n" + "\n".join([root, *kinds]))
+    return str(file)
+
+
+def test_ontologies_are_asked_about_and_stand_in_no_document(base: Artifact, tmp_path: Path) -> None:
+    study = STUDY | {"ontologies": [terms(tmp_path, 60)], "trained": 1}
+    corpus, metrics, _ = run(base, tmp_path, domain=[glossaries(tmp_path)], study=study)
+    assert metrics["study"]["items"]["ontology"]["define"] >= 59
+    texts = {
+        part: "\n".join(each.text for each in read_documents(corpus, "domain", "train") if each.part == part)
+        for part in ("questions", "documents", "reading")
+    }
+    assert "brolum mill" in texts["questions"]
+    assert "brolum mill" not in texts["documents"] + texts["reading"]
+    few, drawn, _ = run(
+        base, tmp_path, "few", domain=[glossaries(tmp_path)], study=study | {"ontology_terms": 10}
+    )
+    assert drawn["study"]["facts"] == metrics["study"]["facts"] - 50
+    assert few.exists()
+
+
+def test_benchmark_items_are_searched_in_study_documents_too(base: Artifact, tmp_path: Path) -> None:
+    items = write(tmp_path / "items.jsonl", "The brolum 3-2 is the wooden part 32 of a mill")["path"]
+    how = {"files": [items], "ngram": 5}
+    corpus, metrics, _ = run(
+        base, tmp_path, domain=[glossaries(tmp_path)], study=STUDY | {"trained": 1}, decontaminate=how
+    )
+    for document in read_documents(corpus, "domain", "train"):
+        assert "wooden part 32 of a mill" not in document.text
+    assert "decontamination" in metrics["study"]
+
+
+def test_a_domain_without_questions_is_an_error(base: Artifact, tmp_path: Path) -> None:
+    texts = write(tmp_path / "plain.jsonl", *(f"plain text {number}" for number in range(80)))
+    with pytest.raises(DataError, match="no question or task was found"):
+        run(base, tmp_path, domain=[texts], study=STUDY)
+
+
+def test_parts_that_study_makes_are_taken() -> None:
+    source = {"path": "a.jsonl", "part": "questions"}
+    with pytest.raises(ValidationError, match="the part questions is made by `study`"):
+        CorpusConfig.model_validate({"domain": [source], "study": STUDY})
+    named = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl", "part": "books"}], "study": STUDY})
+    assert named.parts == ["books", "reading", "questions"]
+    open_only = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "study": {"miners": ["order"]}})
+    assert open_only.parts == ["documents", "reading"]
+
+
+def test_terms_of_no_ontology_change_nothing() -> None:
+    with pytest.raises(ValidationError, match="no ontologies are named"):
+        CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "study": {"ontology_terms": 5}})
+
+
+def test_an_ontology_must_be_one_file(tmp_path: Path) -> None:
+    found = problems(study={"ontologies": [str(tmp_path / "*.obo")]})
+    assert any(key and key.startswith("study.ontologies.0") for key in found)
