@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
+
 SENTENCES = [
     "The heart of the matter is the heart.",
     "A fever in the night is a fever still.",
@@ -171,3 +173,13 @@ def write_chain(folder: Path) -> Path:
     write_jsonl(folder / "general.jsonl", varied_texts(30, "general "))
     (folder / "recipe.yaml").write_text(ALL_STAGES)
     return folder
+
+
+def capability_is_pretended() -> bool:
+    """Return True if ATEN_CPU_CAPABILITY hides AVX512, which PyTorch's bfloat16 attention finds anyway."""
+    flags = Path("/proc/cpuinfo")
+    return (
+        flags.exists()
+        and "avx512_bf16" in flags.read_text()
+        and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    )

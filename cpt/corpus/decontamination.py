@@ -48,7 +48,7 @@ class Drop(BaseModel):
 
 
 class Cut(BaseModel):
-    """Matches are cut out of their documents, with a margin."""
+    """Matches are cut out of their documents, with a margin; conversations and questions are left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -191,6 +191,12 @@ def decontaminate(
     return found, examples
 
 
+def add_listing(source: Path, corpus: Path) -> None:
+    """Append the listed items of another corpus folder to a corpus's."""
+    with (corpus / FILE).open("a", encoding="utf-8") as file:
+        file.write((source / FILE).read_text(encoding="utf-8"))
+
+
 def _rewrite(
     corpus: Path,
     source: str,
@@ -211,7 +217,9 @@ def _rewrite(
             if place in dirty:
                 stretches, matches = search.matches(document.text)
                 left = ""
-                if isinstance(action, Cut) and not document.marked:  # half a conversation has broken turns
+                # Half a conversation has broken turns, and weights of the loss belong to places in the text.
+                whole = document.marked or bool(document.loss_weights)
+                if isinstance(action, Cut) and not whole:
                     left = cut(document.text, stretches, action)
                 found.add(source, document, matches, "cut" if left else "dropped")
                 first = max(matches, key=lambda match: match.words)

@@ -58,13 +58,22 @@ def register_one_token_attention() -> None:
 
 
 def draw(generator: torch.Generator, temperature: float, _: Any, logits: torch.Tensor) -> torch.Tensor:
+    """Return the logits [rows, V] of a drawn token alone."""
+    points = torch.rand(len(logits), 1, generator=generator, device=logits.device)
+    return drawn_at(points, temperature, logits)
+
+
+def drawn_at(points: torch.Tensor, temperature: float, logits: torch.Tensor) -> torch.Tensor:
     """Return the logits [rows, V] of a drawn token alone, by the inverse of the cumulative distribution.
 
     transformers' own sampling draws V exponentials per row, which on a CPU takes longer than the model.
+
+    Args:
+        points: Random numbers from 0 to 1, [rows, 1].
     """
     cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1)
-    point = torch.rand(len(logits), 1, generator=generator, device=logits.device) * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, point, right=True).clamp_(max=logits.shape[1] - 1)
+    drawn = torch.searchsorted(cumulative, points * cumulative[:, -1:], right=True)
+    drawn = drawn.clamp_(max=logits.shape[1] - 1)
     return torch.full_like(logits, -torch.inf).scatter_(1, drawn, 0.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from cpt import references
@@ -18,7 +18,19 @@ def config_data(config: StageConfig) -> dict[str, Any]:
     The stage's name does not, nor does `from`, which only chooses inputs.
     """
     left_out = {"name", "from_", *config.not_fingerprinted}
-    return config.model_dump(mode="json", by_alias=True, exclude=left_out)
+    return config.model_dump(mode="json", by_alias=True, exclude=_by_level(left_out))
+
+
+def _by_level(keys: Iterable[str]) -> dict[str, Any]:
+    """Return dotted keys as nested ones: {"workers": True, "study": {"write": {"timeout": True}}}."""
+    levels: dict[str, Any] = {}
+    for key in keys:
+        *path, last = key.split(".")
+        level = levels
+        for name in path:
+            level = level.setdefault(name, {})
+        level[last] = True
+    return levels
 
 
 class Identity(NamedTuple):

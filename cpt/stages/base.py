@@ -26,7 +26,9 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset()
-    """Settings that cannot change the stage's result; they are not in its fingerprint."""
+    """Settings that cannot change the stage's result; they are not in its fingerprint. A name with dots is
+    that of a setting within another one: study.write.timeout.
+    """
 
     resumable_fields: ClassVar[frozenset[str]] = frozenset()
     """Settings that may change while an unfinished attempt is resumed."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invented import glossary_text
 
 from evals.multiple_choice import read_items
 
@@ -15,10 +16,7 @@ from evals.multiple_choice import read_items
 def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Thirty documents, each with five terms of its own."""
     monkeypatch.chdir(tmp_path)
-    rows = []
-    for number in range(30):
-        lines = (f"brolum {number}-{line}: wooden part {number}{line} of a mill" for line in range(5))
-        rows.append({"text": f"Mills {number}\nThey grind salt.\n" + "\n".join(lines)})
+    rows = [{"text": glossary_text(number)} for number in range(30)]
     file = tmp_path / "mills.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
@@ -60,6 +58,7 @@ def test_what_is_written_can_be_trained_on_and_asked(texts: Path, called: Any) -
         (["mills.jsonl", "--inspect", "--out", "made"], "give either --inspect or --out DIR"),
         (["miners=[glossary]", "--inspect"], "no text is named"),
         (["mills.jsonl", "miners=[riddles]", "--inspect"], "miners.0"),
+        (["mills.jsonl", "miner=[glossary]", "--inspect"], "miner: no such setting"),
         (["mills.jsonl", "miners=[order,order]", "--inspect"], "named twice: order"),
         (["mills.jsonl", "write={tokens: 9}", "--inspect"], "a model writes only in a recipe"),
     ],

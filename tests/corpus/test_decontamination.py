@@ -156,7 +156,7 @@ def test_a_source_of_items_alone_is_refused(tmp_path: Path) -> None:
         decontaminate(tmp_path, sources, ItemSearch({"quiz": QUESTIONS}, 13), Drop(), NullProgress())
 
 
-def test_a_document_that_loses_its_end_loses_its_end_token_and_conversations_are_dropped(
+def test_a_document_that_loses_its_end_has_no_end_token_and_what_is_never_rewritten_is_dropped(
     tmp_path: Path,
 ) -> None:
     late = f"{CLEAN[0]} {QUESTIONS['0']}"
@@ -165,6 +165,7 @@ def test_a_document_that_loses_its_end_loses_its_end_token_and_conversations_are
         Document("late", late),
         Document("early", early),
         Document("chat", f"{early} {CLEAN[2]}", marked=True),
+        Document("asked", f"{early} {CLEAN[3]}", loss_weights=((9, 0.0), (len(f"{early} {CLEAN[3]}"), 1.0))),
     ]
     counts = write_source(tmp_path, "domain", items, always("train"), set())
     search = ItemSearch({"quiz": QUESTIONS}, 13)
@@ -173,4 +174,4 @@ def test_a_document_that_loses_its_end_loses_its_end_token_and_conversations_are
         "late": False,
         "early": True,
     }
-    assert counts.removed["contaminated"].documents == 1
+    assert counts.removed["contaminated"].documents == 2

@@ -49,7 +49,8 @@ def test_windows_against_all_pairs(window: int) -> None:
 
 
 def reading(probe: str, step: int, value: float, kind: str = "task") -> Reading:
-    return Reading(step, step, probe, kind, "accuracy", value, 0.1, 0.0, 0.1)  # type: ignore[arg-type]
+    unit = "accuracy" if kind == "task" else "bits per byte"
+    return Reading(step, step, probe, kind, unit, value, 0.1, 0.0, 0.1)  # type: ignore[arg-type]
 
 
 def test_each_task_of_a_run_is_weighed_against_the_others() -> None:

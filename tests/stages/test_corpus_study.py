@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from corpus_runs import byte_model, problems, run, write
+from invented import definition, glossary_text, term
 from pydantic import ValidationError
 
 from cpt.corpus import open_source, read_documents, read_index
@@ -28,11 +29,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
 
 def glossaries(tmp_path: Path) -> dict[str, Any]:
     """Eighty documents, each with five terms of its own."""
-    texts = []
-    for number in range(80):
-        lines = (f"brolum {number}-{line}: wooden part {number}{line} of a mill" for line in range(5))
-        texts.append(f"Mills {number}\nThey grind salt.\n" + "\n".join(lines))
-    return write(tmp_path / "glossaries.jsonl", *texts)
+    return write(tmp_path / "glossaries.jsonl", *map(glossary_text, range(80)))
 
 
 def test_study_documents_are_parts_of_the_domain(base: Artifact, tmp_path: Path) -> None:
@@ -126,13 +123,13 @@ def test_ontologies_are_asked_about_and_stand_in_no_document(base: Artifact, tmp
 
 
 def test_benchmark_items_are_searched_in_study_documents_too(base: Artifact, tmp_path: Path) -> None:
-    items = write(tmp_path / "items.jsonl", "The brolum 3-2 is the wooden part 32 of a mill")["path"]
+    items = write(tmp_path / "items.jsonl", f"A {term(3, 2)} is {definition(3, 2)}")["path"]
     how = {"files": [items], "ngram": 5}
     corpus, metrics, _ = run(
         base, tmp_path, domain=[glossaries(tmp_path)], study=STUDY | {"trained": 1}, decontaminate=how
     )
     for document in read_documents(corpus, "domain", "train"):
-        assert "wooden part 32 of a mill" not in document.text
+        assert definition(3, 2) not in document.text
     assert "decontamination" in metrics["study"]
 
 

@@ -16,6 +16,7 @@ from tiny import write_jsonl
 from cpt.corpus import read_documents, read_index
 from cpt.corpus.recall import read_recall
 from cpt.errors import StageFailed
+from cpt.recipe.fingerprint import config_data
 from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
 from cpt.recipe.runner import run
@@ -71,7 +72,7 @@ def settings(tmp_path: Path, **write: Any) -> dict[str, Any]:
 
 
 def at(server: StandIn, **write: Any) -> dict[str, Any]:
-    return {"model": server.address, "name": "writer-8b", **write}
+    return {"model": server.address, "name": "writer-8b", "key_variable": "OPENAI_API_KEY", **write}
 
 
 def made(base: Artifact, folder: Path, config: dict[str, Any], **more: Any) -> tuple[Path, dict[str, Any]]:
@@ -209,3 +210,29 @@ def test_what_is_missing_is_found_before_anything_runs(
     assert "study.write.model" in problems({"model": str(tmp_path / "empty")})
     monkeypatch.setattr("cpt.corpus.study.write.endpoint.CLIENTS", ("no_such_client",))
     assert "HTTP client" in problems({"model": "http://localhost/v1", "name": "x"})["study.write.model"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({"price_per_million": [0.1, 0.4]}, True),
+        ({"timeout": 9}, True),
+        ({"at_once": 3}, True),
+        ({"key_variable": "MINE"}, True),
+        ({"model": "https://example.org/v2"}, False),
+        ({"name": "writer-70b"}, False),
+        ({"temperature": 0.1}, False),
+        ({"tokens": 999}, False),
+    ],
+    ids=str,
+)
+def test_what_only_shows_or_transports_makes_no_other_corpus(changed: dict[str, Any], same: bool) -> None:
+    write = {"model": "https://example.org/v1", "name": "writer-8b", "tokens": 1000}
+
+    def data(**more: Any) -> dict[str, Any]:
+        study = {"write": write | more}
+        return config_data(CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "study": study}))
+
+    assert (data(**changed) == data()) == same
+    assert {"model", "name", "tokens", "fields"} < set(data()["study"]["write"])
+    assert data().keys() == config_data(CorpusConfig.model_validate({"domain": [{"path": "a"}]})).keys()

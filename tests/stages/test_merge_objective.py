@@ -130,9 +130,11 @@ def test_the_objective_decides_which_merge_is_the_best(
     from cpt.monitor.reading import Items
     from cpt.stages.merge.objective import Objective
 
+    seen: list[Any] = []  # the base is read first
+
     def worse_and_worse(self: Objective, view: Any) -> Items:
-        first = next(iter(view.module.model.parameters())).detach().double()
-        return Items(np.full(40, float(first.abs().sum())), np.ones(40))
+        seen.append(next(iter(view.module.model.parameters())).detach().double().clone())
+        return Items(np.full(40, float((seen[-1] - seen[0]).abs().sum())), np.ones(40))
 
     gate = [{"budget": "general <= +9"}]
     kept = {}

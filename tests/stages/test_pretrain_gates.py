@@ -132,7 +132,7 @@ def test_a_result_is_chosen_by_a_probe_with_a_gain() -> None:
     def stop(by: str) -> Gate:
         return gate("general <= 0.1", "stop", by=by)
 
-    assert problems(stop("piqa")) == problems(stop("general")) == []
+    assert problems(stop("piqa")) == problems(stop("domain")) == []
     told = [GateController([stop(by)]).describe() for by in ("piqa", "domain")]
     assert told == [
         "bounded: general <= 0.1 (stop, the best point by piqa)",
@@ -141,9 +141,23 @@ def test_a_result_is_chosen_by_a_probe_with_a_gain() -> None:
     (unknown,) = problems(stop("pika"))
     assert "gates.0.by: no probe is called `pika`" in unknown
     assert "Did you mean `piqa`" in unknown
-    assert "there is no gain" in problems(stop("drift"))[0]
+    for by, reason in (("drift", "there is no gain"), ("general", "is biased on this text")):
+        (unfit,) = problems(stop(by))
+        assert "gates.0.by: " in unfit
+        assert reason in unfit
+        assert "Set `by` to a task with measure: p_gold" in unfit
     (two,) = problems(stop("piqa"), gate("drift <= 1", "stop"))
     assert "choose the result by different probes: domain, piqa" in two
+
+
+def test_only_readings_of_a_task_end_a_run_by_patience() -> None:
+    assert problems(gate("general <= 0.1", "stop", by="piqa", patience=3)) == []
+    for options in ({}, {"by": "domain"}):
+        (found,) = problems(gate("general <= 0.1", "stop", patience=3, **options))
+        assert "gates.0.patience: the best of many readings of domain is biased" in found
+        assert "Set `by` to a task with measure: p_gold" in found
+    (text,) = problems(gate("general <= 0.1", "stop", by="general", patience=3))
+    assert "gates.0.by" in text
 
 
 def test_the_same_gate_twice_is_refused_and_two_actions_for_a_budget_are_not() -> None:

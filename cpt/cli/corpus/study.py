@@ -13,7 +13,7 @@ from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import show_progress
 from cpt.cli.tokenizer.options import parameters, staged_output
-from cpt.errors import UsageError
+from cpt.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from cpt.stages.corpus.source_config import Source
@@ -55,6 +55,10 @@ def study(
 
     settings = [word for word in words if word.partition("=")[0] in Study.model_fields and "=" in word]
     files = [word for word in words if word not in settings]
+    for word in files:
+        key, sign, _ = word.partition("=")
+        if sign and key.isidentifier() and (near := did_you_mean(key, set(Study.model_fields))):
+            raise UsageError(f"{key}: no such setting", hint=near)
     if not files:
         raise UsageError("no text is named", hint="cpt corpus study FILE --inspect")
     how, sources = validated(Study, parameters(settings)), sources_of(files, text_field)
@@ -77,15 +81,18 @@ def study(
 
 def _inspect(sources: list[Source], how: Study, most: int, seed: int, as_json: bool) -> None:
     from cpt.corpus.study.language import load_language
-    from cpt.corpus.study.mining import count
+    from cpt.corpus.study.mining import Counts
     from cpt.stages.corpus.alone import mined_of
 
     with show_progress(resumable=False) as view:
         mined = mined_of(sources, how, view, seed)
-    counts, examples = count(mined), list(_examples(mined, load_language(how.language), most, seed))
+    counts = Counts()
+    for each in mined:
+        counts.add(each)
+    examples = list(_examples(mined, load_language(how.language), most, seed))
     if as_json:
-        return print_json({"items": counts, "examples": examples})
-    _print_counts(counts)
+        return print_json({"items": counts.as_json(), "examples": examples})
+    _print_counts(counts.as_json())
     console = out()
     for each in examples:
         console.print()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cpt.corpus.documents import Document
+from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.items import Item, Miner, chance
 from cpt.corpus.study.language import Language
 
@@ -44,56 +45,87 @@ def miner_of(name: str, language: Language) -> Miner:
     return kind(language)
 
 
-def mine(
-    documents: Documents, names: Sequence[str], language: Language, seed: int
-) -> Iterator[tuple[Document, list[Mined]]]:
-    """Yield every document with its items, those of balanced labels cut to the rarest label's number.
+class Mining:
+    """The miners of a domain's documents, and the facts that they find in them."""
 
-    Conversations are left out. Documents are read three times.
-    """
-    miners = [miner_of(name, language) for name in names]
-    for miner in miners:
-        miner.learn(_plain(documents()))
-    dropped = _surplus(
-        (mined for document in _plain(documents()) for mined in _items(document, miners)), seed
-    )
-    for document in _plain(documents()):
-        yield document, [each for each in _items(document, miners) if each.key not in dropped]
+    def __init__(
+        self,
+        documents: Documents,
+        names: Sequence[str],
+        language: Language,
+        facts: Facts,
+        seed: int,
+        held_out: Documents = lambda: (),
+    ) -> None:
+        """Read the documents twice: miners learn of all of them, then facts and labels are counted.
+
+        Args:
+            documents: Training documents. Conversations are left out.
+            facts: Receiver of the facts.
+            held_out: Documents whose facts are joined with those of the training documents.
+        """
+        self.facts = facts
+        self._miners = [miner_of(name, language) for name in names]
+        for miner in self._miners:
+            miner.learn(_plain(documents()))
+        labels: dict[str, dict[str, list[str]]] = {}
+        self._surplus: set[str] = set()
+        for document in _plain(documents()):
+            for mined in self.items(document):
+                facts.add(mined)
+                if mined.item.label:
+                    by_label = labels.setdefault(mined.item.task, {})
+                    by_label.setdefault(mined.item.label, []).append(mined.key)
+        for document in _plain(held_out()):
+            for mined in self.items(document):
+                facts.add(mined, held_out=True)
+        self._surplus = surplus(labels, seed)
+
+    def items(self, document: Document) -> list[Mined]:
+        """Return the items of a document, without the surplus of frequent labels."""
+        if document.marked:
+            return []
+        every = (
+            Mined(item, document.id, miner.name, miner.closed)
+            for miner in self._miners
+            for item in miner.mine(document)
+        )
+        return [mined for mined in every if mined.key not in self._surplus]
 
 
 def _plain(documents: Iterable[Document]) -> Iterator[Document]:
     return (document for document in documents if not document.marked)
 
 
-def _items(document: Document, miners: Sequence[Miner]) -> Iterator[Mined]:
-    for miner in miners:
-        for item in miner.mine(document):
-            yield Mined(item, document.id, miner.name, miner.closed)
-
-
-def _surplus(mined: Iterable[Mined], seed: int) -> set[str]:
+def surplus(labels: Mapping[str, Mapping[str, Sequence[str]]], seed: int) -> set[str]:
     """Return the keys of labelled items beyond the number of their task's rarest label.
 
     Unbalanced labels teach the habit of the frequent one: of PubMedQA's own questions 93% are "yes".
+
+    Args:
+        labels: Keys of items by task and label.
     """
-    found: dict[str, dict[str, list[str]]] = {}
-    for each in mined:
-        if each.item.label:
-            found.setdefault(each.item.task, {}).setdefault(each.item.label, []).append(each.key)
     dropped: set[str] = set()
-    for task, labels in found.items():
-        kept = min(map(len, labels.values())) if len(labels) > 1 else 0
-        for keys in labels.values():
+    for task, by_label in labels.items():
+        kept = min(map(len, by_label.values())) if len(by_label) > 1 else 0
+        for keys in by_label.values():
             ordered = sorted(keys, key=lambda key: (chance("label", seed, task, key).random(), key))
             dropped.update(ordered[kept:])
     return dropped
 
 
-def count(mined: Iterable[Mined]) -> dict[str, dict[str, int]]:
-    """Count items by miner: in all, and by task and label."""
-    counts: dict[str, Counter[str]] = {}
-    for each in mined:
-        of_miner = counts.setdefault(each.miner, Counter())
-        task = each.item.task.partition(".")[2]
-        of_miner[f"{task}: {each.item.label}" if each.item.label else task] += 1
-    return {miner: dict(found) for miner, found in counts.items()}
+class Counts:
+    """Numbers of items by miner, task and label."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = {}
+
+    def add(self, mined: Mined) -> None:
+        """Count an item."""
+        task = mined.item.task.partition(".")[2]
+        name = f"{task}: {mined.item.label}" if mined.item.label else task
+        self._counts.setdefault(mined.miner, Counter())[name] += 1
+
+    def as_json(self) -> dict[str, dict[str, int]]:
+        """Return the numbers as plain data."""
+        return {miner: dict(found) for miner, found in self._counts.items()}

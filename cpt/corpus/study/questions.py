@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from cpt.corpus.documents import Document
-from cpt.corpus.study.items import Item, chance, is_trained
+from cpt.corpus.study.facts import Facts
+from cpt.corpus.study.items import Item, chance
 from cpt.corpus.study.language import Language, Worded, worded
 from cpt.corpus.study.mining import Mined
 from cpt.corpus.study.settings import StudySettings
@@ -19,20 +20,20 @@ _BETWEEN = "\n\n"
 
 
 def question_documents(
-    mined: Iterable[Mined], language: Language, settings: StudySettings, seed: int
+    mined: Iterable[Mined], facts: Facts, language: Language, settings: StudySettings, seed: int
 ) -> Iterator[Document]:
     """Yield documents of closed questions on the trained facts, in an order of their own.
 
     Every fact is asked in up to `forms` questions: its items in turn, each in another wording.
     """
-    facts: dict[str, list[Item]] = {}
+    items: dict[str, list[Item]] = {}
     for each in mined:
-        if each.closed and is_trained(each.item.fact, settings.trained, seed):
-            facts.setdefault(each.item.fact, []).append(each.item)
+        if each.closed and facts.may_train(each):
+            items.setdefault(facts.of(each.item.fact), []).append(each.item)
     asked = [
         (fact, question)
-        for fact, items in facts.items()
-        for question in _forms(fact, items, language, settings.forms, seed)
+        for fact, found in items.items()
+        for question in _forms(fact, found, language, settings.forms, seed)
     ]
     chance("order", seed).shuffle(asked)
     for number, group in enumerate(_groups(asked, seed)):

@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-from cpt.corpus.recall import RecallItem
-from cpt.corpus.study.items import Item, chance, is_trained
+from cpt.corpus.recall import GROUPS, RecallItem
+from cpt.corpus.study.facts import ASKING, Facts, words_of
+from cpt.corpus.study.items import Item, chance
 from cpt.corpus.study.language import Language, chosen_wording, worded
 from cpt.corpus.study.mining import Mined
 from cpt.corpus.study.settings import StudySettings
 
 CHOICES = 4
+_TRIED = 120
+_STEM = 5
+_ALIKE = 0.7
 
 
 def recall_items(
     training: Iterable[Mined],
-    held_out: Iterable[Mined],
+    absent: Iterable[Mined],
+    facts: Facts,
     language: Language,
     settings: StudySettings,
     seed: int,
 ) -> Iterator[RecallItem]:
     """Yield up to `probe` items of each group, each fact once in a group.
 
-    Groups: "trained" (questions on the fact are trained on), "untrained" (only its documents are), "reversed"
-    (untrained, asked in the other direction) and "absent" (in no training document: the floor).
+    Groups: "trained" (questions on the fact are trained on), "untrained" (only its documents are),
+    "reversed" (untrained, asked in the other direction) and "absent" (in no training text: the floor). All
+    but "reversed" ask in the direction of the documents, so that groups compare.
 
     Args:
         training: Items of the training documents.
-        held_out: Items of the held-out documents.
+        absent: Items on facts that no training text names.
     """
-    trained_on, others = list(_askable(training, language)), list(_askable(held_out, language))
-    known = {item.fact for item in trained_on}
-    absent = [item for item in others if item.fact not in known]
+    known, others = list(_askable(training, language)), list(_askable(absent, language))
     pools: dict[str, list[Item]] = {}
-    for item in (*trained_on, *absent):
+    for item in (*known, *others):
         pools.setdefault(item.task, []).append(item)
-    groups: dict[str, list[Item]] = {"trained": [], "untrained": [], "reversed": [], "absent": []}
-    for item in trained_on:
-        if is_trained(item.fact, settings.trained, seed):
+    groups: dict[str, list[Item]] = {group: [] for group in GROUPS}
+    for item in known:
+        trained = facts.is_trained(item.fact)
+        if trained and not item.reverse:
             groups["trained"].append(item)
-        else:
+        if not trained:
             groups["reversed" if item.reverse else "untrained"].append(item)
-    groups["absent"] = absent
+    groups["absent"] = [item for item in others if not item.reverse]
     for group, items in groups.items():
-        yield from _group(group, items, pools, language, settings.probe, seed)
+        yield from _group(group, items, pools, facts, language, settings.probe, seed)
 
 
 def _askable(mined: Iterable[Mined], language: Language) -> Iterator[Item]:
@@ -55,28 +60,38 @@ def _askable(mined: Iterable[Mined], language: Language) -> Iterator[Item]:
 
 
 def _group(
-    group: str, items: Sequence[Item], pools: dict[str, list[Item]], language: Language, most: int, seed: int
+    group: str,
+    items: Sequence[Item],
+    pools: Mapping[str, Sequence[Item]],
+    facts: Facts,
+    language: Language,
+    most: int,
+    seed: int,
 ) -> Iterator[RecallItem]:
     """Yield the items of a group: facts in a random order, of each fact one question."""
     by_fact: dict[str, list[Item]] = {}
     for item in items:
-        by_fact.setdefault(item.fact, []).append(item)
-    facts = sorted(by_fact, key=lambda fact: (chance("probe", seed, group, fact).random(), fact))
+        by_fact.setdefault(facts.of(item.fact), []).append(item)
+    order = sorted(by_fact, key=lambda fact: (chance("probe", seed, group, fact).random(), fact))
     made = 0
-    for fact in facts:
+    for fact in order:
         if made == most:
             return
         rolled = chance("question", seed, group, fact)
-        item = rolled.choice(by_fact[fact])
-        wrong = _distractors(item, pools[item.task], {each.answer.casefold() for each in by_fact[fact]}, seed)
-        if len(wrong) < CHOICES - 1:
+        candidates = list(by_fact[fact])
+        rolled.shuffle(candidates)
+        item, wrong = next(
+            ((each, found) for each in candidates if (found := _wrong_answers(each, pools, facts, seed))),
+            (None, []),
+        )
+        if item is None:
             continue
         choices = [item.answer, *wrong]
         rolled.shuffle(choices)
         question = worded(item, chosen_wording(item, language, f"{seed}:{group}", unseen=True), fact)
         yield RecallItem(
             group=group,
-            fact=fact,
+            fact=item.fact,
             task=item.task,
             question=question.prompt,
             choices=tuple(choices),
@@ -85,18 +100,49 @@ def _group(
         made += 1
 
 
-def _distractors(item: Item, pool: Sequence[Item], right: Set[str], seed: int) -> list[str]:
-    """Return wrong answers: the item's own options, or answers of like length to the same task."""
+def _wrong_answers(item: Item, pools: Mapping[str, Sequence[Item]], facts: Facts, seed: int) -> list[str]:
+    """Return three wrong answers, or none if the question gives the right one away.
+
+    They are the item's own options, or answers of like length to the same task. None is nearly right: an
+    answer that holds the right one, or of a fact that is defined in much the same words. If the right answer
+    shares a word with the question, one of the wrong ones must share as much.
+    """
+    asked = set(map(_stem, words_of(" ".join(text for text in item.fields.values() if text != item.answer))))
+    shared = _shared(item.answer, asked)
     if item.options:
-        return [option for option in item.options if option.casefold() not in right][: CHOICES - 1]
-    rolled = chance("distractors", seed, item.task, item.fact)
-    sample = rolled.sample(pool, min(len(pool), 40))
-    sample.sort(key=lambda each: abs(len(each.answer) - len(item.answer)))
-    chosen: list[str] = []
-    for other in sample:
-        fits = other.fact != item.fact and other.answer.casefold() not in right
-        if fits and other.answer not in chosen:
-            chosen.append(other.answer)
-        if len(chosen) == CHOICES - 1:
-            break
-    return chosen
+        found = [option for option in item.options if option.casefold() != item.answer.casefold()]
+    else:
+        rolled = chance("distractors", seed, item.task, item.fact)
+        pool = pools[item.task]
+        sample = [
+            other for other in rolled.sample(pool, min(len(pool), _TRIED)) if _differs(other, item, facts)
+        ]
+        sample.sort(key=lambda each: abs(len(each.answer) - len(item.answer)))
+        found = list(dict.fromkeys(other.answer for other in sample))
+    if shared:  # one that shares as much comes first
+        found.sort(key=lambda answer: _shared(answer, asked) < shared)
+        if not found or _shared(found[0], asked) < shared:
+            return []
+    return found[: CHOICES - 1] if len(found) >= CHOICES - 1 else []
+
+
+def _differs(other: Item, item: Item, facts: Facts) -> bool:
+    """Return True if the answer of another item is wrong for this one."""
+    if facts.of(other.fact) == facts.of(item.fact):
+        return False
+    one, two = words_of(item.answer), words_of(other.answer)
+    if " ".join(one) in " ".join(two) or " ".join(two) in " ".join(one):
+        return False
+    if item.task.partition(".")[0] in ASKING:  # questions may be of one pattern
+        return True
+    texts = [set(words_of(" ".join([*each.fields.values(), each.answer]))) for each in (item, other)]
+    return len(texts[0] & texts[1]) < _ALIKE * min(map(len, texts))
+
+
+def _stem(word: str) -> str:
+    return word[:_STEM]
+
+
+def _shared(answer: str, asked: Set[str]) -> int:
+    """Return how many words of an answer, but for short ones, begin like a word of the question."""
+    return len({_stem(word) for word in words_of(answer) if len(word) >= _STEM - 1} & asked)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,49 +14,22 @@ from cpt.corpus.documents import Document, DocumentWriter, Item, documents_path,
 from cpt.corpus.index import ListedSource, SourceCounts
 from cpt.corpus.recall import write_recall
 from cpt.corpus.study import questions, reading, shuffled
-from cpt.corpus.study.language import Language, load_language
-from cpt.corpus.study.mining import Mined, count, mine
+from cpt.corpus.study.facts import Facts, named_in
+from cpt.corpus.study.items import fact_key
+from cpt.corpus.study.language import load_language
+from cpt.corpus.study.miners.ontology import balanced
+from cpt.corpus.study.mining import Counts, Documents, Mined, Mining
 from cpt.corpus.study.recall_items import recall_items
 from cpt.corpus.study.settings import StudySettings
 from cpt.corpus.study.shuffled import shuffled_document
 from cpt.corpus.study.write import kinds
+from cpt.corpus.study.write.writer import Written
 from cpt.errors import DataError
 from cpt.progress import Progress
 from cpt.sources import DOMAIN
 
-
-def study_documents(
-    corpus: Path, settings: StudySettings, seed: int, more: Iterable[Mined] = ()
-) -> tuple[Iterator[Document], list[Mined]]:
-    """Mine the domain's training documents.
-
-    Args:
-        more: Items of no miner: those of ontologies, and those that a model has written.
-
-    Returns:
-        Study documents, those of reading first, and the list of all items, which is filled while the
-        documents are read.
-    """
-    language = load_language(settings.language)
-    found: list[Mined] = []
-
-    def made() -> Iterator[Document]:
-        for document, mined in mine(_training(corpus), settings.miners, language, seed):
-            found.extend(mined)
-            yield from reading.reading_documents(document, mined, language, settings, seed)
-        if settings.shuffle:
-            for document in _training(corpus)():
-                again = None if document.marked else shuffled_document(document, language, seed)
-                if again is not None:
-                    yield again
-        found.extend(more)
-        yield from questions.question_documents(found, language, settings, seed)
-
-    return made(), found
-
-
-def _training(corpus: Path) -> Callable[[], Iterator[Document]]:
-    return lambda: read_documents(corpus, DOMAIN, "train")
+Write = Callable[[Collection[str]], Written]
+"""A model that writes about the training documents; it takes the terms of facts that are only probed."""
 
 
 def write_study(
@@ -64,16 +38,16 @@ def write_study(
     settings: StudySettings,
     seed: int,
     progress: Progress,
-    more: Sequence[Mined] = (),
-    texts: Iterable[Document] = (),
+    ontologies: Sequence[Mined] = (),
+    write: Write | None = None,
 ) -> tuple[SourceCounts, dict[str, Any]]:
     """Write study documents to a corpus folder of their own, and the recall probe to the corpus.
 
     Args:
         corpus: Corpus with the domain's documents.
         scratch: Folder for the study documents, as training documents of the domain.
-        more: Items of ontologies, and those that a model has written.
-        texts: Reading documents that a model has written.
+        ontologies: Items of ontologies. Those on what held-out documents say are left out.
+        write: A model that writes about the documents.
 
     Returns:
         Counts of the study documents, and facts about the items: by miner, and by group of the probe.
@@ -81,39 +55,92 @@ def write_study(
     Raises:
         DataError: Nothing was found.
     """
-    language = load_language(settings.language)
-    documents, mined = study_documents(corpus, settings, seed, more)
-    sources = (reading.SOURCE, shuffled.SOURCE, questions.SOURCE, kinds.SOURCE)
-    counts = SourceCounts(listed={name: ListedSource(path=f"study of {DOMAIN}") for name in sources})
-    with DocumentWriter(documents_path(scratch, DOMAIN, "train")) as writer:
-        items: Iterable[Item] = _counted(chain(texts, documents), progress)
-        for _, document in divide(items, lambda _: "train", set(), counts):
-            writer.write(document)
+    language, facts = load_language(settings.language), Facts(settings.trained, seed)
+    training, held_out = _documents(corpus, "train"), _documents(corpus, "heldout")
+    ontologies = _not_held_out(ontologies, held_out)
+    mining = Mining(training, settings.miners, language, facts, seed, held_out)
+    in_documents = set(facts.known)
+    for each in ontologies:
+        facts.add(each)
+    ontologies = balanced(ontologies, facts.is_trained)
+    written = write(facts.probed() if settings.probe else ()) if write else Written([], [], {})
+    for each in written.items:
+        facts.add(each)
+    closed, counted = [*written.items], Counts()
+
+    def made() -> Iterator[Document]:
+        yield from written.documents
+        for document in training():
+            mined = mining.items(document)
+            for each in mined:
+                counted.add(each)
+            closed.extend(each for each in mined if each.closed)
+            yield from reading.reading_documents(document, mined, facts, language, settings, seed)
+        if settings.shuffle:
+            for document in training():
+                again = None if document.marked else shuffled_document(document, language, seed)
+                if again is not None:
+                    yield again
+        yield from questions.question_documents([*closed, *ontologies], facts, language, settings, seed)
+
+    counts = _write(scratch, made(), progress)
+    for each in (*ontologies, *written.items):
+        counted.add(each)
     if "train" not in counts.splits:
         raise DataError(
             f"study: no question or task was found in the domain's documents by {', '.join(settings.miners)}",
             hint="See what miners look for by `cpt corpus study FILE --inspect`, or leave `study` out.",
         )
-    counts.listed = {name: each for name, each in counts.listed.items() if each.documents_in}
-    groups: dict[str, int] = {}
+    groups: Counter[str] = Counter()
     if settings.probe:
-        probe = list(
-            recall_items(mined, _held_out(corpus, settings, language, seed), language, settings, seed)
-        )
+        absent = [each for document in held_out() for each in mining.items(document) if each.closed]
+        absent += [each for each in ontologies if not facts.is_trained(each.item.fact)]
+        absent = _absent(absent, in_documents, facts, training)
+        known = [*closed, *(each for each in ontologies if facts.is_trained(each.item.fact))]
+        probe = list(recall_items(known, absent, facts, language, settings, seed))
         write_recall(corpus, probe)
-        for item in probe:
-            groups[item.group] = groups.get(item.group, 0) + 1
-    facts = {each.item.fact for each in mined if each.closed}
-    return counts, {"facts": len(facts), "items": count(mined), "probe": groups}
+        groups.update(item.group for item in probe)
+    found: dict[str, Any] = {"facts": len(facts), "items": counted.as_json(), "probe": dict(groups)}
+    if write:
+        found["written"] = written.facts
+    return counts, found
 
 
-def _held_out(corpus: Path, settings: StudySettings, language: Language, seed: int) -> Iterator[Mined]:
-    """Yield the items of the held-out documents; those ask for facts that are not trained on."""
-    if not documents_path(corpus, DOMAIN, "heldout").exists():
-        return
-    every = mine(lambda: read_documents(corpus, DOMAIN, "heldout"), settings.miners, language, seed)
-    for _, mined in every:
-        yield from mined
+def _documents(corpus: Path, split: str) -> Documents:
+    if not documents_path(corpus, DOMAIN, split).exists():
+        return lambda: ()
+    return lambda: read_documents(corpus, DOMAIN, split)
+
+
+def _not_held_out(items: Sequence[Mined], held_out: Documents) -> list[Mined]:
+    """Return the items on facts of which no held-out document has a line that says them.
+
+    Where a domain is an ontology itself, its held-out terms are not to be asked about.
+    """
+    if not items:
+        return []
+    lines = {fact_key(line) for document in held_out() for line in document.text.splitlines()}
+    told = {each.item.fact for each in items if fact_key(each.item.answer) in lines}
+    return [each for each in items if each.item.fact not in told and each.item.fact not in lines]
+
+
+def _absent(items: Sequence[Mined], known: Collection[str], facts: Facts, training: Documents) -> list[Mined]:
+    """Return the items on facts that no training document states or names."""
+    stated = {facts.of(key) for key in known}
+    unknown = [each for each in items if facts.of(each.item.fact) not in stated]
+    named = named_in((document.text for document in training()), sorted({each.item.fact for each in unknown}))
+    return [each for each in unknown if each.item.fact not in named]
+
+
+def _write(scratch: Path, documents: Iterable[Document], progress: Progress) -> SourceCounts:
+    sources = (reading.SOURCE, shuffled.SOURCE, questions.SOURCE, kinds.SOURCE)
+    counts = SourceCounts(listed={name: ListedSource(path=f"study of {DOMAIN}") for name in sources})
+    with DocumentWriter(documents_path(scratch, DOMAIN, "train")) as writer:
+        items: Iterable[Item] = _counted(documents, progress)
+        for _, document in divide(items, lambda _: "train", set(), counts):
+            writer.write(document)
+    counts.listed = {name: each for name, each in counts.listed.items() if each.documents_in}
+    return counts
 
 
 def _counted(documents: Iterable[Document], progress: Progress) -> Iterator[Document]:

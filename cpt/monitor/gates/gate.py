@@ -227,14 +227,14 @@ class Stop(_Patient):
     action: Literal["stop"]
     by: str = Field(
         default=DOMAIN,
-        description="Probe whose gain chooses the point: a text, or a task that is measured by p_gold. By "
-        "another probe than `domain` the result is also chosen where the run reaches its end.",
+        description="Probe whose gain chooses the point: `domain`, or a task that is measured by p_gold. By "
+        "a task the result is also chosen where the run reaches its end.",
     )
     patience: int | None = Field(
         default=None,
         gt=0,
-        description="End the run after so many readings of `by` in a row without a better point; null: only "
-        "the budget ends it.",
+        description="End the run after so many readings of the task in `by` in a row without a better point; "
+        "null: only the budget ends it.",
     )
 
     @model_validator(mode="before")
@@ -249,7 +249,7 @@ class Stop(_Patient):
     @property
     def chooses_at_end(self) -> bool:
         """True if the result is the best point also where the run reaches its end."""
-        return self.by != DOMAIN or self.patience is not None
+        return self.by != DOMAIN
 
     @property
     def consequence(self) -> str:

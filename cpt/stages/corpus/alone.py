@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from cpt.corpus.readers import Extracting
 from cpt.corpus.steps import BuildState
 from cpt.corpus.workers import process_count
 from cpt.progress import Progress
-from cpt.sources import DOMAIN, GENERAL, QUESTIONS, READING
+from cpt.sources import DOMAIN, GENERAL, QUESTIONS, READING, SHUFFLED
 from cpt.stages.base import Context
 from cpt.stages.corpus.config import CorpusConfig, Decontamination, Exact, Selection
 from cpt.stages.corpus.source_config import Source
@@ -116,8 +117,8 @@ def study(
 ) -> dict[str, Any]:
     """Write what can be learnt and asked about sources, as JSON lines that any trainer reads.
 
-    The files: `reading.jsonl` (text), `questions.jsonl` (prompt and completion) and `recall.jsonl` (question,
-    choices, answer), which an evaluate stage takes as a task.
+    The files: `reading.jsonl` and, with `shuffle`, `shuffled.jsonl` (text), `questions.jsonl` (prompt and
+    completion) and `recall.jsonl` (question, choices, answer), which an evaluate stage takes as a task.
 
     Args:
         output: Empty folder for the result.
@@ -140,9 +141,12 @@ def study(
         _, facts = write_study(corpus, scratch, how, seed, progress, ontology_items(how, context))
         made = list(read_documents(scratch, DOMAIN, "train"))
         reading = ({"text": each.text} for each in made if each.part == READING)
+        again = ({"text": each.text} for each in made if each.part == SHUFFLED)
         asked = (pair for each in made if each.part == QUESTIONS for pair in prompts_and_answers(each))
         _write_lines(output / "reading.jsonl", reading)
         _write_lines(output / "questions.jsonl", ({"prompt": ask, "completion": say} for ask, say in asked))
+        if how.shuffle:
+            _write_lines(output / "shuffled.jsonl", again)
         if (corpus / RECALL).exists():
             shutil.move(corpus / RECALL, output / RECALL)
     return facts
@@ -154,16 +158,16 @@ def mined_of(sources: Sequence[Source], how: Study, progress: Progress, seed: in
     Raises:
         DataError: A source cannot be read.
     """
+    from cpt.corpus.study.facts import Facts
     from cpt.corpus.study.language import load_language
-    from cpt.corpus.study.mining import mine
+    from cpt.corpus.study.mining import Mining
 
     with TemporaryDirectory() as folder:
         corpus = Path(folder)
         _written(sources, (), corpus, progress, _nothing)
-        every = mine(
-            lambda: read_documents(corpus, DOMAIN, "train"), how.miners, load_language(how.language), seed
-        )
-        found = [each for _, mined in every for each in mined]
+        documents = partial(read_documents, corpus, DOMAIN, "train")
+        mining = Mining(documents, how.miners, load_language(how.language), Facts(how.trained, seed), seed)
+        found = [each for document in documents() for each in mining.items(document)]
     return found + ontology_items(how, Context(Path(), Path(), seed, progress, recipe={}))
 
 

@@ -19,6 +19,7 @@ from cpt.corpus.ratings import (
     PredictiveStrengthSettings,
     ScoreSettings,
 )
+from cpt.corpus.study.write.settings import OF_TRANSPORT
 from cpt.sources import DOCUMENTS, STUDY
 from cpt.stages.base import StageConfig
 from cpt.stages.corpus.replay_config import Replay, SelfGenerated
@@ -211,7 +212,9 @@ class Decontamination(_Settings):
 class CorpusConfig(StageConfig):
     """The text to train on, the text to hold out, and how text is cut into sequences."""
 
-    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"workers", "executor"})
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset(
+        {"workers", "executor", *(f"study.write.{name}" for name in OF_TRANSPORT)}
+    )
 
     domain: list[DomainSource] = Field(min_length=1, description="The text of the new domain.")
     select: Selection | None = Field(

@@ -153,25 +153,37 @@ def _transliterated(items: Iterator[Item], source: Source, progress: Progress) -
 def ontology_items(study: Study, context: Context) -> list[Mined]:
     """Return the questions that are made of a study's ontologies.
 
+    Terms are drawn, and divided into trained and only probed ones, before questions with labels are made:
+    these are balanced within each of the two. Other names of a term, which the first pass finds, decide too.
+
     Raises:
         DataError: A file is no ontology, or changed since the stage was planned.
     """
-    from cpt.corpus.study.items import chance
+    from cpt.corpus.study.facts import Facts
+    from cpt.corpus.study.items import chance, fact_key
     from cpt.corpus.study.language import load_language
     from cpt.corpus.study.miners.ontology import Ontology, read_ontology
     from cpt.corpus.study.mining import Mined
 
     miner = Ontology(load_language(study.language), context.seed)
-    found: list[Mined] = []
+    facts = Facts(study.trained, context.seed)
+    asked = []
     with unchanged(study.ontologies, context.contents):
         for reference in study.ontologies:
             context.progress.message(f"reading {reference}")
-            items = list(miner.items(read_ontology(resolve_file(reference, context.progress))))
-            facts = sorted({item.fact for item in items})
-            most = min(study.ontology_terms or len(facts), len(facts))
-            drawn = set(chance("terms", context.seed, reference).sample(facts, most))
-            found += (Mined(item, item.fact, "ontology", True) for item in items if item.fact in drawn)
-    return found
+            terms = read_ontology(resolve_file(reference, context.progress))
+            keys = sorted({fact_key(term.name) for term in terms if term.name})
+            most = min(study.ontology_terms or len(keys), len(keys))
+            asked.append((terms, chance("terms", context.seed, reference).sample(keys, most)))
+
+    for terms, drawn in asked:
+        for item in miner.items(terms, dict.fromkeys(drawn)):
+            facts.add(Mined(item, item.fact, miner.name, miner.closed))
+    return [
+        Mined(item, item.fact, miner.name, miner.closed)
+        for terms, drawn in asked
+        for item in miner.items(terms, {key: facts.is_trained(key) for key in drawn})
+    ]
 
 
 def sample(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from hashlib import sha256
 from itertools import islice
@@ -65,7 +65,14 @@ def fetch_writer(config: CorpusConfig, progress: Progress = _SILENT) -> list[Pro
     return []
 
 
-def write_texts(study: Study, how: WriteSettings, corpus: Path, base: Artifact, context: Context) -> Written:
+def write_texts(
+    study: Study,
+    how: WriteSettings,
+    corpus: Path,
+    base: Artifact,
+    context: Context,
+    probed: Collection[str] = (),
+) -> Written:
     """Write about the domain's training documents.
 
     Finished answers stay in the run's folder, in a file for each model and its settings. So neither a stage
@@ -74,6 +81,7 @@ def write_texts(study: Study, how: WriteSettings, corpus: Path, base: Artifact, 
     Args:
         corpus: Corpus with the domain's documents.
         base: The stage's own model.
+        probed: Terms of the facts that are only probed.
     """
     from cpt.corpus.documents import read_documents
     from cpt.corpus.study.language import load_language
@@ -84,7 +92,7 @@ def write_texts(study: Study, how: WriteSettings, corpus: Path, base: Artifact, 
     with unchanged([how.reference] if how.reference else [], context.contents):
         asker = _asker(how, base, context)
         documents = partial(read_documents, corpus, DOMAIN, "train")
-        return write(documents, how, load_language(study.language), asker, seed, progress)
+        return write(documents, how, load_language(study.language), asker, seed, progress, probed)
 
 
 def _asker(how: WriteSettings, base: Artifact, context: Context) -> Asker:

@@ -200,25 +200,23 @@ class _Writing:
     def _study(self, found: BuildState, how: Study) -> None:
         """Add study documents; those that hold benchmark items are removed like any other text."""
         from cpt.corpus.build import describe
+        from cpt.corpus.decontamination import add_listing
         from cpt.corpus.study.writing import add_study, write_study
         from cpt.stages.corpus.benchmarks import remove_benchmarks
         from cpt.stages.corpus.study_writing import write_texts
 
         config, seed, scratch = self.config, self.context.seed, self.kept / "study"
         shutil.rmtree(scratch, ignore_errors=True)
+        write = how.write and partial(write_texts, how, how.write, self.corpus, self.base, self.context)
         items = ontology_items(how, self.context)
-        written = how.write and write_texts(how, how.write, self.corpus, self.base, self.context)
-        texts = written.documents if written else ()
-        items += written.items if written else ()
-        counts, facts = write_study(self.corpus, scratch, how, seed, self.context.progress, items, texts)
-        if written:
-            facts["written"] = written.facts
+        counts, facts = write_study(self.corpus, scratch, how, seed, self.context.progress, items, write)
         if config.decontaminate:
             searched, examples = remove_benchmarks(
                 config.decontaminate, scratch, {DOMAIN: counts}, self.context
             )
             facts["decontamination"] = searched
             found.examples += examples
+            add_listing(scratch, self.corpus)
         self.context.progress.message(f"study: {describe(counts)}")
         add_study(self.corpus, found.sources[DOMAIN], scratch, counts)
         found.metrics["study"] = facts

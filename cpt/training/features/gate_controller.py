@@ -296,17 +296,23 @@ class GateController(TrainingFeature):
 
 
 def _choice_problems(gate: Stop, key: str, probes: Mapping[str, Kind]) -> list[Problem]:
-    """Return the reason why no best point can be found by a gate's probe."""
-    if gate.by in probes:
-        if probes[gate.by] in ("text", "task"):
-            return []
-        message = f"the best point cannot be found by {gate.by}, of which there is no gain"
-        return [Problem(message, key=f"{key}.by", hint="Name a text or a task.")]
-    if gate.by == DOMAIN:
-        message = "the best point cannot be found: the corpus has no held-out domain text"
-        return [Problem(message, key=f"{key}.action", hint="Hold some out, or choose `fail`.")]
-    message = f"no probe is called `{gate.by}`, so the best point cannot be found by it"
-    return [Problem(message, key=f"{key}.by", hint=did_you_mean(gate.by, probes))]
+    """Return the reason why a gate's probe cannot choose the result, or end the run."""
+    by, kind = gate.by, probes.get(gate.by)
+    if kind == "task" or (kind and by == DOMAIN and gate.patience is None):
+        return []
+    place = "patience" if by == DOMAIN else "by"
+    hint: str | None = "Set `by` to a task with measure: p_gold; evaluate reports the other half of it."
+    if kind == "text":
+        message = f"the best of many readings of {by} is biased on this text, on which results are reported"
+    elif kind is not None:
+        message = f"the best point cannot be found by {by}, of which there is no gain"
+    elif by == DOMAIN:
+        message, place = "the best point cannot be found: the corpus has no held-out domain text", "action"
+        hint = "Hold some out, or choose `fail`."
+    else:
+        message = f"no probe is called `{by}`, so the best point cannot be found by it"
+        hint = did_you_mean(by, probes)
+    return [Problem(message, key=f"{key}.{place}", hint=hint)]
 
 
 def _is_good(judgement: Judgement) -> bool:

@@ -38,6 +38,8 @@ def test_a_text_is_cut_between_sentences() -> None:
         assert item.task == "completion.continue"
         assert f"{item.fields['beginning']} {item.answer}" == " ".join(SENTENCES)
         assert text[slice(*item.span)] == " ".join(SENTENCES)
+        assert item.hidden is not None
+        assert text[slice(*item.hidden)] == item.answer  # so it stands nowhere in sight
         cuts.add(item.answer)
     assert cuts == {" ".join(SENTENCES[cut:]) for cut in (2, 3, 4)}
 
@@ -50,6 +52,9 @@ def test_an_answer_has_as_many_sentences_as_fit() -> None:
         (item,) = mined(text, f"document {number}")
         assert len(item.answer) <= 300
         assert item.answer.endswith("is set.")
+        assert item.hidden is not None
+        assert text[slice(*item.hidden)] == item.answer
+        assert item.hidden[1] == item.span[1]
 
 
 @pytest.mark.parametrize("text", NONE)

@@ -96,6 +96,20 @@ def test_the_first_definition_of_a_term_counts() -> None:
     assert items[0].span == (0, len(texts[0]))
 
 
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ("Much coopering is done by hand.", True),
+        ("They call it coopering.", True),
+        ("Lund lives by wine-coopering and by coopering/brewing.", False),
+        ("See coopering.example and mail@coopering for more.", False),
+        ("Coopering again, and Coopering once more.", False),
+    ],
+)
+def test_a_term_without_article_is_written_without_a_capital_elsewhere(more: str, found: bool) -> None:
+    assert bool(mined("Coopering is the craft of making barrels out of wood.", more)) == found
+
+
 def test_wordings_have_places_of_the_items() -> None:
     language = load_language("en")
     for item in mined(FOUND[0][0]):

@@ -77,6 +77,28 @@ def test_the_letter_of_an_option_becomes_its_text(answer: str) -> None:
     assert item.options == ("Oak", "Ash", "Elm")
 
 
+@pytest.mark.parametrize(("letter", "answer"), [("A", "Splitting"), ("C", "Bending"), ("E", "Toasting")])
+def test_options_that_stand_in_a_text_twice_are_one(letter: str, answer: str) -> None:
+    options = "A. Splitting\nB. Bending\nC. bending\nD. (  )\nE. Toasting"
+    (item,) = mined(f"4. Which step follows drying?\n{options}\nAnswer: {letter}")
+    assert item.options == ("Splitting", "Bending", "Toasting")
+    assert item.answer == answer
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "A. Bending\nB. bending\nC. Toasting\nAnswer: A",
+        "A. True\nB. False\nAnswer: A",
+        "A. Bending\nB. ( )\nC. Toasting\nAnswer: A",
+        "A. Bending\nB. Splitting\nC. Toasting\nD. ( )\nAnswer: D",
+        "A. Bending\nB. Splitting\nC. Toasting\nAnswer: D",
+    ],
+)
+def test_too_few_options_or_an_answer_that_is_none_of_them(options: str) -> None:
+    assert mined(f"4. Which step follows drying?\n{options}") == []
+
+
 @pytest.mark.parametrize("text", NOT_FOUND)
 def test_questions_without_an_answer_of_their_own(text: str) -> None:
     assert mined(text) == []

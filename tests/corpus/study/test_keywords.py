@@ -44,6 +44,7 @@ def test_golden_items() -> None:
     ]
     assert items[0].fields == {"words": "spinnaker, mainsail, headsail", "sentence": SECOND}
     assert SAILS[slice(*items[0].span)] == SECOND
+    assert [item.hidden for item in items] == [items[0].span, None]  # the words are asked of a sentence
 
 
 def test_the_first_word_of_a_sentence_loses_its_capital_if_others_have_none() -> None:

@@ -48,6 +48,7 @@ def test_the_answer_is_the_paragraph_and_the_question_its_sentences(sentences: l
     assert shown != sentences[: len(shown)]
     assert sorted(shown) == sorted(sentences[: len(shown)])
     assert text[slice(*item.span)] == item.answer
+    assert item.hidden == item.span
     assert mined(text) == [item]
 
 

@@ -69,6 +69,36 @@ def test_titles_that_state_nothing_or_too_much(title: str) -> None:
     assert mined(f"{title}\n{BODY}") == []
 
 
+@pytest.mark.parametrize(
+    ("more", "question"),
+    [
+        ("", "Is lund better for oak than pine?"),
+        ("we went to Lund", "Is Lund better for oak than pine?"),
+        ("we went to Lund, and the lund said so", "Is lund better for oak than pine?"),
+        ("we went to Lund, to Lund, and the lund said so", "Is Lund better for oak than pine?"),
+        ("in Lund’s woods", "Is Lund better for oak than pine?"),
+        ("They came. Lund slept. LUND", "Is lund better for oak than pine?"),
+    ],
+)
+def test_a_name_has_a_capital_within_sentences(more: str, question: str) -> None:
+    body = BODY.replace(" in Lund", "")
+    (item,) = mined(f"Lund Is Better for Oak Than Pine\n{body} {more}")
+    assert item.fields == {"question": question}
+
+
+@pytest.mark.parametrize(
+    ("more", "question"),
+    [
+        ("the X-ray oven", "Is X-ray good for oak?"),
+        ("an x-ray oven", "Is x-ray good for oak?"),
+        ("the X-ray–like oven and the X-ray oven, no x-ray", "Is X-ray good for oak?"),
+    ],
+)
+def test_compounds_are_words_of_their_own(more: str, question: str) -> None:
+    (item,) = mined(f"X-ray is good for oak\n{BODY} {more}")
+    assert item.fields == {"question": question}
+
+
 def test_headings_stand_before_paragraphs() -> None:
     text = f"Casks\n{BODY}\nOld Staves Are Not Light\n{BODY}"
     (item,) = mined(text)

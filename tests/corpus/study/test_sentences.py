@@ -117,9 +117,13 @@ def test_the_rest_of_a_sentence_that_a_line_break_cut_is_left_out() -> None:
     assert whole(text) == [["It opened late."], ["All agreed."], ["Maps were first."]]
 
 
+FLAGS = ("asks",)
+"""Keys whose values are meant as true or false."""
+
+
 def leaves(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
-        yield from (leaf for inner in value.items() for leaf in leaves(inner))
+        yield from (leaf for pair in value.items() if pair[0] not in FLAGS for leaf in leaves(pair))
     elif isinstance(value, list | tuple):
         yield from (leaf for inner in value for leaf in leaves(inner))
     else:

@@ -6,11 +6,13 @@ import re
 from collections import Counter
 
 import pytest
+from invented import LINES, definition, glossary_text, term
 
 from cpt.corpus.documents import Document
+from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.items import Item, is_trained
 from cpt.corpus.study.language import Language, load_language, places, worded
-from cpt.corpus.study.mining import Mined, count, mine, miner_of
+from cpt.corpus.study.mining import Counts, Mined, Mining, miner_of, surplus
 from cpt.corpus.study.questions import MOST_IN_A_DOCUMENT, prompts_and_answers, question_documents
 from cpt.corpus.study.reading import reading_documents, without
 from cpt.corpus.study.recall_items import recall_items
@@ -18,20 +20,9 @@ from cpt.corpus.study.settings import MINERS, OPEN, StudySettings
 from cpt.corpus.study.shuffled import shuffled_document
 from cpt.errors import DataError
 
-LINES = 5
-
-
-def term(number: int, line: int) -> str:
-    return f"brolum {number}-{line}"
-
 
 def glossary(number: int) -> Document:
-    """A document with a glossary of invented terms, each with a definition of its own."""
-    lines = "\n".join(
-        f"{term(number, line)}: small wooden part {number}{line} of a harbour mill"
-        for line in range(1, LINES + 1)
-    )
-    return Document(f"doc-{number}", f"Harbour mills {number}\nThey grind salt.\n{lines}\n")
+    return Document(f"doc-{number}", glossary_text(number))
 
 
 DOCUMENTS = [glossary(number) for number in range(60)]
@@ -42,9 +33,27 @@ def english() -> Language:
     return load_language("en")
 
 
-def mined(documents: list[Document], *names: str, seed: int = 17) -> list[Mined]:
-    every = mine(lambda: iter(documents), names or ("glossary",), load_language("en"), seed)
-    return [each for _, found in every for each in found]
+def mined(documents: list[Document], *names: str) -> list[Mined]:
+    return mined_with(Facts(0.5, 17), documents, *names)
+
+
+def mined_with(facts: Facts, documents: list[Document], *names: str) -> list[Mined]:
+    mining = Mining(lambda: iter(documents), names or ("glossary",), load_language("en"), facts, 17)
+    return [each for document in documents for each in mining.items(document)]
+
+
+def counted(found: list[Mined]) -> dict[str, dict[str, int]]:
+    counts = Counts()
+    for each in found:
+        counts.add(each)
+    return counts.as_json()
+
+
+def facts_of(found: list[Mined], share: float = 0.5, seed: int = 17) -> Facts:
+    facts = Facts(share, seed)
+    for each in found:
+        facts.add(each)
+    return facts
 
 
 def settings(**changes: object) -> StudySettings:
@@ -53,13 +62,13 @@ def settings(**changes: object) -> StudySettings:
 
 def test_a_glossary_is_asked_in_both_directions() -> None:
     found = mined(DOCUMENTS[:1])
-    assert count(found) == {"glossary": {"define": LINES, "name": LINES}}
+    assert counted(found) == {"glossary": {"define": LINES, "name": LINES}}
     first, second = found[:2]
-    assert (first.item.answer, first.item.reverse) == ("small wooden part 01 of a harbour mill", False)
-    assert (second.item.answer, second.item.reverse) == (term(0, 1), True)
+    assert (first.item.answer, first.item.reverse) == (definition(0, 0), False)
+    assert (second.item.answer, second.item.reverse) == (term(0, 0), True)
     assert first.item.fact == second.item.fact
     begin, end = first.item.span
-    assert DOCUMENTS[0].text[begin:end] == f"{term(0, 1)}: {first.item.answer}"
+    assert DOCUMENTS[0].text[begin:end] == f"{term(0, 0)}: {first.item.answer}"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +96,7 @@ def test_every_miner_has_one_class_and_its_kind(english: Language) -> None:
 
 def test_only_facts_to_be_trained_on_are_asked_and_only_the_answers_count(english: Language) -> None:
     found = mined(DOCUMENTS)
-    made = list(question_documents(found, english, settings(trained=0.5), 17))
+    made = list(question_documents(found, facts_of(found), english, settings(), 17))
     pairs = [pair for document in made for pair in prompts_and_answers(document)]
     answers = {answer for _, answer in pairs}
     for each in found:
@@ -106,7 +115,7 @@ def test_only_facts_to_be_trained_on_are_asked_and_only_the_answers_count(englis
 def test_a_fact_is_asked_in_so_many_forms_all_different(english: Language) -> None:
     found = mined(DOCUMENTS[:4])
     for forms in (1, 6):
-        made = question_documents(found, english, settings(trained=1, forms=forms), 17)
+        made = question_documents(found, facts_of(found, 1), english, settings(forms=forms), 17)
         pairs = [pair for document in made for pair in prompts_and_answers(document)]
         assert len(pairs) == len(set(pairs)) == 4 * LINES * forms
     unseen = {wording for side in english.unseen.values() for wording in side}
@@ -116,7 +125,7 @@ def test_a_fact_is_asked_in_so_many_forms_all_different(english: Language) -> No
 def test_no_document_asks_for_a_fact_twice_or_holds_a_passage(english: Language) -> None:
     found = mined(DOCUMENTS[:3])
     texts = {document.text for document in DOCUMENTS}
-    for document in question_documents(found, english, settings(trained=1), 17):
+    for document in question_documents(found, facts_of(found, 1), english, settings(), 17):
         assert not any(text in document.text for text in texts)
         named = Counter(
             each.item.fact
@@ -130,7 +139,10 @@ def test_no_document_asks_for_a_fact_twice_or_holds_a_passage(english: Language)
 def test_the_same_seed_makes_the_same_documents_and_another_others(english: Language) -> None:
     found = mined(DOCUMENTS[:10])
     first, again, other = (
-        [document.text for document in question_documents(found, english, settings(), seed)]
+        [
+            document.text
+            for document in question_documents(found, facts_of(found, seed=seed), english, settings(), seed)
+        ]
         for seed in (17, 17, 18)
     )
     assert first == again != other
@@ -139,14 +151,17 @@ def test_the_same_seed_makes_the_same_documents_and_another_others(english: Lang
 def test_a_passage_has_tasks_of_every_miner_but_none_on_untrained_facts(english: Language) -> None:
     document = DOCUMENTS[7]
     found = mined([document])
-    (made,) = reading_documents(document, found, english, settings(trained=1, tasks=2), 17)
-    assert made.text.startswith(document.text.strip())
+    (made,) = reading_documents(document, found, facts_of(found, 1), english, settings(tasks=2), 17)
     assert made.loss_weights == ()
-    tasks = made.text.removeprefix(document.text.strip()).strip().split("\n\n")[1:]
+    seen, _, *tasks = made.text.split("\n\n")
     assert len(tasks) == 2
-    (one,) = reading_documents(document, found, english, settings(trained=1, tasks=1), 17)
+    assert seen.startswith("Mills 7\nThey grind salt.\n")
+    for task in tasks:  # the line that answers a task is not in sight
+        (asked,) = (each.item for each in found[::2] if each.item.answer in task)
+        assert asked.answer not in seen
+    (one,) = reading_documents(document, found, facts_of(found, 1), english, settings(tasks=1), 17)
     assert len(one.text) < len(made.text)
-    assert list(reading_documents(document, found, english, settings(trained=0), 17)) == []
+    assert list(reading_documents(document, found, facts_of(found, 0), english, settings(), 17)) == []
 
 
 def test_what_answers_a_task_is_left_out_of_its_passage() -> None:
@@ -158,8 +173,10 @@ def test_what_answers_a_task_is_left_out_of_its_passage() -> None:
 
 
 def test_recall_items_are_of_four_groups_in_unseen_words(english: Language) -> None:
-    found, held_out = mined(DOCUMENTS[:40]), mined(DOCUMENTS[38:])
-    items = list(recall_items(found, held_out, english, settings(probe=30), 17))
+    found, held_out = mined(DOCUMENTS[:40]), mined(DOCUMENTS[40:])
+    items = list(
+        recall_items(found, held_out, facts_of([*found, *held_out]), english, settings(probe=30), 17)
+    )
     assert Counter(item.group for item in items) == dict.fromkeys(
         ("trained", "untrained", "reversed", "absent"), 30
     )
@@ -198,16 +215,11 @@ def test_a_shuffled_document_has_the_same_sentences_in_other_places(english: Lan
 
 
 def test_labels_are_balanced_to_the_rarest() -> None:
-    labels = ["yes"] * 9 + ["no"] * 4
-    items = [
-        Item("relation.entails", f"f{n}", label, label=label, span=(n, n)) for n, label in enumerate(labels)
-    ]
-    from cpt.corpus.study.mining import _surplus
-
-    every = [Mined(item, "doc", "relation", False) for item in items]
-    dropped = _surplus(every, 17)
-    left = Counter(each.item.label for each in every if each.key not in dropped)
-    assert left == {"yes": 4, "no": 4}
+    labels = {"entails": {"yes": [f"y{n}" for n in range(9)], "no": [f"n{n}" for n in range(4)]}}
+    dropped = surplus(labels, 17)
+    assert len(dropped) == 5
+    assert all(key.startswith("y") for key in dropped)
+    assert surplus({"entails": {"yes": ["a"]}}, 17) == {"a"}  # a label alone tells nothing
 
 
 def test_options_are_listed_with_letters_or_without(english: Language) -> None:

@@ -28,7 +28,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def ask(server: StandIn | str, count: int = 1, **settings: Any) -> list[Answer]:
     """Answers to prompts "0", "1", …, in this order."""
     address = server if isinstance(server, str) else server.address
-    given = {"model": address, "name": "writer", "tokens": 1, **settings}
+    given = {"model": address, "name": "writer", "tokens": 1, "key_variable": "OPENAI_API_KEY", **settings}
     writer = Endpoint(WriteSettings.model_validate(given))
     requests = [Request(str(number), "", 50 + number, "", number) for number in range(count)]
     found = dict(writer.answers(requests))
@@ -78,10 +78,19 @@ def test_the_key_is_that_of_the_variable_or_none(monkeypatch: pytest.MonkeyPatch
     with serving(lambda body: completion("Well.")) as server:
         ask(server, key_variable="MY_KEY")
         ask(server, key_variable="NO_SUCH_KEY")
+        ask(server, key_variable=None)  # OPENAI_API_KEY is set, and is not for this server
     sent = [
         {name.lower(): value for name, value in each.items()}.get("authorization") for each in server.headers
     ]
-    assert sent == ["Bearer sk-mine", None]
+    assert sent == ["Bearer sk-mine", None, None]
+
+
+def test_what_goes_to_this_machine_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda body: (500, "a proxy")) as proxy, serving(lambda body: completion("Well.")) as server:
+        monkeypatch.setenv("HTTP_PROXY", proxy.address.removesuffix("/v1"))
+        monkeypatch.setenv("NO_PROXY", "")
+        assert [each.text for each in ask(server)] == ["Well."]
+    assert proxy.bodies == []
 
 
 def test_requests_go_out_together_and_come_back_in_their_places() -> None:
@@ -176,6 +185,7 @@ def test_an_error_names_the_variable_of_the_key() -> None:
         assert "There is no key in the environment variable NO_SUCH" in failure(
             server, key_variable="NO_SUCH"
         )
+        assert "No key was sent: name the environment variable" in failure(server, key_variable=None)
 
 
 @pytest.mark.parametrize("key", ["sk two words", "sk-\u00e9t\u00e9", "sk\nline"])

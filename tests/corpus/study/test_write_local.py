@@ -66,6 +66,15 @@ def test_the_likeliest_text_does_not_depend_on_the_batch(plain: Path) -> None:
     assert together == answers(TransformersWriter(plain, 0.0, 4), PROMPTS)
 
 
+def test_a_drawn_text_does_not_depend_on_the_batch(plain: Path) -> None:
+    asked = [request(each.plain, each.most, seed=number) for number, each in enumerate(PROMPTS)]
+    together = answers(TransformersWriter(plain, 1.0, 4), asked)
+    assert answers(TransformersWriter(plain, 1.0, 1), asked) == together
+    assert answers(TransformersWriter(plain, 1.0, 2), asked[::-1]) == together[::-1]
+    twice = answers(TransformersWriter(plain, 1.0, 4), [asked[0], request(asked[0].plain, seed=9)])
+    assert twice[0] == together[0] != twice[1]
+
+
 def test_a_seed_decides_what_is_drawn(plain: Path) -> None:
     writer = TransformersWriter(plain, 1.0, 4)
     one = answers(writer, [request("The heart", 20, seed=1)])

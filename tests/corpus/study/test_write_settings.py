@@ -29,6 +29,9 @@ SERVER: dict[str, Any] = {"model": "http://localhost:8000/v1", "name": "writer-8
         ({"fields": {"model": "other"}}, "model cannot be changed"),
         ({"kinds": ["questions", "questions"]}, "named twice"),
         ({"key_variable": "sk-not-a-name"}, "pattern"),
+        ({"model": "http://192.168.0.7:8000/v1", "key_variable": "MINE"}, "unencrypted"),
+        ({"model": "HTTP://localhost.example.org/v1", "key_variable": "MINE"}, "unencrypted"),
+        ({"model": "http://api.openai.com/v1"}, "unencrypted"),
         ({"model": "org/model"}, "name: only an address has this"),
         ({"tokens": 0}, "greater than 0"),
     ],
@@ -44,6 +47,38 @@ def test_an_address_is_taken_with_or_without_its_last_part() -> None:
         settings = WriteSettings.model_validate(SERVER | {"model": f"http://localhost:8000/v1{end}"})
         assert settings.model == "http://localhost:8000/v1"
         assert (settings.is_address, settings.reference) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("address", "named", "variable"),
+    [
+        ("https://api.openai.com/v1", None, "OPENAI_API_KEY"),
+        ("https://API.OpenAI.com/v1", None, "OPENAI_API_KEY"),
+        ("https://api.openai.com/v1", "MINE", "MINE"),
+        ("https://api.openai.com.example.org/v1", None, None),
+        ("https://example.org/api.openai.com/v1", None, None),
+        ("http://example.org/v1", None, None),
+        ("https://example.org/v1", "MINE", "MINE"),
+        ("http://localhost:8000/v1", None, None),
+        ("http://localhost:8000/v1", "MINE", "MINE"),
+        ("http://127.0.0.2:8000/v1", "MINE", "MINE"),
+        ("http://[::1]:8000/v1", "MINE", "MINE"),
+    ],
+)
+def test_a_key_is_for_the_address_that_it_is_named_for(
+    address: str, named: str | None, variable: str | None
+) -> None:
+    given = {"key_variable": named} if named else {}
+    assert WriteSettings.model_validate(SERVER | {"model": address} | given).variable == variable
+
+
+def test_a_key_over_plain_http_is_a_problem_of_its_own_key() -> None:
+    wrong = SERVER | {"model": "http://gpu.example.org/v1", "key_variable": "MINE"}
+    with pytest.raises(ValidationError) as caught:
+        WriteSettings.model_validate(wrong)
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == ("key_variable",)
+    assert WriteSettings.model_validate(wrong | {"key_variable": None}).variable is None
 
 
 def test_models_are_told_apart() -> None:

@@ -246,6 +246,34 @@ def test_what_a_document_says_is_no_instruction_and_marks_cannot_be_forged(tmp_p
     assert prompt.count(f"[{mark}]") == 3
 
 
+def test_no_text_asks_about_facts_that_are_only_probed(tmp_path: Path) -> None:
+    kinds = ["rephrase", "strategies", "questions"]
+    texts = documents(48)
+    heard = Heard()
+    with serving(good_answer) as server:
+        free = written(server, tmp_path / "free", texts, kinds=["rephrase"])
+        before = list(server.prompts)
+        server.bodies.clear()
+        made = written(server, tmp_path / "a", texts, heard, kinds=kinds, probed=["ORLA12", "basalts", "arl"])
+    held = {each.text for each in texts if "Orla12 " in each.text or "basalt" in each.text}
+    assert len(held) == made.facts["passages_with_probed_facts"] == 6
+    asked = {kind: [body for body in server.bodies if kind_of(body) == kind] for kind in KINDS}
+    for kind, count in (("rephrase", 48), ("questions", 48), ("strategies", 42)):
+        assert len(asked[kind]) == count
+    assert not held & {passage_of(body) for body in asked["strategies"]}
+    assert "48 passages, 6 of them with facts that are only probed: " in heard.messages[-1]
+    asking = ("again as a conversation", "again as a list of frequently asked questions")
+    for form in asking:
+        assert any(form in prompt for prompt in before)
+    for body in asked["rephrase"]:
+        prompt = body["messages"][0]["content"]
+        if passage_of(body) in held:
+            assert not any(form in prompt for form in asking)
+        else:
+            assert prompt in before  # others are written about as before
+    assert free.facts["passages_with_probed_facts"] == 0
+
+
 def test_the_price_of_all_answers_is_among_the_facts(tmp_path: Path) -> None:
     with serving(good_answer) as server:
         made = written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,12 @@ def written(
     progress: Heard | None = None,
     seed: int = 3,
     identity: str = "writer",
+    probed: Collection[str] = (),
     **settings: Any,
 ) -> Written:
     """Write about documents."""
-    given = {"model": server.address, "name": "writer-8b", "tokens": MANY, "at_once": 4, **settings}
+    given = {"model": server.address, "name": "writer-8b", "tokens": MANY, "at_once": 4}
+    given |= {"key_variable": "OPENAI_API_KEY", **settings}
     how = WriteSettings.model_validate(given)
     asker = Asker(file, identity, how.temperature, lambda: Endpoint(how))
-    return write(lambda: iter(texts), how, load_language("en"), asker, seed, progress or Heard())
+    return write(lambda: iter(texts), how, load_language("en"), asker, seed, progress or Heard(), probed)

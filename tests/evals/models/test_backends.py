@@ -14,6 +14,7 @@ from evaluated import TEXT, task
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from safetensors.torch import load_file, save_file
+from tiny import capability_is_pretended
 from transformers import AutoTokenizer, PhiConfig, PhiForCausalLM
 
 from cpt.errors import ModelError, StageFailed, UsageError
@@ -196,17 +197,7 @@ def test_vllm_is_lm_evals_own_class(
     assert_same(found, evaluate_tasks(str(tiny_model), prepared, **options))
 
 
-def _capability_is_pretended() -> bool:
-    """Return True if ATEN_CPU_CAPABILITY hides AVX512, which PyTorch's bfloat16 attention finds anyway."""
-    flags = Path("/proc/cpuinfo")
-    return (
-        flags.exists()
-        and "avx512_bf16" in flags.read_text()
-        and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    )
-
-
-@pytest.mark.skipif(_capability_is_pretended(), reason="PyTorch asks the processor, not ATEN_CPU_CAPABILITY")
+@pytest.mark.skipif(capability_is_pretended(), reason="PyTorch asks the processor, not ATEN_CPU_CAPABILITY")
 def test_precision_is_named_and_reaches_the_model(tiny_model: Path, tmp_path: Path) -> None:
     assert (dtype_name("fp32"), dtype_name("bf16")) == ("float32", "bfloat16")
     assert dtype_name("auto") in ("float32", "bfloat16")

@@ -299,17 +299,17 @@ def stale(progress: float, readings: int) -> DecisionPoint:
 
 
 def test_patience_ends_a_run_when_no_better_point_has_come() -> None:
-    waiting = stands("stop", "held", patience=3)
+    waiting = stands("stop", "held", by="piqa", patience=3)
     for progress, readings, ends in ((0.5, 2, False), (0.5, 3, True), (0.1, 3, False), (0.5, 0, False)):
         found, state = decide([waiting], ControlState(0), stale(progress, readings))
         assert ([act.action for act in found] == ["stop"]) == ends == (state.ended is not None)
     found, state = decide([waiting], ControlState(0), stale(0.5, 3))
-    assert state.ended == found[0].judgement.why == "domain has not gained more since then, at 3 readings"
+    assert state.ended == found[0].judgement.why == "piqa has not gained more since then, at 3 readings"
     assert decide([stands("stop", "held")], ControlState(0), stale(0.5, 99))[0] == []
 
 
-def test_the_result_is_chosen_at_the_end_where_a_gate_chooses_by_another_probe() -> None:
-    for options, chooses in (({}, False), ({"by": "piqa"}, True), ({"patience": 9}, True)):
+def test_the_result_is_chosen_at_the_end_where_a_gate_chooses_by_a_task() -> None:
+    for options, chooses in (({}, False), ({"by": "piqa"}, True), ({"by": "piqa", "patience": 9}, True)):
         found, _ = decide([stands("stop", "held", **options)], ControlState(0), stale(1.0, 1))
         assert [act.action for act in found] == (["stop"] if chooses else [])
     assert decide([stands("stop", "held", by="piqa")], ControlState(0), stale(1.0, 0))[0] == []

@@ -203,25 +203,21 @@ def test_the_point_that_a_stopped_run_returns_was_read_by_every_gate_that_acts(
     assert both.ended["result_step"] == 4 < alone.ended["result_step"]
 
 
-def skilled(folder: Path, unit: str = "bits per byte") -> list[Any]:
-    """Beside `general` and `domain`, `skill`: it gains until the weights have moved by 0.5, then loses."""
-    kind, sign = ("task", -1) if unit == "p_gold" else ("text", 1)
+def skilled(folder: Path) -> list[Any]:
+    """Beside `general` and `domain`, a task: it gains until the weights have moved by 0.5, then loses."""
     probes = forgetting(folder)
-    skill = distances(folder, *range(0, STEPS, 2), skill=lambda d: 5 + sign * abs(d - 0.5))
+    skill = distances(folder, *range(0, STEPS, 2), skill=lambda d: 5 - abs(d - 0.5))
     for each in skill:
-        each.kind, each.unit = kind, unit
+        each.kind, each.unit = "task", "p_gold"
     return [*probes, *skill]
 
 
 WIDE: dict[str, Any] = {"budget": "general <= +9", "action": "stop", "after": 0.0}
 
 
-@pytest.mark.parametrize("unit", ["bits per byte", "p_gold"])
-def test_the_result_may_be_chosen_by_another_probe_than_the_domain(
-    tiny_model: Path, tmp_path: Path, unit: str
-) -> None:
+def test_the_result_may_be_chosen_by_a_task(tiny_model: Path, tmp_path: Path) -> None:
     """The domain gains to the end, but `skill` was best before: its best point is the result at the end."""
-    probes = skilled(tiny_model, unit)
+    probes = skilled(tiny_model)
     kept = noted(probes)
     by_domain, plain, _ = run(tiny_model, tmp_path / "domain", GATE.validate_python(WIDE), probes=probes)
     assert plain.ended is None
@@ -230,7 +226,7 @@ def test_the_result_may_be_chosen_by_another_probe_than_the_domain(
     weights, result, said = run(tiny_model, tmp_path / "skill", chosen, probes=probes)
     assert not equal(by_domain, weights)
     skill = rises(result, "skill")
-    best = (max if unit == "p_gold" else min)(skill, key=lambda step: skill[step])
+    best = max(skill, key=lambda step: skill[step])
     assert 0 < best < STEPS == result.steps
     assert result.ended is not None
     assert (result.ended["step"], result.ended["result_step"]) == (STEPS, best)

@@ -46,10 +46,12 @@ class Completion(Miner):
                 stop += 1
             fits = stop > cut and len(beginning) <= _BEGINNING and self._check.stands_alone(parts[0])
             if fits and all(map(self._check.is_sound, parts[:stop])):
+                end = paragraph[stop - 1][1]
                 yield Item(
                     "completion.continue",
                     f"completion:{fact_key(parts[0])}",
                     " ".join(parts[cut:stop]),
                     {"beginning": beginning},
-                    span=(paragraph[0][0], paragraph[stop - 1][1]),
+                    span=(paragraph[0][0], end),
+                    hidden=(paragraph[cut][0], end),
                 )

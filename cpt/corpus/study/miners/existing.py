@@ -30,6 +30,9 @@ _LONGEST = 300
 _NEAR = 20
 """Lines in which an answer is looked for: options and the lines of an answer."""
 
+_OPTIONS = 3
+"""Fewest different options. Two are mostly true and false: what they are asked on is then no question."""
+
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
 _OPTION = re.compile(r"\s*\(?(?P<letter>[A-Ha-h])[.)]\s+(?P<text>\S.*)")
 _LETTER = re.compile(r"\(?(?P<letter>[A-Ha-h])\)?(?:[.):]\s.*|[.)]?)\Z")
@@ -127,11 +130,19 @@ class Existing(Miner):
         return answer, stop
 
     def _chosen(self, answer: str, options: dict[str, str], stop: int) -> _Answered | None:
-        """Return an answer, that of a letter in words; None if it says nothing."""
+        """Return an answer, that of a letter in words; None if it says nothing, or if options are too few.
+
+        Args:
+            options: Options by their letters. Of equal ones the first counts.
+        """
         lettered = _LETTER.match(answer)
         if options:
+            different: dict[str, str] = {}
+            for option in filter(None, options.values()):
+                different.setdefault(option.casefold(), option)
             text = options.get(lettered["letter"].lower(), "") if lettered else ""
-            return _Answered(text, stop, tuple(options.values())) if text else None
+            fits = text and len(different) >= _OPTIONS
+            return _Answered(different[text.casefold()], stop, tuple(different.values())) if fits else None
         shortened = self._shortened(in_one_line(answer))
         bare = lettered and len(answer) <= 2
         return (

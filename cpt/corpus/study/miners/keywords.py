@@ -105,7 +105,7 @@ class Keywords(Miner):
             asked = sorted(words, key=lambda word: -self._weights[word.casefold()])[:_ASKED]
             fields = {"words": ", ".join(word for word in words if word in asked), "sentence": sentence}
             fact, span = fact_key(sentence), (start, end)
-            yield Item("keywords.sentence", fact, sentence, fields, span=span)
+            yield Item("keywords.sentence", fact, sentence, fields, span=span, hidden=span)
             yield Item("keywords.words", fact, ", ".join(words), fields, reverse=True, span=span)
 
     def _sentences(self, text: str) -> Iterator[_Found]:

@@ -39,12 +39,14 @@ class Order(Miner):
             shuffled = list(ordered)
             while shuffled == ordered:
                 rolled.shuffle(shuffled)
+            span = spans[0][0], spans[-1][1]
             yield Item(
                 "order.order",
                 f"order:{fact_key(ordered[0])}",
                 " ".join(ordered),
                 {"sentences": "\n".join(f"- {sentence}" for sentence in shuffled)},
-                span=(spans[0][0], spans[-1][1]),
+                span=span,
+                hidden=span,
             )
 
     def _fits(self, ordered: Sequence[str]) -> bool:

@@ -1,7 +1,7 @@
 """Ask a server with OpenAI's chat completions, several requests at once; try again where that may help.
 
-The key comes from an environment variable. It goes into the header of requests and nowhere else: a server
-may repeat it in its messages, so it is taken out of them.
+The key comes from an environment variable that the settings name. It goes into the header of requests and
+nowhere else: a server may repeat it in its messages, so it is taken out of them.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Endpoint:
             raise StageFailed("no HTTP client is installed", hint=f"pip install {CLIENTS[0]}")
         self._settings, self._http = settings, importlib.import_module(name)
         self._url = f"{settings.model}/chat/completions"
-        self._key = os.environ.get(settings.key_variable, "").strip()
+        self._key = os.environ.get(settings.variable, "").strip() if settings.variable else ""
         if self._key and not _KEY.fullmatch(self._key):
             raise StageFailed(
-                f"{settings.key_variable} holds no key: it has spaces, or characters beyond ASCII",
+                f"{settings.variable} holds no key: it has spaces, or characters beyond ASCII",
                 hint="Set the variable again.",
             )
         self._client = self._http.Client(
@@ -66,6 +66,7 @@ class Endpoint:
             timeout=settings.timeout,
             limits=self._http.Limits(max_connections=settings.at_once),
             follow_redirects=False,  # the key is for this address alone
+            trust_env=not settings.is_local,  # a proxy would read what does not leave this machine
         )
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
@@ -179,11 +180,14 @@ class Endpoint:
 
     def _refusal(self, status: int, said: str) -> StageFailed:
         """Return the error of a status that another attempt does not change."""
-        variable = self._settings.key_variable
+        variable = self._settings.variable
         if status in (401, 403):
             held = "The key is that of" if self._key else "There is no key in"
+            hint = f"{held} the environment variable {variable}."
+            if variable is None:
+                hint = "No key was sent: name the environment variable that holds it (key_variable)."
             message = f"{self._url} takes no requests with this key (status {status}): {said}"
-            return StageFailed(message, hint=f"{held} the environment variable {variable}. {_LATER}")
+            return StageFailed(message, hint=f"{hint} {_LATER}")
         if status == 402:
             return StageFailed(f"{self._url} asks for a payment (status 402): {said}", hint=_LATER)
         return StageFailed(f"{self._url} takes no requests (status {status}): {said}", hint=_CHECK)

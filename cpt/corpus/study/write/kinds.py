@@ -67,7 +67,12 @@ def rephrase(passage: Passage, desk: Desk) -> Steps:
 
 
 def strategies(passage: Passage, desk: Desk) -> Steps:
-    """Think of strategies to learn the passage, then apply each (Active Reading, arXiv 2508.09494)."""
+    """Think of strategies to learn the passage, then apply each (Active Reading, arXiv 2508.09494).
+
+    Exercises ask questions, so a passage with a fact that is only probed has none.
+    """
+    if not passage.free:
+        return None
     (answer,) = yield [desk.prompts.strategies(passage)]
     text = "" if answer.failed else desk.text_of(answer)
     if desk.filters.declines(text):

@@ -105,24 +105,37 @@ class TransformersWriter:
         for begin in range(0, len(able), self._at_once):
             batch = able[begin : begin + self._at_once]
             rows = self._continued(
-                [ids for _, ids, _ in batch], max(most for _, _, most in batch), requests[batch[0][0]].seed
+                [ids for _, ids, _ in batch],
+                max(most for _, _, most in batch),
+                [requests[number].seed for number, _, _ in batch],
             )
             for (number, ids, most), made in zip(batch, rows, strict=True):
                 yield number, self._prompts.answer(ids, made[:most], most)
 
-    def _continued(self, prompts: Sequence[list[int]], most: int, seed: int) -> list[list[int]]:
-        """Return the tokens that follow each prompt, with those behind the end."""
+    def _continued(self, prompts: Sequence[list[int]], most: int, seeds: Sequence[int]) -> list[list[int]]:
+        """Return the tokens that follow each prompt, with those behind the end.
+
+        Each row is drawn by a seed of its own, so that its text does not depend on the others in the batch.
+        """
+        import numpy as np
         import torch
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-        from cpt.models.sampling import draw
+        from cpt.models.sampling import drawn_at
 
         longest, pad = max(map(len, prompts)), min(self._ends, default=0)
         device = self._model.device
         ids = torch.tensor([[pad] * (longest - len(row)) + row for row in prompts], device=device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=device)
-        generator = torch.Generator(device).manual_seed(seed)
-        drawn = [partial(draw, generator, self._temperature)] if self._temperature else []
+        points = torch.tensor(
+            np.stack([np.random.default_rng(seed).random(most, dtype=np.float32) for seed in seeds]),
+            device=device,
+        )
+
+        def draw(made: Any, logits: Any) -> Any:
+            return drawn_at(points[:, made.shape[1] - longest, None], self._temperature, logits)
+
+        drawn = [draw] if self._temperature else []
         stops = [] if self._prompts.chat else [partial(self._stopped, longest)]
         with torch.no_grad():
             output = self._model.generate(

@@ -28,12 +28,14 @@ class Passage:
         document: Id of the document.
         number: Place among the document's passages.
         span: Place in the document's text.
+        free: Whether texts may ask questions about it: it names no fact that is only probed.
     """
 
     document: str
     number: int
     text: str
     span: tuple[int, int]
+    free: bool = True
 
     @property
     def digest(self) -> str:
@@ -63,8 +65,9 @@ class Prompts:
         return self._request("questions", passage, most=64 + 80 * number, number=str(number))
 
     def rephrase(self, passage: Passage) -> Request:
-        """Ask for the same content in a form that is drawn."""
-        form = chance("form", self._seed, passage.digest).choice(self._forms)
+        """Ask for the same content in a form that is drawn, which asks questions only where they are free."""
+        forms = [each["form"] for each in self._forms if passage.free or not each.get("asks", False)]
+        form = chance("form", self._seed, passage.digest).choice(forms)
         return self._request("rephrase", passage, most=_room(passage), form=form)
 
     def strategies(self, passage: Passage) -> Request:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Kind = Literal["rephrase", "questions", "strategies", "refine"]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
@@ -14,6 +15,12 @@ Engine = Literal["transformers", "vllm"]
 
 BASE = "base"
 """Name of the stage's own model among the models that write."""
+
+OPENAI, OPENAI_KEY = "api.openai.com", "OPENAI_API_KEY"
+"""Host that gets a key by default, and the variable that it is in. To no other host a key is sent unasked."""
+
+OF_TRANSPORT = ("price_per_million", "timeout", "key_variable", "at_once")
+"""Settings that change no text of the model, but only what is shown and the way that requests take."""
 
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _FIXED = ("model", "messages", "prompt", "stream", "n")
@@ -38,11 +45,12 @@ class WriteSettings(BaseModel):
     name: str | None = Field(
         default=None, min_length=1, description="Name of the model at the address; only with one."
     )
-    key_variable: str = Field(
-        default="OPENAI_API_KEY",
+    key_variable: str | None = Field(
+        default=None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Environment variable that holds the key for the address. The key itself is written "
-        "nowhere.",
+        validate_default=True,
+        description="Environment variable that holds the key for the address. By default no key is sent, "
+        "except to api.openai.com: OPENAI_API_KEY. The key itself is written nowhere.",
     )
     engine: Engine = Field(
         default="transformers",
@@ -126,6 +134,17 @@ class WriteSettings(BaseModel):
             raise ValueError("the address has no host; for example http://localhost:8000/v1")
         return model.rstrip("/").removesuffix("/chat/completions")
 
+    @field_validator("key_variable")
+    @classmethod
+    def _key_is_sent_encrypted(cls, variable: str | None, known: ValidationInfo) -> str | None:
+        model = known.data.get("model", BASE)  # a wrong one has a problem of its own
+        if _ADDRESS.match(model) and _variable(variable, model) and not _is_safe(model):
+            raise ValueError(
+                "a key would go unencrypted over http:// to another machine: take https://, or a tunnel that "
+                "begins at localhost"
+            )
+        return variable
+
     @field_validator("fields")
     @classmethod
     def _free_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +172,16 @@ class WriteSettings(BaseModel):
         return _ADDRESS.match(self.model) is not None
 
     @property
+    def variable(self) -> str | None:
+        """Environment variable that holds the key for the address; None if no key is sent."""
+        return _variable(self.key_variable, self.model)
+
+    @property
+    def is_local(self) -> bool:
+        """True for an address on this machine."""
+        return _is_local(_host(self.model))
+
+    @property
     def reference(self) -> str | None:
         """Reference of the model that writes; None for the base and for an address."""
         return None if self.is_address or self.model == BASE else self.model
@@ -161,3 +190,25 @@ class WriteSettings(BaseModel):
     def label(self) -> str:
         """Name of the model that writes, for people."""
         return self.name or ("the base" if self.model == BASE else self.model)
+
+
+def _variable(named: str | None, model: str) -> str | None:
+    return named or (OPENAI_KEY if _host(model) == OPENAI else None)
+
+
+def _is_safe(address: str) -> bool:
+    """Return True if nobody on the way to an address can read what is sent."""
+    return urlsplit(address).scheme.lower() == "https" or _is_local(_host(address))
+
+
+def _is_local(host: str) -> bool:
+    """Return True for this machine: localhost, 127.0.0.0/8 and ::1."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def _host(model: str) -> str:
+    """Return the host of an address; empty for other models."""
+    return (urlsplit(model).hostname or "") if _ADDRESS.match(model) else ""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from typing import Any
 
 from cpt.corpus.documents import Document
+from cpt.corpus.study.facts import Terms
 from cpt.corpus.study.items import chance
 from cpt.corpus.study.language import Language
 from cpt.corpus.study.mining import Documents, Mined
@@ -56,11 +57,13 @@ def write(
     asker: Asker,
     seed: int,
     progress: Progress,
+    probed: Collection[str] = (),
 ) -> Written:
     """Write about documents until the bound of tokens is reached or all passages are done.
 
     Args:
         documents: Function that reads the documents anew.
+        probed: Terms of facts that are only probed. A text that asked about them would train on the probe.
 
     Raises:
         DataError: No document has a passage to write about.
@@ -70,7 +73,8 @@ def write(
     if asker.kept:
         progress.message(f"study.write: {asker.kept:,} answers are kept from before")
     amount, size = _Amount(), FIRST
-    waiting = _passages(in_random_order(documents, seed, settings.documents), settings.passage)
+    in_order = in_random_order(documents, seed, settings.documents)
+    waiting = _passages(in_order, settings.passage, Terms(probed))
     while amount.written < settings.tokens and (batch := list(islice(waiting, size))):
         for passage in batch:
             desk.yields.documents.add(passage.text)
@@ -78,6 +82,7 @@ def write(
         if amount.passages == 0:
             progress.message(f"study.write: of the first {len(batch)} passages: {desk.yields.describe()}")
         amount.passages += len(batch)
+        amount.not_free += sum(not passage.free for passage in batch)
         desk.yields.require(settings.least_yield)
         each = amount.written / amount.passages
         size = max(1, min(_LARGEST, int((settings.tokens - amount.written) / max(each, 1.0))))
@@ -89,17 +94,24 @@ def write(
     desk.yields.require(settings.least_yield, enough=1)
     facts = {"model": settings.label, **amount.facts(settings), "kinds": desk.yields.facts()}
     facts["compression_of_passages"] = desk.yields.documents.ratio
+    kept = f", {amount.not_free:,} of them with facts that are only probed" if amount.not_free else ""
     progress.message(
-        f"study.write: {amount.written:,} tokens about {amount.passages:,} passages: {desk.yields.describe()}"
+        f"study.write: {amount.written:,} tokens about {amount.passages:,} passages{kept}: "
+        f"{desk.yields.describe()}"
     )
     return Written(desk.documents, desk.items, facts)
 
 
 @dataclass
 class _Amount:
-    """Counts of requests and tokens so far, kept answers included."""
+    """Counts of requests and tokens so far, kept answers included.
+
+    Attributes:
+        not_free: Number of passages with a fact that is only probed.
+    """
 
     passages: int = 0
+    not_free: int = 0
     requests: int = 0
     read: int = 0
     written: int = 0
@@ -114,6 +126,7 @@ class _Amount:
         """Return the counts as plain data, with the price where the user gave one."""
         found: dict[str, Any] = {
             "passages": self.passages,
+            "passages_with_probed_facts": self.not_free,
             "requests": self.requests,
             "tokens": {"read": self.read, "written": self.written},
         }
@@ -150,7 +163,7 @@ def _write_batch(
             amount.add(answers or ())
 
 
-def _passages(documents: Iterable[Document], size: int) -> Iterator[Passage]:
+def _passages(documents: Iterable[Document], size: int, probed: Terms) -> Iterator[Passage]:
     """Yield the passages of documents, a few documents in turn; no text twice."""
     seen: set[str] = set()
     waiting = iter(documents)
@@ -159,7 +172,7 @@ def _passages(documents: Iterable[Document], size: int) -> Iterator[Passage]:
             for passage in row:
                 if passage is not None and passage.digest not in seen:
                     seen.add(passage.digest)
-                    yield passage
+                    yield replace(passage, free=not any(probed.of(passage.text)))
 
 
 def in_random_order(documents: Documents, seed: int, most: int | None) -> Iterator[Document]:

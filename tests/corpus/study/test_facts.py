@@ -1,0 +1,108 @@
+"""What is one fact stands on one side, and terms are found in texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpt.corpus.study.facts import Facts, Terms, named_in, singular
+from cpt.corpus.study.items import Item, fact_key
+from cpt.corpus.study.mining import Mined
+
+
+def defined(term: str, definition: str) -> Mined:
+    fields = {"term": term, "definition": definition}
+    return Mined(Item("glossary.define", fact_key(term), definition, fields), "doc", "glossary", True)
+
+
+def asked(question: str, answer: str) -> Mined:
+    item = Item("existing.answer", fact_key(question), answer, {"question": question})
+    return Mined(item, "doc", "existing", True)
+
+
+def headed(heading: str) -> Mined:
+    return Mined(Item("title.heading", fact_key(heading), heading, reverse=True), "doc", "title", False)
+
+
+def facts(*mined: Mined, share: float = 0.5, seed: int = 17) -> Facts:
+    found = Facts(share, seed)
+    for each in mined:
+        found.add(each)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("mills", "mill"),
+        ("bodies", "body"),
+        ("boxes", "box"),
+        ("classes", "class"),
+        ("branches", "branch"),
+        ("abscess", "abscess"),
+        ("radius", "radius"),
+        ("axis", "axis"),
+        ("gas", "gas"),
+        ("mill", "mill"),
+    ],
+)
+def test_plurals_lose_their_ending(word: str, expected: str) -> None:
+    assert singular(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (defined("salt mill", "it grinds salt"), defined("salt mills", "they are of stone")),
+        (defined("grinding rate (GR)", "salt per hour"), defined("GR", "how much is ground")),
+        (defined("sluice (also, gate, lock)", "it holds water"), defined("lock", "part of a mill")),
+        (defined("sensor", "(also, receptor) reports a value"), defined("receptor", "tells a value")),
+        (defined("weir", "low wall across a river"), defined("dam", "Low walls across a river")),
+    ],
+)
+def test_names_of_one_fact_are_joined_whatever_the_order(one: Mined, other: Mined) -> None:
+    for pair in ((one, other), (other, one)):
+        found = facts(*pair)
+        assert found.of(one.item.fact) == found.of(other.item.fact)
+        assert len(found) == 1
+        assert found.is_trained(one.item.fact) == found.is_trained(other.item.fact)
+
+
+def test_other_facts_stay_apart_and_are_divided_by_the_share() -> None:
+    mined = [defined(f"brolum {chr(97 + n % 26)}{n}k", f"part number {n} of it") for n in range(400)]
+    found = facts(*mined)
+    assert len(found) == 400
+    trained = sum(found.is_trained(each.item.fact) for each in mined)
+    assert 160 < trained < 240
+    assert len(found.probed()) == 400 - trained
+    assert all(facts(*mined, share=1).is_trained(each.item.fact) for each in mined)
+
+
+def test_questions_and_headings_that_name_a_probed_fact_are_not_trained_on() -> None:
+    mined = [defined(f"brolum{n}k", f"part number {n} of it") for n in range(40)]
+    found = facts(*mined)
+    for number, each in enumerate(mined):
+        trained = found.is_trained(each.item.fact)
+        assert found.may_train(headed(f"Brolum{number}k")) == trained
+        assert found.may_train(each) == trained
+        question = asked(f"What is a brolum{number}k?", "a part")
+        answer = asked(f"Which part is the {number}th?", f"Brolum{number}ks")
+        for one in (question, answer):
+            found.add(one)
+            assert found.may_train(one) == (trained and found.is_trained(one.item.fact))
+    assert found.may_train(headed("Of something else"))
+
+
+def test_terms_are_found_by_whole_words_in_any_case_and_number() -> None:
+    terms = ["salt mill", "weir", "GR"]
+    assert set(Terms(terms).of("The Salt Mills of the coast have weirs, and a gr.")) == set(terms)
+    assert set(Terms(terms).of("A weird salty mill grows.")) == set()
+    assert named_in(["no such thing", "two weirs"], terms) == {"weir"}
+
+
+def test_held_out_facts_are_joined_and_not_known() -> None:
+    found = Facts(0.5, 17)
+    found.add(defined("salt mill", "it grinds salt"))
+    found.add(defined("salt mills", "they grind"), held_out=True)
+    found.add(defined("weir", "a wall"), held_out=True)
+    assert found.of("salt mills") == found.of("salt mill")
+    assert found.known == {"salt mill"}
