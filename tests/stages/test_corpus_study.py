@@ -122,6 +122,38 @@ def test_ontologies_are_asked_about_and_stand_in_no_document(base: Artifact, tmp
     assert few.exists()
 
 
+def test_general_text_becomes_replay_in_instruction_form(base: Artifact, tmp_path: Path) -> None:
+    general = write(tmp_path / "general.jsonl", *map(glossary_text, range(100, 160)))
+    plain = write(
+        tmp_path / "plain.jsonl", *(f"plain text number {number} of its kind" for number in range(300))
+    )
+    mixture = [
+        {"name": "text", "weight": 1, "sources": [plain]},
+        {"name": "tasks", "weight": 1, "sources": [general], "study": {"miners": ["glossary"], "forms": 2}},
+    ]
+    corpus, _, heard = run(base, tmp_path, domain=[glossaries(tmp_path)], replay={"mixture": mixture})
+    documents = list(read_documents(corpus, "replay.tasks", "train"))
+    assert all(each.source.startswith("study.") for each in documents)
+    asked = [each for each in documents if each.loss_weights]
+    assert asked
+    assert all(not each.part for each in documents)
+    counts = read_index(corpus).sources["replay.tasks"]
+    assert counts.removed["studied"].documents == 60
+    assert counts.splits["train"].tokens_without_loss > 0
+    assert any("replay.tasks, made into study documents" in message for message in heard)
+    none = [mixture[0], mixture[1] | {"sources": [plain]}]
+    with pytest.raises(DataError, match="no question or task was found"):
+        run(base, tmp_path, "none", domain=[glossaries(tmp_path)], replay={"mixture": none})
+
+
+def test_sampled_text_is_not_studied() -> None:
+    part = {"name": "own", "weight": 1, "self_generated": {"tokens": 100}, "study": {}}
+    with pytest.raises(ValidationError, match="study needs sources"):
+        CorpusConfig.model_validate(
+            {"domain": [{"path": "a.jsonl"}], "replay": {"mixture": [part, part | {"name": "b"}]}}
+        )
+
+
 def test_benchmark_items_are_searched_in_study_documents_too(base: Artifact, tmp_path: Path) -> None:
     items = write(tmp_path / "items.jsonl", f"A {term(3, 2)} is {definition(3, 2)}")["path"]
     how = {"files": [items], "ngram": 5}

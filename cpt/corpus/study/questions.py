@@ -9,7 +9,7 @@ from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.items import Item, chance
 from cpt.corpus.study.language import Language, Worded, worded
 from cpt.corpus.study.mining import Mined
-from cpt.corpus.study.settings import StudySettings
+from cpt.corpus.study.settings import MiningSettings
 from cpt.sources import QUESTIONS
 
 SOURCE = "study.questions"
@@ -20,7 +20,7 @@ _BETWEEN = "\n\n"
 
 
 def question_documents(
-    mined: Iterable[Mined], facts: Facts, language: Language, settings: StudySettings, seed: int
+    mined: Iterable[Mined], facts: Facts, language: Language, settings: MiningSettings, seed: int
 ) -> Iterator[Document]:
     """Yield documents of closed questions on the trained facts, in an order of their own.
 

@@ -11,7 +11,7 @@ from cpt.corpus.study.items import chance
 from cpt.corpus.study.language import Language, chosen_wording, worded
 from cpt.corpus.study.mining import Mined
 from cpt.corpus.study.passages import passages
-from cpt.corpus.study.settings import StudySettings
+from cpt.corpus.study.settings import MiningSettings
 from cpt.sources import READING
 
 SOURCE = "study.reading"
@@ -25,7 +25,7 @@ def reading_documents(
     mined: Sequence[Mined],
     facts: Facts,
     language: Language,
-    settings: StudySettings,
+    settings: MiningSettings,
     seed: int,
 ) -> Iterator[Document]:
     """Yield the passages of a document that have tasks, each with at most `tasks` of every miner.

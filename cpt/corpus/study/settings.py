@@ -24,12 +24,8 @@ OPEN = frozenset({"title", "review", "keywords", "relation", "order", "completio
 """Miners whose tasks need the passage in sight."""
 
 
-class StudySettings(BaseModel):
-    """Questions and reading tasks that are mined from the domain's training documents, without a model.
-
-    They become two parts of the domain beside the documents: `reading` (a passage with tasks on it) and
-    `questions` (asked without any text; the loss is taken on the answers alone).
-    """
+class MiningSettings(BaseModel):
+    """What is looked for in documents, and how it is asked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,13 +34,6 @@ class StudySettings(BaseModel):
     )
     language: str = Field(
         default="en", pattern=r"^[a-z]{2,3}$", description="Language of the documents and of the wordings."
-    )
-    trained: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Share of the facts whose questions are trained on. Of others only the documents are; "
-        "the recall probe asks for them, and shows what questions teach beyond their own facts.",
     )
     forms: int = Field(
         default=8,
@@ -56,6 +45,30 @@ class StudySettings(BaseModel):
         default=1_800, ge=200, description="Most characters of a passage that reading tasks are asked on."
     )
     tasks: int = Field(default=2, ge=1, description="Most tasks of a miner on one passage.")
+
+    @field_validator("miners")
+    @classmethod
+    def _miners_once(cls, miners: tuple[MinerName, ...]) -> tuple[MinerName, ...]:
+        twice = sorted({name for name in miners if miners.count(name) > 1})
+        if twice:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        return miners
+
+
+class StudySettings(MiningSettings):
+    """Questions and reading tasks that are mined from the domain's training documents, without a model.
+
+    They become two parts of the domain beside the documents: `reading` (a passage with tasks on it) and
+    `questions` (asked without any text; the loss is taken on the answers alone).
+    """
+
+    trained: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the facts whose questions are trained on. Of others only the documents are; "
+        "the recall probe asks for them, and shows what questions teach beyond their own facts.",
+    )
     shuffle: bool = Field(
         default=False,
         description="Write each document once more with the sentences of its paragraphs in another order, as "
@@ -67,11 +80,3 @@ class StudySettings(BaseModel):
         description="Most items of each group of the recall probe, which the evaluate stage measures; 0: no "
         "probe.",
     )
-
-    @field_validator("miners")
-    @classmethod
-    def _miners_once(cls, miners: tuple[MinerName, ...]) -> tuple[MinerName, ...]:
-        twice = sorted({name for name in miners if miners.count(name) > 1})
-        if twice:
-            raise ValueError(f"named twice: {', '.join(twice)}")
-        return miners

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from cpt.corpus.study.settings import MiningSettings
 from cpt.stages.corpus.source_config import Source
 
 
@@ -62,10 +63,18 @@ class ReplayPart(_Settings):
         default=None, description="Text that the base model samples."
     )
 
+    study: MiningSettings | None = Field(
+        default=None,
+        description="Questions and reading tasks mined from the part's sources, which take their place: "
+        "replay in instruction form ({} for all miners).",
+    )
+
     @model_validator(mode="after")
     def _one_kind(self) -> ReplayPart:
         if (self.self_generated is None) == (self.sources is None):
             raise ValueError("give either self_generated or a list of sources")
+        if self.study is not None and self.sources is None:
+            raise ValueError("study needs sources: sampled text states no facts")
         return self
 
 

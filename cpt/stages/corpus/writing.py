@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cpt.corpus.examples import Examples
     from cpt.corpus.index import CorpusIndex, SourceCounts
     from cpt.corpus.steps import BuildState
+    from cpt.corpus.study.settings import MiningSettings
     from cpt.corpus.tasks import Tasks
 
 
@@ -167,11 +168,22 @@ class _Writing:
         from cpt.corpus.examples import Examples
 
         if part.self_generated is None:
-            return self._read(found, name, part.sources or [], always("train"))
+            self._read(found, name, part.sources or [], always("train"))
+            if isinstance(part, ReplayPart) and part.study is not None:
+                self._study_replay(found, name, part.study)
+            return None
         marks, examples = (self.index.start_token, self.index.end_token), Examples(name)
         made = sample(part.self_generated, self.base, *marks, self.context)
         counts = write_source(self.corpus, name, made, always("train"), found.heldout, [], examples)
         return self._note(found, name, counts, examples)
+
+    def _study_replay(self, found: BuildState, name: str, how: MiningSettings) -> None:
+        from cpt.corpus.build import describe
+        from cpt.corpus.study.replay import study_instead
+
+        counts = found.sources[name]
+        study_instead(self.corpus, name, counts, how, self.context.seed)
+        self.context.progress.message(f"{name}, made into study documents: {describe(counts)}")
 
     def _decontaminate(self, found: BuildState, how: Decontamination) -> None:
         from cpt.stages.corpus.benchmarks import remove_benchmarks
