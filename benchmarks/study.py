@@ -64,7 +64,7 @@ def recipe(options: argparse.Namespace, arm: str, seed: int, against: Path | Non
     """Return the recipe of one arm."""
     place = ARMS.index(arm)
     text: Part = {"name": "text", "weight": 1, "sources": [source(options.replay)]}
-    chats = {"form": "chat", "tokens": options.tokens // 8, "length": 120, "batch": 60}
+    chats = {"form": "chat", "tokens": options.tokens // 8, "length": 400, "batch": 120}
     replay: Any = [source(options.replay)]
     if place >= ARMS.index("+ instructions"):
         replay = {"mixture": [text, {"name": "chats", "weight": 1, "self_generated": chats}]}

@@ -25,7 +25,7 @@ OPEN = frozenset({"title", "review", "keywords", "relation", "order", "completio
 
 
 class MiningSettings(BaseModel):
-    """What is looked for in documents, and how it is asked."""
+    """Kinds of questions and tasks that are mined from documents, and their forms."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
