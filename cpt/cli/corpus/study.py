@@ -94,11 +94,11 @@ def _inspect(sources: list[Source], how: Study, most: int, seed: int, as_json: b
         return print_json({"items": counts.as_json(), "examples": examples})
     _print_counts(counts.as_json())
     console = out()
-    for each in examples:
+    for example in examples:
         console.print()
-        console.print(f"{each['task']}  {each['document']}", style="bold")
-        console.print(_shortened(each["prompt"]), soft_wrap=True)
-        console.print(f"  {_shortened(each['answer'])}", style="green", soft_wrap=True)
+        console.print(f"{example['task']}  {example['document']}", style="bold")
+        console.print(_shortened(example["prompt"]), soft_wrap=True)
+        console.print(f"  {_shortened(example['answer'])}", style="green", soft_wrap=True)
     return None
 
 

@@ -75,7 +75,7 @@ def load_language(code: str) -> Language:
     Raises:
         DataError: There is no such language, or a task has too few or equal wordings.
     """
-    import yaml
+    from ruamel.yaml import YAML
 
     folder = FOLDER / code
     if code not in languages():
@@ -84,7 +84,7 @@ def load_language(code: str) -> Language:
     unseen: dict[str, tuple[str, ...]] = {}
     patterns: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.glob("*.yaml")):
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
         for task, sides in content.pop("wordings", {}).items():
             key = f"{file.stem}.{task}"
             trained[key], unseen[key] = tuple(sides["trained"]), tuple(sides["unseen"])

@@ -80,12 +80,11 @@ def _group(
         rolled = chance("question", seed, group, fact)
         candidates = list(by_fact[fact])
         rolled.shuffle(candidates)
-        item, wrong = next(
-            ((each, found) for each in candidates if (found := _wrong_answers(each, pools, facts, seed))),
-            (None, []),
-        )
-        if item is None:
+        found = ((each, _wrong_answers(each, pools, facts, seed)) for each in candidates)
+        asked = next(((each, wrong) for each, wrong in found if wrong), None)
+        if asked is None:
             continue
+        item, wrong = asked
         choices = [item.answer, *wrong]
         rolled.shuffle(choices)
         question = worded(item, chosen_wording(item, language, f"{seed}:{group}", unseen=True), fact)

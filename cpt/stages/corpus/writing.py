@@ -219,7 +219,9 @@ class _Writing:
 
         config, seed, scratch = self.config, self.context.seed, self.kept / "study"
         shutil.rmtree(scratch, ignore_errors=True)
-        write = how.write and partial(write_texts, how, how.write, self.corpus, self.base, self.context)
+        write = None
+        if how.write is not None:
+            write = partial(write_texts, how, how.write, self.corpus, self.base, self.context)
         items = ontology_items(how, self.context)
         counts, facts = write_study(self.corpus, scratch, how, seed, self.context.progress, items, write)
         if config.decontaminate:
