@@ -192,9 +192,9 @@ def decontaminate(
 
 
 def add_listing(source: Path, corpus: Path) -> None:
-    """Append the listed items of another corpus folder to a corpus's."""
-    with (corpus / FILE).open("a", encoding="utf-8") as file:
-        file.write((source / FILE).read_text(encoding="utf-8"))
+    """Append the listed items of another corpus folder to a corpus's, in a new file: steps keep hard links."""
+    texts = [(folder / FILE).read_text(encoding="utf-8") for folder in (corpus, source)]
+    write_text(corpus / FILE, "".join(texts), durable=False)
 
 
 def _rewrite(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from corpus_runs import byte_model, run, write
+from invented import definition, glossary_text, ontology, term
 
 from cpt.corpus import blocks, document_tokenizer, tasks, tokenise
 from cpt.stages.base import Artifact
@@ -138,3 +139,46 @@ def test_what_was_cleaned_and_tokenised_is_not_done_again(
     run(base, tmp_path, "stopped", workers=1, **settings)
     assert "_cleaned" not in counted
     assert counted.get("split_document", 0) < first["split_document"] / 2
+
+
+STUDY_PLACES = {
+    "mining": ("cpt.corpus.study.reading.reading_documents", 20),
+    "probing": ("cpt.corpus.study.writing.write_recall", 0),
+    "adding": ("cpt.corpus.study.writing.add_study", 0),
+    "after the study": ("cpt.corpus.steps._write", 3),
+    "studying replay": ("cpt.corpus.study.replay.check_sums", 0),
+}
+
+
+@pytest.mark.parametrize("place", STUDY_PLACES)
+def test_a_stopped_study_ends_as_one_that_was_not(
+    base: Artifact, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = (f"A {term(3, 2)} is {definition(3, 2)}", "It grinds stones of sort 7.")
+    item = write(tmp_path / "items.jsonl", *items)["path"]
+    terms = str(ontology(tmp_path / "mills.obo", 30))
+    tasks = {"sources": [write(tmp_path / "general.jsonl", *map(glossary_text, range(90, 110)))]}
+    plain = {"sources": [write(tmp_path / "plain.jsonl", *(f"general text {n}" for n in range(200)))]}
+    settings: dict[str, Any] = {
+        "domain": [write(tmp_path / "domain.jsonl", *map(glossary_text, range(60)))],
+        "study": {"miners": ["glossary"], "forms": 2, "trained": 1, "ontologies": [terms]},
+        "replay": {
+            "mixture": [
+                {"name": "plain", "weight": 1, **plain},
+                {"name": "tasks", "weight": 1, "study": {"miners": ["glossary"]}, **tasks},
+            ]
+        },
+        "decontaminate": {"files": [item], "ngram": 6},
+    }
+    whole, expected, _ = run(base, tmp_path, "whole", workers=1, **settings)
+    assert (whole / "contamination.jsonl").read_text().count("\n") >= 2  # of documents, and of questions
+    name, calls = STUDY_PLACES[place]
+    module, _, function = name.rpartition(".")
+    with monkeypatch.context() as patched:
+        patched.setattr(name, stopping(getattr(importlib.import_module(module), function), calls))
+        with pytest.raises(Stopped):
+            run(base, tmp_path, "stopped", workers=1, **settings)
+    shutil.rmtree(tmp_path / "stopped")
+    again, metrics, _ = run(base, tmp_path, "stopped", workers=1, **settings)
+    assert files(again) == files(whole)
+    assert metrics == expected

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from corpus_runs import byte_model, problems, run, write
-from invented import definition, glossary_text, term
+from invented import definition, glossary_text, ontology, term
 from pydantic import ValidationError
 
 from cpt.corpus import open_source, read_documents, read_index
@@ -93,20 +93,8 @@ def test_settings_of_study_change_what_is_made(base: Artifact, tmp_path: Path) -
     assert parts("one", tasks=1)["reading"].bytes < plain["reading"].bytes
 
 
-def terms(tmp_path: Path, count: int) -> str:
-    """An ontology of kinds of mills."""
-    root = '[Term]\nid: M:0\nname: mill\ndef: "A machine that grinds something." []\n'
-    kinds = (
-        f'[Term]\nid: M:{n}\nname: brolum mill {n}\ndef: "It grinds stones of sort {n}." []\nis_a: M:0\n'
-        for n in range(1, count)
-    )
-    file = tmp_path / "mills.obo"
-    file.write_text("format-version: 1.4\n\n" + "\n".join([root, *kinds]))
-    return str(file)
-
-
 def test_ontologies_are_asked_about_and_stand_in_no_document(base: Artifact, tmp_path: Path) -> None:
-    study = STUDY | {"ontologies": [terms(tmp_path, 60)], "trained": 1}
+    study = STUDY | {"ontologies": [str(ontology(tmp_path / "mills.obo", 60))], "trained": 1}
     corpus, metrics, _ = run(base, tmp_path, domain=[glossaries(tmp_path)], study=study)
     assert metrics["study"]["items"]["ontology"]["define"] >= 59
     texts = {
