@@ -27,7 +27,7 @@ def completion(text: str | None, reason: str = "stop", written: int | None = 40,
 
 @dataclass
 class StandIn:
-    """What the server was asked, and its answers.
+    """Record the requests of a server, and its answers.
 
     Attributes:
         reply: Answer to the body of a request.
@@ -110,7 +110,7 @@ KINDS = {
 
 
 def kind_of(body: dict[str, Any]) -> str:
-    """Which prompt of the language it is."""
+    """Return the name of the language's prompt that it is."""
     prompt = body["messages"][0]["content"]
     (kind,) = (kind for kind, words in KINDS.items() if words in prompt)
     return kind

@@ -192,7 +192,7 @@ def decontaminate(
 
 
 def add_listing(source: Path, corpus: Path) -> None:
-    """Append the listed items of another corpus folder to a corpus's, in a new file: steps keep hard links."""
+    """Append the listed items of another folder to a corpus's, in a new file: steps keep hard links."""
     texts = [(folder / FILE).read_text(encoding="utf-8") for folder in (corpus, source)]
     write_text(corpus / FILE, "".join(texts), durable=False)
 

@@ -51,6 +51,14 @@ def test_what_is_written_can_be_trained_on_and_asked(texts: Path, called: Any) -
     assert read_items(texts.parent / "made" / "recall.jsonl")
 
 
+def test_an_ontology_that_is_not_there_is_told_before_anything_is_read(texts: Path, called: Any) -> None:
+    code, _, err = called("corpus", "study", texts.name, "ontologies=[nothing.obo]", "--out", "made")
+    assert code != 0
+    assert f"no such file or folder: {texts.parent / 'nothing.obo'}" in err
+    assert "documents in" not in err
+    assert not (texts.parent / "made").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -59,6 +67,7 @@ def test_what_is_written_can_be_trained_on_and_asked(texts: Path, called: Any) -
         (["miners=[glossary]", "--inspect"], "no text is named"),
         (["mills.jsonl", "miners=[riddles]", "--inspect"], "miners.0"),
         (["mills.jsonl", "miner=[glossary]", "--inspect"], "miner: no such setting"),
+        (["mills.jsonl", "language=xx", "--inspect"], "language: no wordings in the language 'xx'"),
         (["mills.jsonl", "miners=[order,order]", "--inspect"], "named twice: order"),
         (["mills.jsonl", "write={tokens: 9}", "--inspect"], "a model writes only in a recipe"),
     ],

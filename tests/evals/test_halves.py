@@ -43,7 +43,7 @@ def data(tmp_path: Path) -> str:
 
 
 class Rows:
-    """As much of lm-eval's task as halves need."""
+    """Stand in for lm-eval's task, with the parts that halves need."""
 
     def __init__(self, rows: list[Any]) -> None:
         self._rows = rows

@@ -169,6 +169,18 @@ def test_parts_that_study_makes_are_taken() -> None:
     assert open_only.parts == ["documents", "reading"]
 
 
+@pytest.mark.parametrize("place", ["study", "replay"])
+def test_a_language_without_wordings_is_told_with_its_key(place: str) -> None:
+    part = {"name": "a", "weight": 1, "sources": [{"path": "b.jsonl"}]}
+    settings: dict[str, Any] = {"domain": [{"path": "a.jsonl"}]}
+    if place == "study":
+        settings["study"] = {"language": "xx"}
+    else:
+        settings["replay"] = {"mixture": [part, part | {"name": "b", "study": {"language": "xx"}}]}
+    with pytest.raises(ValidationError, match="no wordings in the language 'xx': there are en"):
+        CorpusConfig.model_validate(settings)
+
+
 def test_terms_of_no_ontology_change_nothing() -> None:
     with pytest.raises(ValidationError, match="no ontologies are named"):
         CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "study": {"ontology_terms": 5}})

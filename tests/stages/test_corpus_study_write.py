@@ -201,10 +201,13 @@ def problems(write: dict[str, Any]) -> dict[str | None, str]:
 def test_what_is_missing_is_found_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknown = CorpusConfig.model_validate(
+    (tmp_path / "languages" / "xx").mkdir(parents=True)  # a language with no prompts for a model
+    monkeypatch.setattr("cpt.corpus.study.language.FOLDER", tmp_path / "languages")
+    unprompted = CorpusConfig.model_validate(
         {"domain": [{"path": "a.jsonl"}], "study": {"language": "xx", "write": {"tokens": 9}}}
     )
-    assert "study.language" in {problem.key for problem in STAGE.check(unknown, {})}
+    assert "study.language" in {problem.key for problem in STAGE.check(unprompted, {})}
+    monkeypatch.undo()
     assert "vllm" in problems({"engine": "vllm"})["study.write.engine"]
     (tmp_path / "empty").mkdir()
     assert "study.write.model" in problems({"model": str(tmp_path / "empty")})

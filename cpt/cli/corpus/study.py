@@ -12,7 +12,7 @@ from cpt.cli.corpus.alone import TextField, sources_of, validated
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import show_progress
-from cpt.cli.tokenizer.options import parameters, staged_output
+from cpt.cli.tokenizer.options import located, parameters, staged_output
 from cpt.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def study(
         typer.Argument(
             metavar="FILE... [KEY=VALUE...]",
             help="Texts, and settings as a recipe has them in `corpus.study`: miners, language, trained, "
-            "forms, passage, tasks, probe, ontologies. Values are YAML.",
+            "forms, passage, tasks, shuffle, probe, ontologies, ontology_terms. Values are YAML.",
         ),
     ],
     inspect: Annotated[
@@ -51,6 +51,7 @@ def study(
     """
     if inspect == (output is not None):
         raise UsageError("give either --inspect or --out DIR", hint="--inspect shows, --out writes.")
+    from cpt.references import resolve_file
     from cpt.stages.corpus.study_config import Study
 
     settings = [word for word in words if word.partition("=")[0] in Study.model_fields and "=" in word]
@@ -64,6 +65,9 @@ def study(
     how, sources = validated(Study, parameters(settings)), sources_of(files, text_field)
     if how.write is not None:
         raise UsageError("a model writes only in a recipe, which keeps its answers", hint="cpt run RECIPE")
+    how = how.model_copy(update={"ontologies": tuple(map(located, how.ontologies))})
+    for reference in how.ontologies:  # before minutes of mining
+        resolve_file(reference)
     if output is None:
         return _inspect(sources, how, most, seed, as_json)
     from cpt.stages.corpus.alone import study as write

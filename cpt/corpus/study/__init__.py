@@ -1,0 +1,1 @@
+"""Make study documents of a domain: mine facts, ask about them, and probe what was learnt."""

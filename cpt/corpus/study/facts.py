@@ -71,10 +71,10 @@ class Facts:
         self._terms: set[str] = set()
         self._index: Terms | None = None
         self.known: set[str] = set()
-        """Keys of facts that training documents state."""
+        """Keys of facts that do not come from held-out documents alone."""
 
     def __len__(self) -> int:
-        """Return the number of facts of training documents, joined."""
+        """Return the number of these facts, joined."""
         return len({self.of(key) for key in self.known})
 
     def add(self, mined: Mined, *, held_out: bool = False) -> None:

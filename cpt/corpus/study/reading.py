@@ -10,7 +10,7 @@ from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.items import chance
 from cpt.corpus.study.language import Language, chosen_wording, worded
 from cpt.corpus.study.mining import Mined
-from cpt.corpus.study.passages import passages
+from cpt.corpus.study.sentences import passages
 from cpt.corpus.study.settings import MiningSettings
 from cpt.sources import READING
 

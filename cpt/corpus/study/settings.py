@@ -46,6 +46,15 @@ class MiningSettings(BaseModel):
     )
     tasks: int = Field(default=2, ge=1, description="Most tasks of a miner on one passage.")
 
+    @field_validator("language")
+    @classmethod
+    def _has_wordings(cls, code: str) -> str:
+        from cpt.corpus.study.language import languages
+
+        if code not in languages():
+            raise ValueError(f"no wordings in the language {code!r}: there are {', '.join(languages())}")
+        return code
+
     @field_validator("miners")
     @classmethod
     def _miners_once(cls, miners: tuple[MinerName, ...]) -> tuple[MinerName, ...]:

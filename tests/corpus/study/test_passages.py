@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpt.corpus.study.passages import opening, passages
+from cpt.corpus.study.sentences import opening, passages
 
 
 def test_passages_cover_the_text_and_keep_to_their_size() -> None:

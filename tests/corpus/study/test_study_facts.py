@@ -1,4 +1,4 @@
-"""What is one fact stands on one side, and terms are found in texts."""
+"""All names of a fact stand on one side, and terms are found in texts."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Miners: one module and one class each, named as in recipes."""

@@ -13,8 +13,7 @@ from cpt.corpus.study.items import Item, Miner, fact_key
 from cpt.corpus.study.language import Language
 from cpt.corpus.study.miners.glossary import glossary_lines
 from cpt.corpus.study.miners.title import heading_of, lines_of, shared_words, title_of
-from cpt.corpus.study.passages import opening
-from cpt.corpus.study.sentences import sentences
+from cpt.corpus.study.sentences import opening, sentences
 
 _SUMMARY = range(80, 701)
 """Characters of a summary."""

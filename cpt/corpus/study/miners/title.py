@@ -12,7 +12,7 @@ from cpt.corpus.documents import Document
 from cpt.corpus.study.items import Item, Miner, fact_key
 from cpt.corpus.study.language import Language
 from cpt.corpus.study.miners.glossary import glossary_lines
-from cpt.corpus.study.passages import opening
+from cpt.corpus.study.sentences import opening
 
 PARAGRAPH = 200
 """Least characters of a line that is a paragraph. Entries of lists and captions are shorter."""

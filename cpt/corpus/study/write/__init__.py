@@ -1,0 +1,1 @@
+"""Write study texts with a model: prompts, answers, filters and costs."""

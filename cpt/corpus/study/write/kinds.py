@@ -31,7 +31,7 @@ _STRATEGY = range(12, 401)
 
 @dataclass
 class Desk:
-    """All that the kinds write with, and what they have written.
+    """Place where the kinds write: settings, prompts and filters, and the results so far.
 
     Attributes:
         documents: Texts for the part `reading`.

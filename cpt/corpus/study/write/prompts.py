@@ -9,7 +9,7 @@ from hashlib import blake2b
 from cpt.corpus.documents import Document
 from cpt.corpus.study.items import chance
 from cpt.corpus.study.language import Language
-from cpt.corpus.study.passages import passages
+from cpt.corpus.study.sentences import passages
 from cpt.corpus.study.write.requests import Request
 from cpt.corpus.study.write.settings import WriteSettings
 
