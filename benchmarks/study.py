@@ -114,8 +114,9 @@ def name_of(arm: str, seed: int) -> str:
 def measure(options: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     """Run an arm and return its comparisons with the base and with the arm that others are compared with."""
     options.runs.mkdir(parents=True, exist_ok=True)
-    others = list(options.runs.glob(f"{name_of(AGAINST, seed)}/learn-*/model"))
-    against = others[0].absolute() if others and arm != AGAINST else None
+    against = model_of(options.runs, seed) if arm != AGAINST else None
+    if arm != AGAINST and against is None:
+        raise SystemExit(f"there is no model of the arm {AGAINST} to compare with, seed {seed}")
     path = options.runs / f"{name_of(arm, seed)}.yaml"
     with path.open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(recipe(options, arm, seed, against), file)
@@ -132,6 +133,14 @@ def measure(options: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     if against is not None:
         found[AGAINST] = chosen(next(iter(scores["against"].values())))
     return found
+
+
+def model_of(runs: Path, seed: int) -> Path | None:
+    """Return the model that a seed's others are compared with, if it is there."""
+    found = [
+        path for path in runs.glob(f"{name_of(AGAINST, seed)}/learn-*/model") if ".partial" not in str(path)
+    ]
+    return found[0].absolute() if found else None
 
 
 def chosen(scores: dict[str, Any]) -> dict[str, Any]:
@@ -195,16 +204,8 @@ def main() -> None:
     for key in ("domain", "general", "replay"):
         setattr(options, key, getattr(options, key).absolute())
     same = (
-        "documents",
-        "ontology",
-        "terms",
-        "tokens",
-        "peak",
-        "length",
-        "heldout",
-        "probe",
-        "forms",
-        "suites",
+        *("documents", "ontology", "terms", "tokens", "peak", "length", "heldout"),
+        *("probe", "probe_tokens", "forms", "suites", "start_token"),
     )
     setting = {
         "model": options.model if options.model == MODEL else Path(options.model).name,
@@ -220,15 +221,15 @@ def main() -> None:
         figures = json.loads(earlier.read_text(encoding="utf-8"))["figures"]
         rows = figures["rows"] if figures["setting"] == setting else []
     for seed in map(int, options.seeds.split(",")):
-        for arm in (AGAINST, *(each for each in options.only if each != AGAINST)):
-            row = {"arm": arm, "seed": seed}
-            if any(row.items() <= each.items() for each in rows):
-                continue
-            rows.append(row | measure(options, arm, seed))
+        recorded = {row["arm"] for row in rows if row["seed"] == seed}
+        arms = [arm for arm in dict.fromkeys((AGAINST, *options.only)) if arm not in recorded]
+        if arms and AGAINST in recorded and model_of(options.runs, seed) is None:
+            measure(options, AGAINST, seed)  # its run was removed when the seed was done
+        for arm in arms:
+            rows.append({"arm": arm, "seed": seed} | measure(options, arm, seed))
             record.write(options.name, {"setting": setting, "rows": rows})
             print(table(rows), flush=True)
-        for model in options.runs.glob(f"{name_of(AGAINST, seed)}/learn-*/model"):
-            shutil.rmtree(model)
+        shutil.rmtree(options.runs / name_of(AGAINST, seed), ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""The study benchmark: every arm is a right recipe of equal tokens, and differs from the one before."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import varied_texts, write_jsonl
+
+from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.evaluate.config import EvaluateConfig
+from cpt.stages.pretrain.config import PretrainConfig
+from cpt.stages.pretrain.mixture import part_problems
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """The script, as a module."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    import study
+
+    return study
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> argparse.Namespace:
+    texts = {
+        kind: write_jsonl(tmp_path / f"{kind}.jsonl", varied_texts(9, kind))
+        for kind in ("domain", "replay", "general")
+    }
+    return argparse.Namespace(
+        **texts, runs=tmp_path / "runs", model="models/tiny", start_token="auto", tokens=40_000, length=256,
+        documents=24, ontology=None, terms=200, peak=3e-4, heldout=0.15, probe=200, forms=8,
+        probe_tokens=2_000, suites="medical:smoke", data=None,
+    )  # fmt: skip
+
+
+def test_every_arm_is_a_recipe_of_equal_tokens(study, options) -> None:
+    made = {arm: study.recipe(options, arm, 17, Path("model")) for arm in study.ARMS}
+    assert len({recipe["name"] for recipe in made.values()}) == len(study.ARMS) == 8
+    stages = [str(recipe["stages"]) for recipe in made.values()]
+    assert len(set(stages)) == 8
+    for recipe in made.values():
+        corpus, pretrain, evaluate = (next(iter(stage.values())) for stage in recipe["stages"])
+        text, training = CorpusConfig.model_validate(corpus), PretrainConfig.model_validate(pretrain)
+        assert training.tokens == 40_000
+        assert part_problems(training, text.parts) == []
+        assert EvaluateConfig.model_validate(evaluate).against == ("base", "model")
+
+
+def test_an_arm_is_compared_only_if_there_is_a_model_to_compare_with(study, options) -> None:
+    assert study.model_of(options.runs, 17) is None
+    with pytest.raises(SystemExit, match="no model of the arm replay to compare with, seed 17"):
+        study.measure(options, "study", 17)
+    unfinished, finished = (
+        options.runs / study.name_of("replay", 17) / name / "model" for name in ("learn-a.partial", "learn-b")
+    )
+    unfinished.mkdir(parents=True)
+    assert study.model_of(options.runs, 17) is None
+    finished.mkdir(parents=True)
+    assert study.model_of(options.runs, 17) == finished.absolute()
