@@ -36,6 +36,7 @@ def seldom(options: argparse.Namespace) -> Part:
         "tokens": options.probe_tokens,
         "window": options.length,
         "budget": "1%",
+        "early_end": None,
         "weights": None,
         "samples": None,
     }

@@ -91,56 +91,53 @@ def recipe(options: argparse.Namespace, arm: str, seed: int, against: Path | Non
         "mixture": weights(arm),
         "epochs": 100,
         "schedule": {"kind": "rewarm-cosine", "peak": options.peak, "floor": 0, "warmup": 0.05},
-        "monitor": seldom(options),
+        "monitor": seldom(options) | {"tokens": 2_000},  # the evaluation measures
         "checkpoint": {"every": 1_000_000},
     }
     if place >= ARMS.index("+ noise"):
         pretrain["input_noise"] = 0.1
-    evaluate: Part = {"heldout_tokens": options.probe_tokens, "suites": options.suites.split(",")}
+    evaluate: Part = {"heldout_tokens": options.probe_tokens}
     if against is not None:
         evaluate["against"] = ["base", str(against)]
-    if options.data is not None:
-        evaluate["data"] = str(options.data)
+    if arm in options.tested:
+        evaluate["suites"] = options.suites.split(",")
+        if options.data is not None:
+            evaluate["data"] = str(options.data)
     stages = [{"corpus": corpus}, {"pretrain": pretrain}, {"evaluate": evaluate}]
-    return {"name": name_of(arm, seed), "base": options.model, "seed": seed, "stages": stages}
-
-
-def name_of(arm: str, seed: int) -> str:
-    """Return the name of an arm's run."""
-    words = "".join(character if character.isalnum() else " " for character in arm).split()
-    return f"study-{'-'.join(words)}-{seed}"
+    return {"name": f"study-{seed}", "base": options.model, "seed": seed, "stages": stages}
 
 
 def measure(options: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
     """Run an arm and return its comparisons with the base and with the arm that others are compared with."""
     options.runs.mkdir(parents=True, exist_ok=True)
     against = model_of(options.runs, seed) if arm != AGAINST else None
-    if arm != AGAINST and against is None:
+    if against is not None and not against.is_dir():
         raise SystemExit(f"there is no model of the arm {AGAINST} to compare with, seed {seed}")
-    path = options.runs / f"{name_of(arm, seed)}.yaml"
+    path = options.runs / f"study-{seed}.yaml"
     with path.open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(recipe(options, arm, seed, against), file)
     done = subprocess.run([sys.executable, "-m", "cpt", "run", str(path), "--runs", str(options.runs)])
     if done.returncode not in KEPT_IN_SPITE:
         raise SystemExit(done.returncode)
-    run = options.runs / name_of(arm, seed)
-    scores = json.loads(only(run, "evaluate", "scores/scores.json"))
-    corpus = json.loads(only(run, "corpus", "artifact.json"))["metrics"]
-    ledger = json.loads(only(run, "learn", "training/ledger.json"))
-    if arm != AGAINST:
-        shutil.rmtree(run)
-    found: dict[str, Any] = {"study": corpus["study"], "ledger": ledger, "base": chosen(scores)}
+    run = options.runs / f"study-{seed}"
+    evaluated, learned = only(run, "evaluate-"), only(run, "learn-")
+    scores = json.loads((evaluated / "scores" / "scores.json").read_text(encoding="utf-8"))
+    made = json.loads((learned / "artifact.json").read_text(encoding="utf-8"))["parents"]["corpus"]
+    corpus = json.loads((only(run, f"corpus-{made[:12]}") / "artifact.json").read_text(encoding="utf-8"))
+    ledger = json.loads((learned / "training" / "ledger.json").read_text(encoding="utf-8"))
+    if arm == AGAINST:
+        shutil.move(learned / "model", model_of(options.runs, seed))
+    for folder in (evaluated, learned):  # the corpus is kept for the other arms
+        shutil.rmtree(folder)
+    found: dict[str, Any] = {"study": corpus["metrics"]["study"], "ledger": ledger, "base": chosen(scores)}
     if against is not None:
         found[AGAINST] = chosen(next(iter(scores["against"].values())))
     return found
 
 
-def model_of(runs: Path, seed: int) -> Path | None:
-    """Return the model that a seed's others are compared with, if it is there."""
-    found = [
-        path for path in runs.glob(f"{name_of(AGAINST, seed)}/learn-*/model") if ".partial" not in str(path)
-    ]
-    return found[0].absolute() if found else None
+def model_of(runs: Path, seed: int) -> Path:
+    """Return the folder of the model that a seed's others are compared with."""
+    return runs.absolute() / f"{AGAINST}-{seed}"
 
 
 def chosen(scores: dict[str, Any]) -> dict[str, Any]:
@@ -153,10 +150,10 @@ def chosen(scores: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def only(run: Path, stage: str, file: str) -> str:
-    """Return the text of a file in the only finished folder of a stage."""
-    (folder,) = (path for path in run.glob(f"{stage}-*") if not path.name.endswith(".partial"))
-    return (folder / file).read_text(encoding="utf-8")
+def only(run: Path, beginning: str) -> Path:
+    """Return the only finished folder of a run whose name begins so."""
+    (folder,) = (path for path in run.glob(f"{beginning}*") if not path.name.endswith(".partial"))
+    return folder
 
 
 def _shown(row: dict[str, Any], group: str) -> str:
@@ -196,6 +193,7 @@ def main() -> None:
     parser.add_argument("--probe-tokens", type=int, default=10_000, help="of each held-out text")
     parser.add_argument("--forms", type=int, default=8, help="questions of a fact")
     parser.add_argument("--suites", default="medical:smoke")
+    parser.add_argument("--tested", nargs="*", choices=ARMS, default=ARMS, help="arms to run the suites for")
     parser.add_argument("--data", type=Path, help="folder of the suites' data")
     parser.add_argument("--seeds", default="17,18,19")
     parser.add_argument("--only", nargs="*", choices=ARMS, default=ARMS, help="arms")
@@ -223,13 +221,14 @@ def main() -> None:
     for seed in map(int, options.seeds.split(",")):
         recorded = {row["arm"] for row in rows if row["seed"] == seed}
         arms = [arm for arm in dict.fromkeys((AGAINST, *options.only)) if arm not in recorded]
-        if arms and AGAINST in recorded and model_of(options.runs, seed) is None:
+        if arms and AGAINST in recorded and not model_of(options.runs, seed).is_dir():
             measure(options, AGAINST, seed)  # its run was removed when the seed was done
         for arm in arms:
             rows.append({"arm": arm, "seed": seed} | measure(options, arm, seed))
             record.write(options.name, {"setting": setting, "rows": rows})
             print(table(rows), flush=True)
-        shutil.rmtree(options.runs / name_of(AGAINST, seed), ignore_errors=True)
+        for folder in (model_of(options.runs, seed), options.runs / f"study-{seed}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,13 +141,15 @@ CONTENDERS = {"raw": raw, "cpt": cpt, "datasets_map": datasets_map, "datatrove":
 
 
 def write_text(files: list[Path], megabytes: int, target: Path) -> None:
-    """Write documents of some files, again with a number in front where they do not suffice."""
-    left, again = megabytes * 10**6, 0
+    """Write documents of some files, again with their words in another order where they do not suffice."""
+    left, again, chance = megabytes * 10**6, 0, random.Random(5)
     with target.open("w", encoding="utf-8") as out:
         while left > 0:
             for file in files:
                 for text in texts(str(file)):
-                    text = f"{again} {text}" if again else text
+                    if again:  # no near-duplicates, of which little would be left to pack
+                        chance.shuffle(words := text.split(" "))
+                        text = " ".join(words)
                     out.write(json.dumps({"text": text}) + "\n")
                     left -= len(text.encode())
                     if left <= 0:

@@ -13,6 +13,8 @@ import pytest
 from browsing import Visit, chromium
 from tiny import write_tiny_model
 
+from cpt.references.cache import cache_folder
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -39,6 +41,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def another_model(tmp_path: Path) -> Callable[..., Path]:
     """Makes further tiny models: `another_model("b", seed=1)`."""
     return lambda name, **options: write_tiny_model(tmp_path / name, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep nothing of an earlier session but downloads: an answer that older code gave hides a fault."""
+    cache = tmp_path_factory.mktemp("cache")
+    for name in ("wheels", "gguf"):
+        (downloads := cache_folder() / name).mkdir(parents=True, exist_ok=True)
+        (cache / name).symlink_to(downloads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CPT_CACHE", str(cache))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

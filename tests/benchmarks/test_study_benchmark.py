@@ -33,13 +33,13 @@ def options(tmp_path: Path) -> argparse.Namespace:
     return argparse.Namespace(
         **texts, runs=tmp_path / "runs", model="models/tiny", start_token="auto", tokens=40_000, length=256,
         documents=24, ontology=None, terms=200, peak=3e-4, heldout=0.15, probe=200, forms=8,
-        probe_tokens=2_000, suites="medical:smoke", data=None,
+        probe_tokens=2_000, suites="medical:smoke", data=None, tested=(),
     )  # fmt: skip
 
 
 def test_every_arm_is_a_recipe_of_equal_tokens(study, options) -> None:
     made = {arm: study.recipe(options, arm, 17, Path("model")) for arm in study.ARMS}
-    assert len({recipe["name"] for recipe in made.values()}) == len(study.ARMS) == 8
+    assert {recipe["name"] for recipe in made.values()} == {"study-17"}  # the corpus is made once
     stages = [str(recipe["stages"]) for recipe in made.values()]
     assert len(set(stages)) == 8
     for recipe in made.values():
@@ -51,13 +51,17 @@ def test_every_arm_is_a_recipe_of_equal_tokens(study, options) -> None:
 
 
 def test_an_arm_is_compared_only_if_there_is_a_model_to_compare_with(study, options) -> None:
-    assert study.model_of(options.runs, 17) is None
     with pytest.raises(SystemExit, match="no model of the arm replay to compare with, seed 17"):
         study.measure(options, "study", 17)
-    unfinished, finished = (
-        options.runs / study.name_of("replay", 17) / name / "model" for name in ("learn-a.partial", "learn-b")
-    )
-    unfinished.mkdir(parents=True)
-    assert study.model_of(options.runs, 17) is None
-    finished.mkdir(parents=True)
-    assert study.model_of(options.runs, 17) == finished.absolute()
+
+
+def test_suites_are_run_for_the_arms_that_are_tested_alone(study, options) -> None:
+    options.tested = ["study"]
+    asked = [study.recipe(options, arm, 17, Path("model"))["stages"][-1]["evaluate"] for arm in study.ARMS]
+    assert [arm for arm, found in zip(study.ARMS, asked, strict=True) if "suites" in found] == ["study"]
+
+
+def test_the_finished_folder_of_a_stage_is_found(study, tmp_path) -> None:
+    for name in ("learn-a.partial", "learn-b", "corpus-a"):
+        (tmp_path / name).mkdir()
+    assert study.only(tmp_path, "learn-") == tmp_path / "learn-b"

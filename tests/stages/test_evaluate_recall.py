@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import read_index
 from cpt.corpus.recall import RECALL, RecallItem, write_recall
-from cpt.errors import DataError
+from cpt.errors import DataError, StageFailed
 from cpt.report.schema import Task
 from cpt.stages.base import Artifact
 from cpt.stages.evaluate.stage import STAGE
@@ -154,3 +154,19 @@ def test_a_corpus_without_a_probe_has_no_recall(inputs: dict[str, Artifact], tmp
     scores = json.loads((tmp_path / "run/output/scores/scores.json").read_text())
     assert "recall" not in scores
     assert "recall" not in metrics
+
+
+def test_what_a_model_has_answered_is_not_asked_again(
+    inputs: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CPT_CACHE", str(tmp_path / "cache"))
+    first = run_stage(STAGE, CONFIG, inputs, tmp_path / "first")
+    monkeypatch.setattr("evals.models.language_model.PackedLM.loglikelihood", None)
+    assert run_stage(STAGE, CONFIG, inputs, tmp_path / "again") == first
+    other = inputs | {"after": inputs["before"]}  # answers belong to a model
+    found = run_stage(STAGE, CONFIG, other, tmp_path / "other")["recall"]
+    assert {group: found[group]["after"] for group in SIZES} == {
+        group: first["recall"][group]["before"] for group in SIZES
+    }
+    with pytest.raises(StageFailed):
+        run_stage(STAGE, {**CONFIG, "precision": "bf16"}, inputs, tmp_path / "rounded")

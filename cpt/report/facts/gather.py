@@ -22,6 +22,7 @@ from cpt.report.schema import (
     MergeInput,
     SchedulePhase,
     StageFact,
+    StudyDocuments,
     Suites,
     Task,
     TrainedTokens,
@@ -106,7 +107,8 @@ def gather(run: RunRecord) -> Facts:
         training=training,
         ledger=ledger,
         documents=gather_documents(run.corpus),
-        selection=gather_selection(run.stages),
+        selection=DocumentSelection(**found) if (found := corpus_metric(run.stages, "selection")) else None,
+        study=StudyDocuments(**found) if (found := corpus_metric(run.stages, "study")) else None,
         merge=merge,
         stages=[stage_fact(stage) for stage in run.stages],
         absent=absent_parts(run),
@@ -144,11 +146,10 @@ def gather_documents(corpus: Mapping[str, Any] | None) -> dict[str, Documents]:
     }
 
 
-def gather_selection(stages: Iterable[StageRecord]) -> DocumentSelection | None:
-    """Return the selection of the last corpus, if it selected documents."""
+def corpus_metric(stages: Iterable[StageRecord], name: str) -> Mapping[str, Any] | None:
+    """Return a metric of the last corpus, if it has it."""
     corpora = [stage for stage in stages if stage.kind == "corpus"]
-    found = corpora[-1].metrics.get("selection") if corpora else None
-    return DocumentSelection(**found) if found else None
+    return corpora[-1].metrics.get(name) if corpora else None
 
 
 def _removed_documents(removed: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

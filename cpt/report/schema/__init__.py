@@ -16,6 +16,7 @@ from cpt.report.schema.artifacts import (
     MergeInput,
     Split,
     StageFact,
+    StudyDocuments,
     Trial,
     TrialPoint,
     Vector,
@@ -103,6 +104,7 @@ __all__ = [
     "Split",
     "StabilityGap",
     "StageFact",
+    "StudyDocuments",
     "SuiteAverage",
     "SuiteGroup",
     "SuiteTask",
@@ -152,6 +154,7 @@ class Facts(Fact):
     ledger: dict[str, TrainedTokens] = {}
     documents: dict[str, Documents] = {}
     selection: DocumentSelection | None = None
+    study: StudyDocuments | None = None
     merge: Merge | None = None
     stages: list[StageFact] = []
     absent: list[str] = []

@@ -271,6 +271,34 @@ class DocumentSelection(Fact):
     concepts: ConceptBalance | None = None
 
 
+class WrittenKind(Fact):
+    """Yield of a kind of written text: results, those that are used, and the others by reason."""
+
+    results: int
+    used: int
+    reasons: dict[str, int] = {}
+
+
+class WrittenTexts(Fact):
+    """Study texts of a model by kind, with its requests, tokens (`read`, `written`) and the given price."""
+
+    model: str
+    passages: int
+    requests: int
+    tokens: dict[str, int]
+    price: float | None = None
+    kinds: dict[str, WrittenKind] = {}
+
+
+class StudyDocuments(Fact):
+    """Study documents of a corpus: facts that are asked, tasks by miner and kind, probed items by group."""
+
+    facts: int
+    items: dict[str, dict[str, int]]
+    probe: dict[str, int] = {}
+    written: WrittenTexts | None = None
+
+
 class Vocabulary(Fact):
     """Size of the vocabulary and bytes per token of held-out domain text, base and final tokenizer."""
 

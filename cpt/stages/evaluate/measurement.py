@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 from collections.abc import Mapping, Sequence
@@ -119,26 +120,38 @@ def prepare_material(
 
 def measure(role: str, folder: Path, material: Material, work: Path, progress: Progress) -> Measurement:
     """Load one model, measure it, and free its memory."""
+    try:
+        return _measure(role, folder, material, work, progress)
+    finally:
+        gc.collect()
+
+
+def _measure(role: str, folder: Path, material: Material, work: Path, progress: Progress) -> Measurement:
+    """Measure one model. Its answers are kept in the cache of suites: the base of many runs answers once."""
     from cpt.models.bits_per_byte import score
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
-    from cpt.models.tokenizer import load_tokenizer
     from evals.harness import score_choices
+    from evals.models.cached_model import CachedLM
     from evals.models.language_model import PackedLM
+    from evals.models.prompting import Prompting
+    from evals.models.request_cache import RequestCache, answer_cache, model_fingerprint
 
-    loaded = load_model(folder, resolve_precision(material.precision))
-    model = PackedLanguageModel(loaded.to(best_device()))
-    tokenizer = load_tokenizer(folder)
+    precision, start = resolve_precision(material.precision), material.start_tokens[role]
+    model = PackedLanguageModel(load_model(folder, precision).to(best_device()))
     scores = {probe: score(model, text) for probe, text in material.tokenised[role].items()}
-    lm = PackedLM(
-        model,
-        tokenizer,
-        start_token=material.start_tokens[role],
-        on_progress=lambda done, total: progress.update(done, total, "choices"),
-    )
-    tasks = score_choices(lm, material.tasks, work)
-    recall = score_choices(lm, material.recall, work / "recall")
-    del loaded, model, lm
-    gc.collect()
+    prompting = Prompting(folder, start, cache=answer_cache())
+
+    def packed() -> PackedLM:
+        def show(done: int, total: int) -> None:
+            progress.update(done, total, "choices")
+
+        return PackedLM(model, prompting.tokenizer, start_token=start, on_progress=show)
+
+    identity = {"model": model_fingerprint(folder), "precision": str(precision), "start": start}
+    with contextlib.closing(RequestCache(answer_cache(), identity, progress.message)) as answers:
+        lm = CachedLM(packed, answers, prompting)
+        tasks = score_choices(lm, material.tasks, work)
+        recall = score_choices(lm, material.recall, work / "recall")
     return Measurement({probe: (each.nats, each.bytes) for probe, each in scores.items()}, tasks, recall)
 
 
