@@ -27,6 +27,7 @@ CONTRACTS = {  # raise a kind's number when the code answers the same request ot
     "loglikelihood": 1,
     "loglikelihood_rolling": 1,
     "generate_until": 2,  # 2: the tokenizer's end token ends a text too
+    "windows": 1,  # nats of the documents of a tokenised text
 }
 
 NEW_TOKENS = 256

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cpt.models.bits_per_byte import TokenisedText
+    from cpt.models.packed_model import PackedLanguageModel
     from cpt.models.shared_windows import WindowBytes
     from evals.harness import ChoiceScores
+    from evals.models.request_cache import RequestCache
     from evals.multiple_choice import Item
 
 METRIC = "acc_norm"
@@ -127,8 +130,7 @@ def measure(role: str, folder: Path, material: Material, work: Path, progress: P
 
 
 def _measure(role: str, folder: Path, material: Material, work: Path, progress: Progress) -> Measurement:
-    """Measure one model. Its answers are kept in the cache of suites: the base of many runs answers once."""
-    from cpt.models.bits_per_byte import score
+    """Measure one model, loaded where the cache lacks anything: the base of many runs is measured once."""
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
     from evals.harness import score_choices
     from evals.models.cached_model import CachedLM
@@ -137,22 +139,46 @@ def _measure(role: str, folder: Path, material: Material, work: Path, progress: 
     from evals.models.request_cache import RequestCache, answer_cache, model_fingerprint
 
     precision, start = resolve_precision(material.precision), material.start_tokens[role]
-    model = PackedLanguageModel(load_model(folder, precision).to(best_device()))
-    scores = {probe: score(model, text) for probe, text in material.tokenised[role].items()}
     prompting = Prompting(folder, start, cache=answer_cache())
+
+    @cache
+    def model() -> PackedLanguageModel:
+        return PackedLanguageModel(load_model(folder, precision).to(best_device()))
 
     def packed() -> PackedLM:
         def show(done: int, total: int) -> None:
             progress.update(done, total, "choices")
 
-        return PackedLM(model, prompting.tokenizer, start_token=start, on_progress=show)
+        return PackedLM(model(), prompting.tokenizer, start_token=start, on_progress=show)
 
     identity = {"model": model_fingerprint(folder), "precision": str(precision), "start": start}
     with contextlib.closing(RequestCache(answer_cache(), identity, progress.message)) as answers:
+        texts = {
+            probe: (_nats(model, text, answers), text.bytes)
+            for probe, text in material.tokenised[role].items()
+        }
         lm = CachedLM(packed, answers, prompting)
         tasks = score_choices(lm, material.tasks, work)
         recall = score_choices(lm, material.recall, work / "recall")
-    return Measurement({probe: (each.nats, each.bytes) for probe, each in scores.items()}, tasks, recall)
+    return Measurement(texts, tasks, recall)
+
+
+def _nats(model: Callable[[], PackedLanguageModel], text: TokenisedText, answers: RequestCache) -> np.ndarray:
+    """Return the nats of every document, [documents], from the cache or by the model."""
+    import numpy as np
+
+    from cpt.models.bits_per_byte import score
+    from evals.models.request_cache import Answer, request_key
+
+    lengths = [len(window) for window in text.windows]
+    content = [lengths, *text.windows, text.context, text.document]
+    digest = sha256(b"\0".join(np.asarray(each, np.int64).tobytes() for each in content)).hexdigest()
+    key = request_key("windows", [digest, len(text.bytes)])
+    if (known := answers.find([key])) and np.isfinite(known[key].value).all():
+        return np.array(known[key].value)
+    nats = score(model(), text).nats
+    answers.keep(key, Answer(nats.tolist()))
+    return nats
 
 
 def compare_measurements(
