@@ -101,7 +101,7 @@ def arms(files: dict[str, Path], half: int, batch_tokens: int) -> dict[str, tupl
     even = {"medical": 3, "general": 2, "noise": 1}
     early = (even["medical"] / 6 - LAST) / (1 - LAST)  # so that as much medical text is read in all
     first = {"medical": early, "general": (1 - early) * 2 / 3, "noise": (1 - early) / 3}
-    in_order = [{"until": 1 - LAST, "weights": first}, {"weights": {"medical": 1}}]
+    in_order = [{"until": 1 - LAST, "weights": first}, {"weights": {"medical": 1, "general": 0, "noise": 0}}]
 
     def chosen(by: Any) -> tuple[Part, Part, bool]:
         return {"select": {"tokens": half + 2 * batch_tokens, "by": by, "max_repetition": 1}}, {}, False
