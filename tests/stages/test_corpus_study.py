@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from corpus_runs import byte_model, problems, run, write
-from invented import definition, glossary_text, ontology, term
+from invented import LINES, definition, glossary_text, ontology, term
 from pydantic import ValidationError
 
 from cpt.corpus import open_source, read_documents, read_index
 from cpt.corpus.recall import read_recall
+from cpt.corpus.study.items import fact_key
+from cpt.corpus.study.questions import prompts_and_answers
 from cpt.corpus.texts import iterate_texts
 from cpt.corpus.tokenise import part_names
 from cpt.errors import DataError
@@ -71,6 +73,46 @@ def test_the_recall_probe_asks_for_trained_untrained_and_absent_facts(base: Arti
             assert (f"{item.fact}\n" in asked or item.fact in asked.split("\n\n")) in (is_asked, is_asked)
     none, _, _ = run(base, tmp_path, "none", domain=[glossaries(tmp_path)], study=STUDY | {"probe": 0})
     assert read_recall(none) == {}
+
+
+def test_what_the_probe_calls_trained_was_an_answer_in_training(base: Artifact, tmp_path: Path) -> None:
+    """Also where questions are few, and where benchmark items have taken some away."""
+    probed = []
+    how: dict[str, Any] = {}
+    for out in ("few", "clean"):
+        study = STUDY | {"forms": 1, "probe": 500}
+        corpus, _, _ = run(base, tmp_path, out, domain=[glossaries(tmp_path)], study=study, **how)
+        documents = read_documents(corpus, "domain", "train")
+        made = [each for each in documents if each.part == "questions"]
+        asked = [pair for document in made for pair in prompts_and_answers(document)]
+        trained = read_recall(corpus)["trained"]
+        assert {item.choices[item.answer] for item in trained} <= {answer for _, answer in asked}
+        probed.append(len(trained))
+        items = write(tmp_path / "items.jsonl", *(prompt for prompt, _ in asked[:60]))["path"]
+        how = {"decontaminate": {"files": [items], "ngram": 9}}  # of nine words six are a definition
+    assert probed[0] > probed[1] > 0
+
+
+def test_facts_that_replay_asks_for_are_not_probed(base: Artifact, tmp_path: Path) -> None:
+    general = write(
+        tmp_path / "general.jsonl", *(glossary_text(n).replace("Mills", "Wheels") for n in range(30))
+    )
+    other = write(tmp_path / "other.jsonl", *(f"plain text number {number}" for number in range(300)))
+    mixture = [
+        {"name": "text", "weight": 1, "sources": [other]},
+        {"name": "tasks", "weight": 1, "sources": [general], "study": {"miners": ["glossary"]}},
+    ]
+    study = STUDY | {"probe": 500}
+    alone, _, _ = run(base, tmp_path, "alone", domain=[glossaries(tmp_path)], study=study)
+    corpus, _, _ = run(
+        base, tmp_path, domain=[glossaries(tmp_path)], study=study, replay={"mixture": mixture}
+    )
+    asked = {fact_key(term(number, line)) for number in range(30) for line in range(LINES)}
+    for group, items in read_recall(alone).items():
+        named = {item.fact for item in items} & asked
+        assert named
+        kept = {item.fact for item in read_recall(corpus)[group]}
+        assert kept == {item.fact for item in items} - (named if group != "trained" else set())
 
 
 def test_settings_of_study_change_what_is_made(base: Artifact, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A fact that is asked in training in other words, under another name or by another miner is no probe of what
 documents teach. So keys are joined where they mean the same: a term and its plural, its short form in
-brackets ("stroke volume (SV)"), its other names ("also, receptor"), and terms of equal definitions.
+brackets ("stroke volume (SV)", but no remark as in "base (chemistry)", "acid (chemistry)"), its other names
+("also, receptor"), and terms of equal definitions.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 ASKING = frozenset({"existing", "question_title", "write"})
 """Miners whose facts are questions and not terms."""
+
+NAMING = frozenset({"keywords", "title"})
+"""Open miners whose tasks turn on names, which lead to a text or are found for it. Others quote documents."""
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _BRACKETS = re.compile(r"\(([^()]*)\)")
@@ -69,6 +73,7 @@ class Facts:
         self._parents: dict[str, str] = {}
         self._definitions: dict[str, str] = {}
         self._terms: set[str] = set()
+        self._bracketed: dict[str, set[str]] = {}
         self._index: Terms | None = None
         self.known: set[str] = set()
         """Keys of facts that do not come from held-out documents alone."""
@@ -91,6 +96,8 @@ class Facts:
         for name in _names(item):
             self._terms.add(name)
             self._join(item.fact, name)
+        for name in _in_brackets(item):
+            self._bracketed.setdefault(name, set()).add(item.fact)
         if item.task.endswith(".define"):
             same = self._definitions.setdefault(" ".join(words_of(item.answer)), item.fact)
             self._join(item.fact, same)
@@ -98,32 +105,49 @@ class Facts:
 
     def of(self, fact: str) -> str:
         """Return the key that stands for all names of a fact."""
+        self._join_brackets()
         return self._find(fact)
 
     def is_trained(self, fact: str) -> bool:
         """Return True if questions on a fact are trained on."""
-        return is_trained(self._find(fact), self._share, self._seed)
+        return is_trained(self.of(fact), self._share, self._seed)
 
     def may_train(self, mined: Mined) -> bool:
         """Return True unless an item would train on a fact that is only probed.
 
-        An open item does if it asks for the name of such a fact (a heading); a question also if it names one.
+        An open item does if it leads from or to the name of such a fact (a heading, rare words of a
+        sentence); a question also if it names one.
         """
-        fact = mined.item.fact
+        item = mined.item
         if not mined.closed:
-            return fact not in self._terms or self.is_trained(fact)
-        if not self.is_trained(fact):
+            names = min([*item.fields.values(), item.answer], key=len)
+            return mined.miner not in NAMING or all(map(self.is_trained, self._named(names)))
+        if not self.is_trained(item.fact):
             return False
-        if mined.miner not in ASKING:
-            return True
-        text = " ".join([*mined.item.fields.values(), mined.item.answer])
-        return all(self.is_trained(term) for term in self._named(text))
+        return mined.miner not in ASKING or all(map(self.is_trained, self._named(_text(item))))
+
+    def may_probe(self, mined: Mined) -> bool:
+        """Return True if no question on what an item asks is trained on, under its own fact or another."""
+        if self.is_trained(mined.item.fact):
+            return False
+        return mined.miner not in ASKING or not any(map(self.is_trained, self._named(_text(mined.item))))
 
     def probed(self) -> Collection[str]:
         """Return the terms of the facts that are only probed."""
+        self._join_brackets()
         return {term for term in self._terms if not self.is_trained(term)}
 
+    def _join_brackets(self) -> None:
+        """Join terms with what stands in brackets behind them, if it stands behind no other."""
+        while self._bracketed:
+            name, facts = self._bracketed.popitem()
+            if len({self._find(fact) for fact in facts}) == 1:
+                self._terms.add(name)
+                self._join(min(facts), name)
+                self._index = None
+
     def _named(self, text: str) -> Iterator[str]:
+        self._join_brackets()
         if self._index is None:
             self._index = Terms(self._terms)
         return self._index.of(text)
@@ -143,16 +167,33 @@ class Facts:
         self._parents[second] = first  # the same whatever the order
 
 
+def _text(item: Item) -> str:
+    return " ".join([*item.fields.values(), item.answer])
+
+
 def _names(item: Item) -> Iterator[str]:
-    """Yield further keys of an item's fact: its singular, short forms in brackets, other names."""
-    term = item.answer if item.reverse else item.fields.get("term", item.fields.get("name", ""))
+    """Yield further keys of an item's fact: its singular, and names that the text calls so."""
     yield _singular_key(item.fact)
-    found = _BRACKETS.findall(term)
+    found = [text for text in _brackets(item) if _LEAD.match(text)]
     if other := _OTHER_NAME.match(item.answer):
         found.append(other[1])
     if item.task.endswith(".synonym"):
         found.append(item.answer)
-    for text in found:
+    yield from _keys(found)
+
+
+def _in_brackets(item: Item) -> Iterator[str]:
+    """Yield keys of what stands in brackets behind a term: short forms and other names, but remarks too."""
+    return _keys(text for text in _brackets(item) if not _LEAD.match(text))
+
+
+def _brackets(item: Item) -> list[str]:
+    term = item.answer if item.reverse else item.fields.get("term", item.fields.get("name", ""))
+    return _BRACKETS.findall(term)
+
+
+def _keys(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
         for part in re.split(r"[,;]| or ", text):
             name = fact_key(_LEAD.sub("", part.strip()))
             if len(name) >= _SHORTEST and any(map(str.isalpha, name)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cpt.corpus.documents import Document
@@ -64,22 +64,27 @@ class Mining:
             facts: Receiver of the facts.
             held_out: Documents whose facts are joined with those of the training documents.
         """
-        self.facts = facts
         self._miners = [miner_of(name, language) for name in names]
         for miner in self._miners:
             miner.learn(_plain(documents()))
-        labels: dict[str, dict[str, list[str]]] = {}
+        labelled: list[Mined] = []
         self._surplus: set[str] = set()
         for document in _plain(documents()):
             for mined in self.items(document):
                 facts.add(mined)
                 if mined.item.label:
-                    by_label = labels.setdefault(mined.item.task, {})
-                    by_label.setdefault(mined.item.label, []).append(mined.key)
+                    labelled.append(mined)
         for document in _plain(held_out()):
             for mined in self.items(document):
                 facts.add(mined, held_out=True)
+        labels: dict[tuple[str, bool], dict[str, list[str]]] = {}
+        for mined in labelled:
+            by_label = labels.setdefault((mined.item.task, facts.may_train(mined)), {})
+            by_label.setdefault(mined.item.label, []).append(mined.key)
         self._surplus = surplus(labels, seed)
+        self.balance = LabelBalance(
+            {task: set(found) for (task, trained), found in labels.items() if trained}
+        )
 
     def items(self, document: Document) -> list[Mined]:
         """Return the items of a document, without the surplus of frequent labels."""
@@ -97,16 +102,34 @@ def _plain(documents: Iterable[Document]) -> Iterator[Document]:
     return (document for document in documents if not document.marked)
 
 
-def surplus(labels: Mapping[str, Mapping[str, Sequence[str]]], seed: int) -> set[str]:
-    """Return the keys of labelled items beyond the number of their task's rarest label.
+class LabelBalance:
+    """Numbers of written items by task and label: no label is written twice more than another of its task."""
+
+    def __init__(self, labels: Mapping[str, Collection[str]]) -> None:
+        """Take the labels of every task."""
+        self._written = {task: dict.fromkeys(found, 0) for task, found in labels.items()}
+
+    def allows(self, item: Item) -> bool:
+        """Return True for an item without a label, and for one whose label is among the rarest so far."""
+        written = self._written.get(item.task)
+        return not item.label or written is None or written[item.label] == min(written.values())
+
+    def add(self, item: Item) -> None:
+        """Take note of an item that is written."""
+        if item.label and item.task in self._written:
+            self._written[item.task][item.label] += 1
+
+
+def surplus(labels: Mapping[tuple[str, bool], Mapping[str, Sequence[str]]], seed: int) -> set[str]:
+    """Return the keys of labelled items beyond the number of the rarest label of their task and side.
 
     Unbalanced labels teach the habit of the frequent one: of PubMedQA's own questions 93% are "yes".
 
     Args:
-        labels: Keys of items by task and label.
+        labels: Keys of items by task, side (trained on or only probed) and label.
     """
     dropped: set[str] = set()
-    for task, by_label in labels.items():
+    for (task, _), by_label in labels.items():
         kept = min(map(len, by_label.values())) if len(by_label) > 1 else 0
         for keys in by_label.values():
             ordered = sorted(keys, key=lambda key: (chance("label", seed, task, key).random(), key))

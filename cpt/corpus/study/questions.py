@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from cpt.corpus.documents import Document
 from cpt.corpus.study.facts import Facts
@@ -19,29 +20,46 @@ MOST_IN_A_DOCUMENT = 5
 _BETWEEN = "\n\n"
 
 
-def question_documents(
-    mined: Iterable[Mined], facts: Facts, language: Language, settings: MiningSettings, seed: int
-) -> Iterator[Document]:
-    """Yield documents of closed questions on the trained facts, in an order of their own.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that is trained on: an item in words."""
 
-    Every fact is asked in up to `forms` questions: its items in turn, each in another wording.
+    fact: str
+    item: Item
+    question: Worded
+
+
+def ask(
+    mined: Iterable[Mined], facts: Facts, language: Language, settings: MiningSettings, seed: int
+) -> list[Asked]:
+    """Return the closed questions on the trained facts, in an order of their own.
+
+    Every fact is asked in up to `forms` questions: its items in turn, each in another wording. The order of
+    the items changes nothing.
     """
     items: dict[str, list[Item]] = {}
-    for each in mined:
+    for each in sorted(mined, key=lambda each: each.key):
         if each.closed and facts.may_train(each):
             items.setdefault(facts.of(each.item.fact), []).append(each.item)
     asked = [
-        (fact, question)
-        for fact, found in items.items()
-        for question in _forms(fact, found, language, settings.forms, seed)
+        Asked(fact, item, question)
+        for fact in sorted(items)
+        for item, question in _forms(fact, items[fact], language, settings.forms, seed)
     ]
     chance("order", seed).shuffle(asked)
+    return asked
+
+
+def question_documents(asked: Sequence[Asked], seed: int) -> Iterator[Document]:
+    """Yield documents of some questions each."""
     for number, group in enumerate(_groups(asked, seed)):
         yield _document(f"questions:{number}", group)
 
 
-def _forms(fact: str, items: Sequence[Item], language: Language, most: int, seed: int) -> Iterator[Worded]:
-    """Yield the questions of a fact: no two of the same task in the same words."""
+def _forms(
+    fact: str, items: Sequence[Item], language: Language, most: int, seed: int
+) -> Iterator[tuple[Item, Worded]]:
+    """Yield the questions of a fact with their items: no two of the same task in the same words."""
     rolled = chance("forms", seed, fact)
     ways = []
     for item in items:
@@ -57,19 +75,19 @@ def _forms(fact: str, items: Sequence[Item], language: Language, most: int, seed
             ways.append((item, wordings))
         if question not in seen:
             seen.add(question)
-            yield question
+            yield item, question
 
 
-def _groups(asked: Sequence[tuple[str, Worded]], seed: int) -> Iterator[list[Worded]]:
+def _groups(asked: Sequence[Asked], seed: int) -> Iterator[list[Worded]]:
     """Divide questions into groups of 1 to 5 with no fact twice."""
     rolled = chance("groups", seed)
     waiting = list(asked)[::-1]
     while waiting:
         size = rolled.randint(1, MOST_IN_A_DOCUMENT)
         group: dict[str, Worded] = {}
-        while waiting and len(group) < size and waiting[-1][0] not in group:
-            fact, question = waiting.pop()
-            group[fact] = question
+        while waiting and len(group) < size and waiting[-1].fact not in group:
+            taken = waiting.pop()
+            group[taken.fact] = taken.question
         yield list(group.values())
 
 

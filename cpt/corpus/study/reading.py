@@ -9,7 +9,7 @@ from cpt.corpus.documents import Document
 from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.items import chance
 from cpt.corpus.study.language import Language, chosen_wording, worded
-from cpt.corpus.study.mining import Mined
+from cpt.corpus.study.mining import LabelBalance, Mined
 from cpt.corpus.study.sentences import passages
 from cpt.corpus.study.settings import MiningSettings
 from cpt.sources import READING
@@ -27,17 +27,18 @@ def reading_documents(
     language: Language,
     settings: MiningSettings,
     seed: int,
+    balance: LabelBalance,
 ) -> Iterator[Document]:
     """Yield the passages of a document that have tasks, each with at most `tasks` of every miner.
 
-    Questions on facts that are only probed are left out. What answers a task is left out of the passage, or
-    it would be copied. A task in the other direction whose miner needs the passage (write the text of this
-    title) becomes a document of its own.
+    Questions on facts that are only probed are left out, and labels that were asked more than others. What
+    answers a task is left out of the passage, or it would be copied. A task in the other direction whose
+    miner needs the passage (write the text of this title) becomes a document of its own.
     """
     able = [each for each in mined if facts.may_train(each)]
     for number, (begin, end) in enumerate(passages(document.text, settings.passage)):
         inside = [each for each in able if begin <= each.item.span[0] and each.item.span[1] <= end]
-        shown = _chosen(inside, settings.tasks, f"{seed}:{document.id}:{number}")
+        shown = _chosen(inside, settings.tasks, f"{seed}:{document.id}:{number}", balance)
         tasks, alone, hidden = [], [], []
         for each in shown:
             key = f"{seed}:{each.key}"
@@ -79,7 +80,7 @@ def _shows(one: Mined, other: Mined) -> bool:
     return hidden is not None and begin < hidden[1] and hidden[0] < end
 
 
-def _chosen(mined: Sequence[Mined], most: int, key: str) -> list[Mined]:
+def _chosen(mined: Sequence[Mined], most: int, key: str, balance: LabelBalance) -> list[Mined]:
     """Return at most so many items of each miner, of different tasks where there are, in a random order.
 
     None asks about the place of another one's answer, which its own words might show.
@@ -95,8 +96,11 @@ def _chosen(mined: Sequence[Mined], most: int, key: str) -> list[Mined]:
         for name in [*names, *names][:most]:
             rolled.shuffle(tasks[name])
             for each in tasks[name]:
+                if not balance.allows(each.item):
+                    continue
                 if not any(each is other or _shows(each, other) or _shows(other, each) for other in chosen):
                     chosen.append(each)
+                    balance.add(each.item)
                     break
     rolled.shuffle(chosen)
     return chosen

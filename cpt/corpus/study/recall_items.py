@@ -18,8 +18,10 @@ _ALIKE = 0.7
 
 
 def recall_items(
-    training: Iterable[Mined],
+    asked: Iterable[Item],
+    known: Iterable[Mined],
     absent: Iterable[Mined],
+    pool: Iterable[Mined],
     facts: Facts,
     language: Language,
     settings: StudySettings,
@@ -27,36 +29,48 @@ def recall_items(
 ) -> Iterator[RecallItem]:
     """Yield up to `probe` items of each group, each fact once in a group.
 
-    Groups: "trained" (questions on the fact are trained on), "untrained" (only its documents are),
+    Groups: "trained" (a question on the fact is trained on), "untrained" (only its documents are),
     "reversed" (untrained, asked in the other direction) and "absent" (in no training text: the floor). All
-    but "reversed" ask in the direction of the documents, so that groups compare.
+    but "reversed" ask in the direction of the documents, and "absent" by tasks that "untrained" has, so that
+    groups compare. The order of the items changes nothing.
 
     Args:
-        training: Items of the training documents.
+        asked: Items whose questions are trained on.
+        known: Items of the training documents on facts that are only probed.
         absent: Items on facts that no training text names.
+        pool: All items of the training documents, to take wrong answers from.
     """
-    known, others = list(_askable(training, language)), list(_askable(absent, language))
+    groups = {
+        "trained": [item for item in _askable(asked, language) if not item.reverse],
+        "untrained": [item for item in _askable(_closed(known), language) if not item.reverse],
+        "reversed": [item for item in _askable(_closed(known), language) if item.reverse],
+    }
+    others = list(_askable(_closed(absent), language))
+    tasks = {item.task for item in groups["untrained"]}
+    groups["absent"] = [item for item in others if not item.reverse and (item.task in tasks or not tasks)]
     pools: dict[str, list[Item]] = {}
-    for item in (*known, *others):
+    for item in (*_askable(_closed(pool), language), *others):
         pools.setdefault(item.task, []).append(item)
-    groups: dict[str, list[Item]] = {group: [] for group in GROUPS}
-    for item in known:
-        trained = facts.is_trained(item.fact)
-        if trained and not item.reverse:
-            groups["trained"].append(item)
-        if not trained:
-            groups["reversed" if item.reverse else "untrained"].append(item)
-    groups["absent"] = [item for item in others if not item.reverse]
-    for group, items in groups.items():
-        yield from _group(group, items, pools, facts, language, settings.probe, seed)
+    for items in pools.values():
+        items.sort(key=_order)
+    for group in GROUPS:
+        yield from _group(group, groups[group], pools, facts, language, settings.probe, seed)
 
 
-def _askable(mined: Iterable[Mined], language: Language) -> Iterator[Item]:
-    """Yield the items that are asked without options in sight: closed ones without labels."""
-    for each in mined:
-        listed = any("{options}" in wording for wording in language.wordings(each.item.task, unseen=True))
-        if each.closed and not each.item.label and not listed:
-            yield each.item
+def _closed(mined: Iterable[Mined]) -> Iterator[Item]:
+    return (each.item for each in mined if each.closed)
+
+
+def _askable(items: Iterable[Item], language: Language) -> Iterator[Item]:
+    """Yield the items that are asked without options in sight and have no labels."""
+    for item in items:
+        listed = any("{options}" in wording for wording in language.wordings(item.task, unseen=True))
+        if not item.label and not listed:
+            yield item
+
+
+def _order(item: Item) -> tuple[str, ...]:
+    return item.task, item.fact, item.answer, *item.fields.values(), *item.options
 
 
 def _group(
@@ -70,7 +84,7 @@ def _group(
 ) -> Iterator[RecallItem]:
     """Yield the items of a group: facts in a random order, of each fact one question."""
     by_fact: dict[str, list[Item]] = {}
-    for item in items:
+    for item in sorted(items, key=_order):
         by_fact.setdefault(facts.of(item.fact), []).append(item)
     order = sorted(by_fact, key=lambda fact: (chance("probe", seed, group, fact).random(), fact))
     made = 0

@@ -43,8 +43,10 @@ def study_instead(corpus: Path, name: str, counts: SourceCounts, settings: Minin
         for document in documents():
             mined = mining.items(document)
             closed.extend(each for each in mined if each.closed)
-            yield from reading.reading_documents(document, mined, facts, language, settings, seed)
-        yield from questions.question_documents(closed, facts, language, settings, seed)
+            yield from reading.reading_documents(
+                document, mined, facts, language, settings, seed, mining.balance
+            )
+        yield from questions.question_documents(questions.ask(closed, facts, language, settings, seed), seed)
 
     for document in documents():
         counts.remove(STUDIED, document.text)

@@ -15,6 +15,7 @@ from cpt.corpus.index import ListedSource, SourceCounts
 from cpt.corpus.recall import write_recall
 from cpt.corpus.study import questions, reading, shuffled
 from cpt.corpus.study.facts import Facts, named_in
+from cpt.corpus.study.items import Item as StudyItem
 from cpt.corpus.study.items import fact_key
 from cpt.corpus.study.language import load_language
 from cpt.corpus.study.miners.ontology import balanced
@@ -26,7 +27,7 @@ from cpt.corpus.study.write import kinds
 from cpt.corpus.study.write.writer import Written
 from cpt.errors import DataError
 from cpt.progress import Progress
-from cpt.sources import DOMAIN
+from cpt.sources import DOMAIN, QUESTIONS
 
 Write = Callable[[Collection[str]], Written]
 """A model that writes about the training documents; it takes the terms of facts that are only probed."""
@@ -40,6 +41,8 @@ def write_study(
     progress: Progress,
     ontologies: Sequence[Mined] = (),
     write: Write | None = None,
+    replay: Documents = lambda: (),
+    clean: Callable[[SourceCounts], None] = lambda _: None,
 ) -> tuple[SourceCounts, dict[str, Any]]:
     """Write study documents to a corpus folder of their own, and the recall probe to the corpus.
 
@@ -48,6 +51,9 @@ def write_study(
         scratch: Folder for the study documents, as training documents of the domain.
         ontologies: Items of ontologies. Those on what held-out documents say are left out.
         write: A model that writes about the documents.
+        replay: Documents of the replay, which the probe must not find its facts in.
+        clean: Function that removes study documents from the folder and their counts. The probe takes what
+            is left for trained on.
 
     Returns:
         Counts of the study documents, and facts about the items: by miner, and by group of the probe.
@@ -66,7 +72,7 @@ def write_study(
     written = write(facts.probed() if settings.probe else ()) if write else Written([], [], {})
     for each in written.items:
         facts.add(each)
-    closed, counted = [*written.items], Counts()
+    closed, asked, counted = [*written.items], list[questions.Asked](), Counts()
 
     def made() -> Iterator[Document]:
         yield from written.documents
@@ -75,13 +81,16 @@ def write_study(
             for each in mined:
                 counted.add(each)
             closed.extend(each for each in mined if each.closed)
-            yield from reading.reading_documents(document, mined, facts, language, settings, seed)
+            yield from reading.reading_documents(
+                document, mined, facts, language, settings, seed, mining.balance
+            )
         if settings.shuffle:
             for document in training():
                 again = None if document.marked else shuffled_document(document, language, seed)
                 if again is not None:
                     yield again
-        yield from questions.question_documents([*closed, *ontologies], facts, language, settings, seed)
+        asked.extend(questions.ask([*closed, *ontologies], facts, language, settings, seed))
+        yield from questions.question_documents(asked, seed)
 
     counts = _write(scratch, made(), progress)
     for each in (*ontologies, *written.items):
@@ -91,13 +100,18 @@ def write_study(
             f"study: no question or task was found in the domain's documents by {', '.join(settings.miners)}",
             hint="See what miners look for by `cpt corpus study FILE --inspect`, or leave `study` out.",
         )
+    clean(counts)
     groups: Counter[str] = Counter()
     if settings.probe:
+        study = _documents(scratch, "train")
+        known = _not_asked_in(replay, closed, facts)
         absent = [each for document in held_out() for each in mining.items(document) if each.closed]
         absent += [each for each in ontologies if not facts.is_trained(each.item.fact)]
-        absent = _absent(absent, in_documents, facts, training)
-        known = [*closed, *(each for each in ontologies if facts.is_trained(each.item.fact))]
-        probe = list(recall_items(known, absent, facts, language, settings, seed))
+        absent = _absent(absent, in_documents, facts, lambda: chain(training(), study(), replay()))
+        pool = [*closed, *(each for each in ontologies if facts.is_trained(each.item.fact))]
+        probe = list(
+            recall_items(_still_asked(asked, study), known, absent, pool, facts, language, settings, seed)
+        )
         write_recall(corpus, probe)
         groups.update(item.group for item in probe)
     found: dict[str, Any] = {"facts": len(facts), "items": counted.as_json(), "probe": dict(groups)}
@@ -122,6 +136,22 @@ def _not_held_out(items: Sequence[Mined], held_out: Documents) -> list[Mined]:
     lines = {fact_key(line) for document in held_out() for line in document.text.splitlines()}
     told = {each.item.fact for each in items if fact_key(each.item.answer) in lines}
     return [each for each in items if each.item.fact not in told and each.item.fact not in lines]
+
+
+def _still_asked(asked: Iterable[questions.Asked], study: Documents) -> list[StudyItem]:
+    """Return the items whose questions are in the study documents, each once."""
+    documents = (document for document in study() if document.part == QUESTIONS)
+    left = {pair for document in documents for pair in questions.prompts_and_answers(document)}
+    found = (each for each in asked if (each.question.prompt, each.question.answer) in left)
+    return list({id(each.item): each.item for each in found}.values())
+
+
+def _not_asked_in(replay: Documents, items: Iterable[Mined], facts: Facts) -> list[Mined]:
+    """Return the items on facts that are only probed, in the replay's study documents too."""
+    probed = [each for each in items if facts.may_probe(each)]
+    texts = (each.text for each in replay() if each.source in (reading.SOURCE, questions.SOURCE))
+    named = named_in(texts, sorted({each.item.fact for each in probed}))
+    return [each for each in probed if each.item.fact not in named]
 
 
 def _absent(items: Sequence[Mined], known: Collection[str], facts: Facts, training: Documents) -> list[Mined]:

@@ -35,6 +35,7 @@ from cpt.stages.corpus.study_config import Study
 
 if TYPE_CHECKING:
     from cpt.corpus.build import Minimum, Split
+    from cpt.corpus.documents import Document
     from cpt.corpus.examples import Examples
     from cpt.corpus.index import CorpusIndex, SourceCounts
     from cpt.corpus.steps import BuildState
@@ -213,6 +214,7 @@ class _Writing:
         """Add study documents; those that hold benchmark items are removed like any other text."""
         from cpt.corpus.build import describe
         from cpt.corpus.decontamination import add_listing
+        from cpt.corpus.documents import read_documents
         from cpt.corpus.study.writing import add_study, write_study
         from cpt.stages.corpus.benchmarks import remove_benchmarks
         from cpt.stages.corpus.study_writing import write_texts
@@ -222,15 +224,27 @@ class _Writing:
         write = None
         if how.write is not None:
             write = partial(write_texts, how, how.write, self.corpus, self.base, self.context)
+        searched: dict[str, Any] = {}
+
+        def clean(counts: SourceCounts) -> None:
+            if config.decontaminate:
+                removed, examples = remove_benchmarks(
+                    config.decontaminate, scratch, {DOMAIN: counts}, self.context
+                )
+                searched["decontamination"] = removed
+                found.examples += examples
+                add_listing(scratch, self.corpus)
+
+        def replay() -> Iterator[Document]:
+            for name in found.sources:
+                if name.partition(PART)[0] == REPLAY:
+                    yield from read_documents(self.corpus, name, "train")
+
         items = ontology_items(how, self.context)
-        counts, facts = write_study(self.corpus, scratch, how, seed, self.context.progress, items, write)
-        if config.decontaminate:
-            searched, examples = remove_benchmarks(
-                config.decontaminate, scratch, {DOMAIN: counts}, self.context
-            )
-            facts["decontamination"] = searched
-            found.examples += examples
-            add_listing(scratch, self.corpus)
+        counts, facts = write_study(
+            self.corpus, scratch, how, seed, self.context.progress, items, write, replay, clean
+        )
+        facts |= searched
         self.context.progress.message(f"study: {describe(counts)}")
         add_study(self.corpus, found.sources[DOMAIN], scratch, counts)
         found.metrics["study"] = facts

@@ -12,8 +12,8 @@ from cpt.corpus.documents import Document
 from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.items import Item, is_trained
 from cpt.corpus.study.language import Language, load_language, places, worded
-from cpt.corpus.study.mining import Counts, Mined, Mining, miner_of, surplus
-from cpt.corpus.study.questions import MOST_IN_A_DOCUMENT, prompts_and_answers, question_documents
+from cpt.corpus.study.mining import Counts, LabelBalance, Mined, Mining, miner_of, surplus
+from cpt.corpus.study.questions import MOST_IN_A_DOCUMENT, ask, prompts_and_answers, question_documents
 from cpt.corpus.study.reading import reading_documents, without
 from cpt.corpus.study.recall_items import recall_items
 from cpt.corpus.study.settings import MINERS, OPEN, StudySettings
@@ -60,6 +60,24 @@ def settings(**changes: object) -> StudySettings:
     return StudySettings.model_validate({"miners": ["glossary"], **changes})
 
 
+def asked(
+    found: list[Mined], facts: Facts, language: Language, seed: int = 17, **changes: object
+) -> list[Document]:
+    return list(question_documents(ask(found, facts, language, settings(**changes), seed), seed))
+
+
+def read(
+    document: Document,
+    found: list[Mined],
+    share: float,
+    language: Language,
+    balance: LabelBalance | None = None,
+    **changes: object,
+) -> list[Document]:
+    facts, balance = facts_of(found, share), balance or LabelBalance({})
+    return list(reading_documents(document, found, facts, language, settings(**changes), 17, balance))
+
+
 def test_a_glossary_is_asked_in_both_directions() -> None:
     found = mined(DOCUMENTS[:1])
     assert counted(found) == {"glossary": {"define": LINES, "name": LINES}}
@@ -96,7 +114,7 @@ def test_every_miner_has_one_class_and_its_kind(english: Language) -> None:
 
 def test_only_facts_to_be_trained_on_are_asked_and_only_the_answers_count(english: Language) -> None:
     found = mined(DOCUMENTS)
-    made = list(question_documents(found, facts_of(found), english, settings(), 17))
+    made = asked(found, facts_of(found), english)
     pairs = [pair for document in made for pair in prompts_and_answers(document)]
     answers = {answer for _, answer in pairs}
     for each in found:
@@ -115,7 +133,7 @@ def test_only_facts_to_be_trained_on_are_asked_and_only_the_answers_count(englis
 def test_a_fact_is_asked_in_so_many_forms_all_different(english: Language) -> None:
     found = mined(DOCUMENTS[:4])
     for forms in (1, 6):
-        made = question_documents(found, facts_of(found, 1), english, settings(forms=forms), 17)
+        made = asked(found, facts_of(found, 1), english, forms=forms)
         pairs = [pair for document in made for pair in prompts_and_answers(document)]
         assert len(pairs) == len(set(pairs)) == 4 * LINES * forms
     unseen = {wording for side in english.unseen.values() for wording in side}
@@ -125,7 +143,7 @@ def test_a_fact_is_asked_in_so_many_forms_all_different(english: Language) -> No
 def test_no_document_asks_for_a_fact_twice_or_holds_a_passage(english: Language) -> None:
     found = mined(DOCUMENTS[:3])
     texts = {document.text for document in DOCUMENTS}
-    for document in question_documents(found, facts_of(found, 1), english, settings(), 17):
+    for document in asked(found, facts_of(found, 1), english):
         assert not any(text in document.text for text in texts)
         named = Counter(
             each.item.fact
@@ -139,19 +157,16 @@ def test_no_document_asks_for_a_fact_twice_or_holds_a_passage(english: Language)
 def test_the_same_seed_makes_the_same_documents_and_another_others(english: Language) -> None:
     found = mined(DOCUMENTS[:10])
     first, again, other = (
-        [
-            document.text
-            for document in question_documents(found, facts_of(found, seed=seed), english, settings(), seed)
-        ]
-        for seed in (17, 17, 18)
+        [document.text for document in asked(items, facts_of(items, seed=seed), english, seed)]
+        for seed, items in ((17, found), (17, found[::-1]), (18, found))
     )
-    assert first == again != other
+    assert first == again != other  # in any order of the items
 
 
 def test_a_passage_has_tasks_of_every_miner_but_none_on_untrained_facts(english: Language) -> None:
     document = DOCUMENTS[7]
     found = mined([document])
-    (made,) = reading_documents(document, found, facts_of(found, 1), english, settings(tasks=2), 17)
+    (made,) = read(document, found, 1, english, tasks=2)
     assert made.loss_weights == ()
     seen, _, *tasks = made.text.split("\n\n")
     assert len(tasks) == 2
@@ -159,9 +174,32 @@ def test_a_passage_has_tasks_of_every_miner_but_none_on_untrained_facts(english:
     for task in tasks:  # the line that answers a task is not in sight
         (asked,) = (each.item for each in found[::2] if each.item.answer in task)
         assert asked.answer not in seen
-    (one,) = reading_documents(document, found, facts_of(found, 1), english, settings(tasks=1), 17)
+    (one,) = read(document, found, 1, english, tasks=1)
     assert len(one.text) < len(made.text)
-    assert list(reading_documents(document, found, facts_of(found, 0), english, settings(), 17)) == []
+    assert read(document, found, 0, english) == []
+
+
+def test_labels_are_balanced_in_what_is_written(english: Language) -> None:
+    text = "Heading\n" + "\n".join(f"The {n} mill is old. It is kept well by its owner." for n in range(40))
+    document = Document("a", text)
+    found = []
+    for number in range(40):
+        begin = text.index(f"The {number} mill")
+        label = "yes" if number % 4 else "no"
+        fields, span = {"first": f"a{number}", "second": "b"}, (begin, begin + 9)
+        item = Item("relation.entails", f"f{number}", label, fields, ("yes", "no"), label=label, span=span)
+        found.append(Mined(item, "a", "relation", closed=False))
+    answers: Counter[str] = Counter()
+
+    class Counting(LabelBalance):
+        def add(self, item: Item) -> None:
+            answers[item.label] += 1
+            super().add(item)
+
+    balance = Counting({"relation.entails": ["yes", "no"]})
+    made = read(document, found, 1, english, balance, passage=200)
+    assert len(made) >= 6
+    assert abs(answers["yes"] - answers["no"]) <= 1
 
 
 def test_what_answers_a_task_is_left_out_of_its_passage() -> None:
@@ -174,9 +212,14 @@ def test_what_answers_a_task_is_left_out_of_its_passage() -> None:
 
 def test_recall_items_are_of_four_groups_in_unseen_words(english: Language) -> None:
     found, held_out = mined(DOCUMENTS[:40]), mined(DOCUMENTS[40:])
-    items = list(
-        recall_items(found, held_out, facts_of([*found, *held_out]), english, settings(probe=30), 17)
+    divided = facts_of([*found, *held_out])
+    trained = [each.item for each in ask(found, divided, english, settings(), 17)]
+    probed = [each for each in found if divided.may_probe(each)]
+    items, again = (
+        list(recall_items(*given, found, divided, english, settings(probe=30), 17))
+        for given in ((trained, probed, held_out), (trained[::-1], probed[::-1], held_out[::-1]))
     )
+    assert items == again
     assert Counter(item.group for item in items) == dict.fromkeys(
         ("trained", "untrained", "reversed", "absent"), 30
     )
@@ -215,11 +258,11 @@ def test_a_shuffled_document_has_the_same_sentences_in_other_places(english: Lan
 
 
 def test_labels_are_balanced_to_the_rarest() -> None:
-    labels = {"entails": {"yes": [f"y{n}" for n in range(9)], "no": [f"n{n}" for n in range(4)]}}
+    labels = {("entails", True): {"yes": [f"y{n}" for n in range(9)], "no": [f"n{n}" for n in range(4)]}}
     dropped = surplus(labels, 17)
     assert len(dropped) == 5
     assert all(key.startswith("y") for key in dropped)
-    assert surplus({"entails": {"yes": ["a"]}}, 17) == {"a"}  # a label alone tells nothing
+    assert surplus({("entails", True): {"yes": ["a"]}}, 17) == {"a"}  # a label alone tells nothing
 
 
 def test_options_are_listed_with_letters_or_without(english: Language) -> None:

@@ -92,6 +92,48 @@ def test_questions_and_headings_that_name_a_probed_fact_are_not_trained_on() -> 
     assert found.may_train(headed("Of something else"))
 
 
+def test_tasks_that_turn_on_the_name_of_a_probed_fact_are_not_trained_on() -> None:
+    mined = [defined(f"brolum{n}k", f"part number {n} of it") for n in range(40)]
+    found = facts(*mined)
+    text = "Long text about all of it. " * 9
+
+    def open_item(miner: str, answer: str, **fields: str) -> Mined:
+        return Mined(Item(f"{miner}.task", fact_key(answer), answer, fields), "doc", miner, False)
+
+    for number, each in enumerate(mined):
+        trained, name = found.is_trained(each.item.fact), f"brolum{number}k"
+        named = f"{text} A {name} is a part."
+        for heading in (f"{name}s", f"The {name}", f"Structure of the {name}s"):
+            assert found.may_train(headed(heading)) == trained
+        assert found.may_train(open_item("title", named, title=f"The {name}s")) == trained
+        assert found.may_train(open_item("keywords", named, words=f"{name}, part")) == trained
+        assert found.may_train(open_item("keywords", f"{name}, part", sentence=named)) == trained
+        assert found.may_train(open_item("order", named, sentences=named))  # the document's own text
+        assert found.may_train(open_item("title", named, title="Of something else"))
+
+
+def test_a_remark_in_brackets_is_no_name() -> None:
+    terms = [defined(f"{term} (verb)", f"to {term} something") for term in ("grind", "steer", "abduct")]
+    found = facts(*terms)
+    assert len(found) == 3
+    both = facts(defined("brolum (BR)", "a part"), defined("bricum (BR)", "a wall"), defined("BR", "a place"))
+    assert len(both) == 3
+
+
+def test_a_question_probes_only_if_no_term_that_it_names_is_trained_on() -> None:
+    mined = [defined(f"brolum{n}k", f"part number {n} of it") for n in range(40)]
+    found = facts(*mined)
+    seen = set()
+    for number, each in enumerate(mined):
+        question = asked(f"What is a brolum{number}k?", "a part")
+        found.add(question)
+        own, term = found.is_trained(question.item.fact), found.is_trained(each.item.fact)
+        assert found.may_probe(question) == (not own and not term)
+        assert found.may_probe(each) == (not term)
+        seen.add((own, term))
+    assert len(seen) == 4
+
+
 def test_terms_are_found_by_whole_words_in_any_case_and_number() -> None:
     terms = ["salt mill", "weir", "GR"]
     assert set(Terms(terms).of("The Salt Mills of the coast have weirs, and a gr.")) == set(terms)
