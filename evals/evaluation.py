@@ -138,7 +138,7 @@ def evaluate_tasks(
         on_message=say,
     )
     with contextlib.closing(requests):
-        lm = CachedLM(loading, requests, prompting)
+        lm = CachedLM(loading, requests, folder, prompting)
         scored, failed = _scores(lm, prepared, seed, chat, say)
     if lm.answered:
         say(f"{lm.answered:,} of {lm.asked:,} requests were answered before")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.model import LM
@@ -23,7 +24,9 @@ class CachedLM(LM):
         answered: Number of requests that the cache answered.
     """
 
-    def __init__(self, load: Callable[[], LM], cache: RequestCache, prompting: Prompting) -> None:
+    def __init__(
+        self, load: Callable[[], LM], cache: RequestCache, folder: Path, prompting: Prompting | None = None
+    ) -> None:
         """Wrap a model.
 
         Args:
@@ -31,10 +34,11 @@ class CachedLM(LM):
                 model gives its `cache_hook` each answer at once, and adds the requests it shortened to
                 `truncated`.
             cache: Cache of answers.
-            prompting: Tokenizer and chat template of the model.
+            folder: Folder of the model.
+            prompting: Chat template of the model; None for one that is asked without.
         """
         super().__init__()
-        self._load, self._cache, self._prompting = load, cache, prompting
+        self._load, self._cache, self._folder, self._prompting = load, cache, folder, prompting
         self._model: LM | None = None
         self.truncated: Counter[str] = Counter()
         self.asked = self.answered = 0
@@ -55,12 +59,14 @@ class CachedLM(LM):
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Render a conversation in the model's template."""
+        if self._prompting is None:
+            raise TypeError("the model was wrapped without its chat template")
         return self._prompting.render(chat_history, to_be_continued=add_generation_prompt)
 
     @property
     def tokenizer_name(self) -> str:
         """Return the name of the tokenizer, for lm-eval's own records."""
-        return self._prompting.folder.name
+        return self._folder.name
 
     def _answers(self, kind: str, requests: Sequence[Any]) -> list[Any]:
         keys = [request_key(kind, request.args) for request in requests]
@@ -85,7 +91,7 @@ class CachedLM(LM):
         nats = value[0] if isinstance(value, tuple | list) else value
         if isinstance(nats, float) and math.isnan(nats):
             raise ModelError(
-                f"the model in {self._prompting.folder} answers with NaN: it cannot be scored",
+                f"the model in {self._folder} answers with NaN: it cannot be scored",
                 hint="Its weights are damaged, or too large for their data type: try --precision fp32.",
             )
 

@@ -132,14 +132,13 @@ def measure(role: str, folder: Path, material: Material, work: Path, progress: P
 def _measure(role: str, folder: Path, material: Material, work: Path, progress: Progress) -> Measurement:
     """Measure one model, loaded where the cache lacks anything: the base of many runs is measured once."""
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
+    from cpt.models.tokenizer import load_tokenizer
     from evals.harness import score_choices
     from evals.models.cached_model import CachedLM
     from evals.models.language_model import PackedLM
-    from evals.models.prompting import Prompting
     from evals.models.request_cache import RequestCache, answer_cache, model_fingerprint
 
     precision, start = resolve_precision(material.precision), material.start_tokens[role]
-    prompting = Prompting(folder, start, cache=answer_cache())
 
     @cache
     def model() -> PackedLanguageModel:
@@ -149,7 +148,7 @@ def _measure(role: str, folder: Path, material: Material, work: Path, progress: 
         def show(done: int, total: int) -> None:
             progress.update(done, total, "choices")
 
-        return PackedLM(model(), prompting.tokenizer, start_token=start, on_progress=show)
+        return PackedLM(model(), load_tokenizer(folder), start_token=start, on_progress=show)
 
     identity = {"model": model_fingerprint(folder), "precision": str(precision), "start": start}
     with contextlib.closing(RequestCache(answer_cache(), identity, progress.message)) as answers:
@@ -157,7 +156,7 @@ def _measure(role: str, folder: Path, material: Material, work: Path, progress: 
             probe: (_nats(model, text, answers), text.bytes)
             for probe, text in material.tokenised[role].items()
         }
-        lm = CachedLM(packed, answers, prompting)
+        lm = CachedLM(packed, answers, folder)
         tasks = score_choices(lm, material.tasks, work)
         recall = score_choices(lm, material.recall, work / "recall")
     return Measurement(texts, tasks, recall)
