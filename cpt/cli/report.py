@@ -214,9 +214,31 @@ def _print_comparison(console: Console, comparison: Comparison, target: Path) ->
     for row in comparison.runs:
         table.add_row("", *_cells(row))
     console.print(table)
+    if any(row.recall for row in comparison.runs):
+        console.print(_compared_recall(comparison.runs))
     for note in comparison.notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
     console.print(f"Comparison: {target}", soft_wrap=True)
+
+
+def _compared_recall(runs: Sequence[RunRow]) -> Table:
+    """Return a table of right answers and p_gold of the final models, by run and group of facts."""
+    from cpt.corpus.recall import recall_key
+    from cpt.formatting import fixed, percent
+    from cpt.report.comparison.figures import recall_groups
+
+    groups = recall_groups(runs)
+    table = rows("recall of facts", "", *(f"{group}#" for group in groups))
+    for run in runs:
+        style = {group: "dim" if recall_key(group) in run.other_items else "" for group in groups}
+        asked = {group: run.recall[group] for group in groups if group in run.recall}
+        right = {group: percent(task.after.value) for group, task in asked.items()}
+        likely = {group: fixed(task.p_gold.after.value) for group, task in asked.items() if task.p_gold}
+        for measure, found in (("right", right), ("p_gold", likely)):
+            if found:
+                cells = (Text(found.get(group, ""), style=style[group]) for group in groups)
+                table.add_row("", run.name, measure, *cells)
+    return table
 
 
 def _cells(row: RunRow) -> list[str | Text]:

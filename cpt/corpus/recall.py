@@ -17,6 +17,11 @@ GROUPS = ("trained", "untrained", "reversed", "absent")
 direction; they are in no training text."""
 
 
+def recall_key(group: str) -> str:
+    """Return the key of a group's items beside those of tasks, whose names have no colon."""
+    return f"recall:{group}"
+
+
 @dataclass(frozen=True, slots=True)
 class RecallItem:
     """A question on a fact of the domain's documents, with answers to choose from.

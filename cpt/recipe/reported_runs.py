@@ -58,7 +58,8 @@ def _reported(run: Run, name: str, beside: Path) -> ReportedRun:
     facts = _read_report(page) if page else None
     if facts is None:
         facts = _gathered(run, records)
-    if not facts.probes and facts.training is None and not facts.tasks and facts.suites is None:
+    scored = facts.tasks or facts.recall or facts.suites is not None
+    if not facts.probes and facts.training is None and not scored:
         done = f"only {', '.join(records)} finished" if records else "no stage has finished"
         raise CptError(
             f"nothing to compare yet: {done}", hint="`cpt status` shows how far it is; finish it first."
@@ -132,7 +133,10 @@ def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
 
 
 def _items(records: Mapping[str, Record]) -> dict[str, str]:
-    """Return the fingerprints of the newest evaluate stage's task items; empty for older versions."""
+    """Return the fingerprints of the newest evaluate stage's items, by task and recall group.
+
+    Older versions wrote none, or none of the recall groups.
+    """
     from cpt.stages.evaluate.stage import ITEMS
 
     scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]

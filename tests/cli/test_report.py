@@ -19,7 +19,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from made_runs import a_run  # noqa: E402
 
-from cpt.report.schema import Facts  # noqa: E402
+from cpt.report.schema import Facts, Interval, PairedFigure, Task  # noqa: E402
 
 FINGERPRINT = "ab" * 32
 
@@ -122,6 +122,53 @@ def test_runs_on_other_text_are_not_compared(three: Any) -> None:
     found = three("report", "replay-0", "slow", "stranger", "--json").json
     assert found["runs"][2]["on_front"] is None
     assert sum("its held-out text is another" in note for note in found["notes"]) == 1
+
+
+def recall(after: float, items: int = 200) -> dict[str, Task]:
+    def level(value: float) -> Interval:
+        return Interval(value=value, low=value - 0.03, high=value + 0.03)
+
+    change = {"before": level(0.25), "after": level(after), "difference": level(after - 0.25)}
+    return {"untrained": Task(metric="acc_norm", items=items, **change, p_gold=PairedFigure(**change))}
+
+
+def evaluated(run: Path, marks: dict[str, str]) -> None:
+    """Give a run on the disk an evaluate stage with fingerprints of items."""
+    artifact = run / f"evaluate-{FINGERPRINT[:12]}"
+    (artifact / "scores").mkdir(parents=True)
+    record = {"name": "evaluate", "stage": "evaluate", "kinds": ["scores"], "fingerprint": FINGERPRINT}
+    write(artifact / "artifact.json", record | {"config": {}})
+    write(artifact / "scores" / "items.json", marks)
+    data = json.loads((run / "run.json").read_text())
+    data["stages"]["evaluate"] = {"kind": "evaluate", "fingerprint": FINGERPRINT, "state": "finished"}
+    write(run / "run.json", data)
+
+
+def test_recall_of_several_runs_is_side_by_side(three: Any) -> None:
+    """The items of `older` are known by their number alone: its evaluate kept fingerprints of tasks."""
+    for name, after, marks in (
+        ("documents", 0.3, {"recall:untrained": "x"}),
+        ("study", 0.45, {"recall:untrained": "x"}),
+        ("other", 0.9, {"recall:untrained": "y"}),
+        ("older", 0.5, {"quiz": "x"}),
+    ):
+        evaluated(made(name, -0.3, 0.0, recall=recall(after)), marks)
+    note = "other was asked about other untrained facts (recall probe): these are not compared."
+    shown = three("report", "documents", "study", "other", "replay-0")
+    lines = [line.split() for line in shown.out.splitlines()]
+    assert ["recall", "of", "facts", "untrained"] in lines
+    assert ["study", "right", "45.0%"] in lines
+    assert ["study", "p_gold", "0.450"] in lines
+    assert not any(line[:2] == ["replay-0", "right"] for line in lines)
+    assert note in shown.out
+    page = Path("runs/comparison.html").read_text(encoding="utf-8")
+    assert 'id="recall"' in page
+    found = three("report", "documents", "study", "other", "--json").json
+    assert found["runs"][2]["other_items"] == ["recall:untrained"]
+    assert found["best"]["recall.untrained"]["runs"] == ["study"]
+    found = three("report", "documents", "study", "older", "--json").json
+    assert not any(run["other_items"] for run in found["runs"])
+    assert "recall of facts" not in three("report", "replay-0", "slow").out
 
 
 def test_all_mistakes_at_once(three: Any) -> None:

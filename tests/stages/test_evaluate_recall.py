@@ -20,7 +20,7 @@ from cpt.corpus.recall import RECALL, RecallItem, write_recall
 from cpt.errors import DataError
 from cpt.report.schema import Task
 from cpt.stages.base import Artifact
-from cpt.stages.evaluate.stage import STAGE
+from cpt.stages.evaluate.stage import ITEMS, STAGE
 from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
 from evals.comparing.statistics import compare_accuracy
 
@@ -56,11 +56,13 @@ def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 @pytest.fixture(scope="module")
-def evaluated(
-    inputs: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluated")
+
+
+@pytest.fixture(scope="module")
+def evaluated(inputs: dict[str, Artifact], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The scores and the metrics of a comparison with the base, and with the model itself."""
-    folder = tmp_path_factory.mktemp("evaluated")
     given = inputs | {"against:1": inputs["after"]}
     metrics = run_stage(STAGE, CONFIG | {"against": ["base", "early"]}, given, folder)
     return json.loads((folder / "output/scores/scores.json").read_text()), metrics
@@ -133,6 +135,13 @@ def test_further_models_answer_too(evaluated: tuple[dict[str, Any], dict[str, An
         assert metrics["against"]["early"]["recall"][group]["after"] == found["after"]["value"]
 
 
+@pytest.mark.usefixtures("evaluated")
+def test_every_group_has_a_fingerprint_of_its_items(folder: Path) -> None:
+    marks = json.loads((folder / "output/scores" / ITEMS).read_text())
+    assert list(marks) == [f"recall:{group}" for group in PROBE]
+    assert len(set(marks.values())) == len(PROBE)
+
+
 def test_a_damaged_probe_is_named_before_any_model_is_measured(
     inputs: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +161,7 @@ def test_a_corpus_without_a_probe_has_no_recall(inputs: dict[str, Artifact], tmp
     plain = inputs | {"corpus": make_corpus(inputs["before"], tmp_path / "plain")}
     metrics = run_stage(STAGE, CONFIG, plain, tmp_path / "run")
     scores = json.loads((tmp_path / "run/output/scores/scores.json").read_text())
+    assert json.loads((tmp_path / "run/output/scores" / ITEMS).read_text()) == {}
     assert "recall" not in scores
     assert "recall" not in metrics
 

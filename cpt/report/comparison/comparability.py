@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from typing import NamedTuple
 
+from cpt.corpus.recall import recall_key
 from cpt.report.facts.monitoring import interval
 from cpt.report.schema import Facts, Interval, Probe
 
@@ -117,7 +118,7 @@ def _why(own: Measure | None, model: Measure) -> str:
 def other_items(
     runs: Mapping[str, Facts], fingerprints: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
-    """Return for each run the tasks and suites on which it answered other items than most runs.
+    """Return for each run the tasks, suites and recall groups on which it answered other items than most.
 
     Items are compared by fingerprint. If it is unknown, as for suites, their number is compared, and with one
     base for all runs also the base's score, which is equal on equal items. A suite's average covers the tasks
@@ -125,7 +126,7 @@ def other_items(
 
     Args:
         runs: Facts by run.
-        fingerprints: Fingerprints of items by run and task.
+        fingerprints: Fingerprints of items by run, and by task or key of a recall group.
     """
     one_base = len({facts.base for facts in runs.values()}) == 1
     marks: dict[str, dict[str, Hashable]] = {}
@@ -146,9 +147,11 @@ def other_items(
 
 
 def _answered(facts: Facts) -> Iterator[tuple[str, Hashable, float]]:
-    """Yield name, known properties of the items, and base score of every task and suite."""
+    """Yield name, known properties of the items, and base score of every task, recall group and suite."""
     for name, task in facts.tasks.items():
         yield name, (task.metric, task.items), task.before.value
+    for group, found in facts.recall.items():
+        yield recall_key(group), (found.metric, found.items), found.before.value
     if facts.suites is not None:
         for name, line in facts.suites.tasks.items():
             yield name, (line.metric, line.n), line.a

@@ -34,7 +34,7 @@ class ReportedRun:
     missing: stages that have not finished.
     texts: fingerprint of the held-out text of each probe, if its corpus still exists.
     documents: loss of the final model on each document, by probe.
-    items: fingerprint of the items of each task, if known.
+    items: fingerprint of the items of each task and recall group (`recall:untrained`), if known.
     """
 
     name: str
@@ -152,6 +152,7 @@ def row_of(
             if name in facts.probes
         },
         tasks=facts.tasks,
+        recall=facts.recall,
         suites=facts.suites,
         in_training=facts.watched.tasks,
         gates=facts.watched.gates,

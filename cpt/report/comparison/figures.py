@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from cpt.corpus.recall import GROUPS, recall_key
 from cpt.report.comparison.pareto_front import Documents, Estimate, lowest
 from cpt.report.comparison.schema import Best, ComparedProbe, RunRow
 from cpt.report.facts.monitoring import interval
-from cpt.report.schema import Interval, PairedScores, Probe
+from cpt.report.schema import Interval, PairedScores, Probe, Task
 from cpt.report.summary_text import has_gap
+
+P_GOLD = "p_gold"
 
 
 class Figure(NamedTuple):
@@ -73,6 +76,10 @@ def figures(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Estimate]
         yield Figure(f"suite.{suite}", f"suite {suite}", suite_changes(rows, suite), sign=-1)
     for task in dict.fromkeys(name for row in rows for name in row.tasks):
         yield Figure(f"task.{task}", f"task {task}", task_changes(rows, task), sign=-1)
+    for group in recall_groups(rows):
+        answers, likelihood = recall_changes(rows, group), recall_p_gold_changes(rows, group)
+        yield Figure(f"recall.{group}", f"recall of {group} facts", answers, sign=-1)
+        yield Figure(f"recall.{group}.{P_GOLD}", f"recall of {group} facts, {P_GOLD}", likelihood, sign=-1)
     speeds = {row.name: Interval(value=row.tokens_per_second) for row in rows if row.tokens_per_second}
     yield Figure("tokens_per_second", "tokens per second", speeds, sign=-1, exact=True)
 
@@ -106,6 +113,31 @@ def task_changes(rows: Sequence[RunRow], task: str) -> dict[str, Interval]:
         row.name: row.tasks[task].difference
         for row in rows
         if task in row.tasks and task not in row.other_items
+    }
+
+
+def recall_groups(rows: Sequence[RunRow]) -> list[str]:
+    """Return the groups of the recall probe that some run has, in the order of the probe."""
+    found = dict.fromkeys(name for row in rows for name in row.recall)
+    return sorted(found, key=lambda name: GROUPS.index(name) if name in GROUPS else len(GROUPS))
+
+
+def recall_changes(rows: Sequence[RunRow], group: str) -> dict[str, Interval]:
+    """Return the change of the right answers to a recall group by run."""
+    return {run: task.difference for run, task in _recalled(rows, group).items()}
+
+
+def recall_p_gold_changes(rows: Sequence[RunRow], group: str) -> dict[str, Interval]:
+    """Return the change of a recall group's p_gold by run."""
+    found = {run: task.p_gold for run, task in _recalled(rows, group).items()}
+    return {run: p_gold.difference for run, p_gold in found.items() if p_gold is not None}
+
+
+def _recalled(rows: Sequence[RunRow], group: str) -> dict[str, Task]:
+    return {
+        row.name: row.recall[group]
+        for row in rows
+        if group in row.recall and recall_key(group) not in row.other_items
     }
 
 

@@ -9,9 +9,19 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from cpt import formatting
+from cpt.corpus.recall import recall_key
 from cpt.report.comparison import charts
 from cpt.report.comparison.charts import gains, rises
-from cpt.report.comparison.figures import change_of, suite_changes, task_changes, turned
+from cpt.report.comparison.figures import (
+    P_GOLD,
+    change_of,
+    recall_changes,
+    recall_groups,
+    recall_p_gold_changes,
+    suite_changes,
+    task_changes,
+    turned,
+)
 from cpt.report.comparison.schema import Best, ComparedProbe, Comparison, Pair, RunRow
 from cpt.report.comparison.summary_text import listed, recovery
 from cpt.report.schema import WORST_FIRST, Interval
@@ -66,6 +76,7 @@ def render(comparison: Comparison) -> str:
         gaps={f"{name} text".capitalize(): gap_columns(comparison, name) for name in followed(rows)},
         budgets=list(dict.fromkeys(gate.budget for row in rows for gate in row.gates)),
         costs=cost_columns(comparison),
+        recall=recall_lines(comparison),
         scores=score_lines(comparison),
         charts=draw(comparison),
         sources=list(dict.fromkeys(source for row in rows for source in row.tokens)),
@@ -81,6 +92,7 @@ def draw(comparison: Comparison) -> dict[str, dict[str, Markup]]:
         "trade-off": {"Domain gain against general rise": charts.trade_off(rows, comparison.front)},
         "gap": dict(_curves(rows)),
         "tokens": {"Tokens trained, by source": charts.tokens_by_source(rows)},
+        "recall": dict(_recall_charts(rows)),
         "scores": dict(_score_charts(rows)),
     }
     return {
@@ -105,12 +117,27 @@ def _score_charts(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
     """Yield charts of changes of tasks and of suites' averages, with titles."""
     numbers = {row.name: row.number for row in rows}
     for title, changes in _scores(rows):
-        lines = [charts.Line(numbers[run], run, change) for run, change in changes.items()]
-        axis = "change in points, higher is better"
-        yield (
-            title,
-            charts.intervals(title, title, axis, lines, lambda share: formatting.signed(100 * share, 0)),
-        )
+        yield title, _points_chart(title, numbers, changes)
+
+
+def _recall_charts(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
+    """Yield charts of changes of the recall groups, by right answers and by p_gold, with titles."""
+    numbers = {row.name: row.number for row in rows}
+    for group in recall_groups(rows):
+        title = f"{group} facts".capitalize()
+        yield title, _points_chart(title, numbers, recall_changes(rows, group))
+        lines = _lines(numbers, recall_p_gold_changes(rows, group))
+        title, axis = f"{title}, p_gold", "change of p_gold, higher is better"
+        yield title, charts.intervals(title, title, axis, lines, lambda share: formatting.signed(share, 2))
+
+
+def _points_chart(title: str, numbers: Mapping[str, int], changes: Mapping[str, Interval]) -> str | None:
+    axis, lines = "change in points, higher is better", _lines(numbers, changes)
+    return charts.intervals(title, title, axis, lines, lambda share: formatting.signed(100 * share, 0))
+
+
+def _lines(numbers: Mapping[str, int], changes: Mapping[str, Interval]) -> list[charts.Line]:
+    return [charts.Line(numbers[run], run, change) for run, change in changes.items()]
 
 
 def _scores(rows: Sequence[RunRow]) -> Iterable[tuple[str, dict[str, Interval]]]:
@@ -264,7 +291,7 @@ def cost_columns(comparison: Comparison) -> list[Column]:
 
 
 class ScoreLine(NamedTuple):
-    """A task or a suite's average; `what`: "suite" or the task's metric."""
+    """A task, a suite's average or a recall group; `what`: "suite" or the metric."""
 
     name: str
     what: str
@@ -279,18 +306,51 @@ def score_lines(comparison: Comparison) -> list[ScoreLine]:
     for row in rows:
         for name, kind, after, change in _scored(row):
             what.setdefault(name, kind)
-            small = formatting.points(change.value)
-            if change.known:
-                small += f" ({formatting.points(change.low)} to {formatting.points(change.high)})"
             key = f"suite.{name}" if kind == "suite" else f"task.{name}"
             lines.setdefault(name, {})[row.name] = Cell(
                 formatting.percent(after),
                 change.value,
-                small,
+                _with_range(change, formatting.points),
                 best=row.name in _best(comparison.best.get(key)),
                 apart=name in row.other_items,
             )
     return [ScoreLine(name, what[name], cells) for name, cells in lines.items()]
+
+
+def _with_range(change: Interval, words: Callable[[float | None], str]) -> str:
+    return words(change.value) + (f" ({words(change.low)} to {words(change.high)})" if change.known else "")
+
+
+def recall_lines(comparison: Comparison) -> list[ScoreLine]:
+    """Return two lines for each group of the recall probe: right answers, and p_gold."""
+    found = []
+    for group in recall_groups(comparison.runs):
+        metric = next(row.recall[group].metric for row in comparison.runs if group in row.recall)
+        found.append(ScoreLine(group, metric, _recall_cells(comparison, group)))
+        if likelihood := _recall_cells(comparison, group, p_gold=True):
+            found.append(ScoreLine(group, P_GOLD, likelihood))
+    return found
+
+
+def _recall_cells(comparison: Comparison, group: str, *, p_gold: bool = False) -> dict[str, Cell]:
+    """Return the cells of the runs that were asked about a group."""
+    level, change = (
+        (formatting.fixed, formatting.signed) if p_gold else (formatting.percent, formatting.points)
+    )
+    best = _best(comparison.best.get(f"recall.{group}.{P_GOLD}" if p_gold else f"recall.{group}"))
+    asked = {row.name: row for row in comparison.runs if group in row.recall}
+    figures = {name: row.recall[group].p_gold if p_gold else row.recall[group] for name, row in asked.items()}
+    return {
+        name: Cell(
+            level(figure.after.value),
+            figure.difference.value,
+            _with_range(figure.difference, change),
+            best=name in best,
+            apart=recall_key(group) in asked[name].other_items,
+        )
+        for name, figure in figures.items()
+        if figure is not None
+    }
 
 
 def _scored(row: RunRow) -> Iterable[tuple[str, str, float, Interval]]:

@@ -37,9 +37,11 @@ class RunRow(Fact):
     page: the run's own report, relative to the comparison's folder; None without one.
     missing: stages of its recipe that have not finished.
     tokens: trained tokens by source. seconds: time of all stages.
+    recall: groups of the recall probe.
     in_training: accuracies of tasks during training.
     gates, actions: budgets of the recipe, and number of the controller's actions.
-    other_items: tasks and suites on which the run answered other items than most runs.
+    other_items: tasks, suites and recall groups (as `recall:untrained`) on which the run answered other items
+        than most runs.
     on_front: True if no other run dominates it; None if it is not comparable.
     """
 
@@ -53,6 +55,7 @@ class RunRow(Fact):
     missing: list[str]
     probes: dict[str, ComparedProbe]
     tasks: dict[str, Task]
+    recall: dict[str, Task]
     suites: Suites | None = None
     in_training: dict[str, TaskCurve]
     gates: list[Gate]

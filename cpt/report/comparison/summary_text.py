@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cpt.corpus.recall import recall_key
 from cpt.formatting import NOTHING, compact, percent, signed
 from cpt.report.comparison.comparability import ComparableMeasures
 from cpt.report.comparison.pareto_front import Changes, Estimate, are_paired, lowest
@@ -154,10 +155,16 @@ def _began_elsewhere(rows: Sequence[RunRow]) -> Iterator[str]:
 
 
 def _other_items(rows: Sequence[RunRow]) -> Iterator[str]:
-    """Yield runs that answered other items of a task than most runs."""
+    """Yield runs that answered other items of a task, or of a group of the recall probe, than most runs."""
     for row in rows:
-        if row.other_items:
-            yield f"{row.name} answered other items of {listed(row.other_items)}: these are not compared."
+        keys = {group: recall_key(group) for group in row.recall}
+        groups = [group for group, key in keys.items() if key in row.other_items]
+        if tasks := [name for name in row.other_items if name not in keys.values()]:
+            yield f"{row.name} answered other items of {listed(tasks)}: these are not compared."
+        if groups:
+            # All groups are named: the probes of other documents usually differ in all four.
+            named = listed(groups, most=len(groups))
+            yield f"{row.name} was asked about other {named} facts (recall probe): these are not compared."
 
 
 def _unequal_tokens(tokens: Sequence[int]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.corpus.recall import recall_key
 from cpt.corpus.texts import start_token_of
 from cpt.errors import StageFailed
 from cpt.progress import Progress
@@ -247,9 +248,10 @@ def document_figures(after: Measurement, material: Material) -> dict[str, dict[s
     }
 
 
-def item_fingerprints(tasks: Mapping[str, Sequence[Item]]) -> dict[str, str]:
-    """Return the SHA-256 of each task's items, which tells runs with other items apart."""
+def item_fingerprints(material: Material) -> dict[str, str]:
+    """Return the SHA-256 of each task's and recall group's items, which tells runs with other items apart."""
+    recall = {recall_key(group): items for group, items in material.recall.items()}
     return {
         name: sha256(json.dumps([asdict(item) for item in items]).encode()).hexdigest()
-        for name, items in tasks.items()
+        for name, items in {**material.tasks, **recall}.items()
     }

@@ -183,7 +183,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
         (folder / DOCUMENTS).write_text(
             json.dumps(document_figures(after, material)) + "\n", encoding="utf-8"
         )
-        (folder / ITEMS).write_text(json.dumps(item_fingerprints(material.tasks)) + "\n", encoding="utf-8")
+        (folder / ITEMS).write_text(json.dumps(item_fingerprints(material)) + "\n", encoding="utf-8")
         return metrics
 
 

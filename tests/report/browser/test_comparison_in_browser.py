@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "comparison"))
 
 from made_runs import FOUR, SETTINGS, a_run
 
+from cpt.corpus.recall import GROUPS
 from cpt.report.comparison.facts import compare
 from cpt.report.comparison.page import render
 
@@ -24,7 +25,9 @@ OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElemen
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    stranger = a_run("a-run-with-a-long-name-that-does-not-break-anywhere", -0.9, 0.0, texts={})
+    recall = dict.fromkeys(GROUPS, FOUR[0].facts.tasks["hpo-continuation"])
+    name = "a-run-with-a-long-name-that-does-not-break-anywhere"
+    stranger = a_run(name, -0.9, 0.0, texts={}, recall=recall)
     file = tmp_path_factory.mktemp("comparison") / "comparison.html"
     file.write_text(render(compare([*FOUR, stranger], SETTINGS, "2026-03-01")), encoding="utf-8")
     return file
