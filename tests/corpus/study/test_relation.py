@@ -64,6 +64,9 @@ NO_CAUSES = [
     "The price of a cask of oak is based due to custom.",
     "Casks were lost because of rot that spread when the cellar was wet.",
     "Casks were lost because of its age.",
+    "The loss that the cooper had on account of rot was large.",
+    "Because of rot in the cellar, the price of a cask plus that of its wine was lost.",
+    "Because of rot in the cellar, monitor all of the casks each week.",
 ]
 
 
@@ -86,7 +89,7 @@ def test_two_sentences_with_a_connective(opening: str, answer: str, word: str, m
     ]
 
 
-@pytest.mark.parametrize("opening", ["In other words,", "For example,", "Similarly,"])
+@pytest.mark.parametrize("opening", ["In other words,", "For example,", "Indeed,"])
 def test_a_sentence_that_supports_the_one_before_it(opening: str) -> None:
     (item,) = mined(f"{FIRST} {opening} the cooper fills it with water for some days, and the wood swells.")
     assert (item.task, item.answer, item.fields, item.label) == (
@@ -95,6 +98,11 @@ def test_a_sentence_that_supports_the_one_before_it(opening: str) -> None:
         {"first": FIRST},
         "",
     )
+
+
+@pytest.mark.parametrize("opening", ["Similarly, a vat", "For example, suppose that a cooper"])
+def test_another_case_and_one_that_only_begins_support_nothing(opening: str) -> None:
+    assert mined(f"{FIRST} {opening} fills it with water for some days, and the wood swells.") == []
 
 
 @pytest.mark.parametrize("text", NO_PAIRS)

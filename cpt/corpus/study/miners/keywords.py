@@ -1,4 +1,8 @@
-"""Mine sentences with several words of the domain: the sentence from its words, and the words from it."""
+"""Mine sentences with several words of the domain: the sentence from its words.
+
+The other direction, the words of a sentence, was right for 31 of 53 items that were read: which words are
+its main ones is no matter of their rarity.
+"""
 # ruff: noqa: RUF001 - quotes and dashes of texts
 
 from __future__ import annotations
@@ -96,17 +100,16 @@ class Keywords(Miner):
         self._plain.update(word for word in self._weights if plain[word] > times[word] / 2)
 
     def mine(self, document: Document) -> Iterator[Item]:
-        """Yield both directions of the sentences with the most surplus."""
+        """Yield the sentences with the most surplus."""
         if first_line(document.text, lines_of(document.text)) in self._front:
             return
         found = sorted(self._sentences(document.text), key=lambda each: (-each.weight, each.start))
         for start, end, words, _ in sorted(found[:_A_DOCUMENT]):
             sentence = document.text[start:end]
             asked = sorted(words, key=lambda word: -self._weights[word.casefold()])[:_ASKED]
-            fields = {"words": ", ".join(word for word in words if word in asked), "sentence": sentence}
+            fields = {"words": ", ".join(word for word in words if word in asked)}
             fact, span = fact_key(sentence), (start, end)
             yield Item("keywords.sentence", fact, sentence, fields, span=span, hidden=span)
-            yield Item("keywords.words", fact, ", ".join(words), fields, reverse=True, span=span)
 
     def _sentences(self, text: str) -> Iterator[_Found]:
         glossary = {span[0] for *_, span in glossary_lines(text, self.language.of("glossary", "not_terms"))}

@@ -42,6 +42,8 @@ class Relation(Miner):
         self._kinds = {opening: kind for kind, openings in connectives.items() for opening in openings}
         openings = {*self._kinds, *self._support, *self._contrast}
         self._opening = re.compile(rf"(?P<opening>{any_of(openings)})\s+(?P<rest>\S.*)")
+        self._no_statement = re.compile(rf"(?:{any_of(language.of(self.name, 'not_statements'))})\b")
+        self._case = re.compile(rf"(?:{any_of(language.of(self.name, 'cases'))})\b", re.IGNORECASE)
         self._causes = _Causes(language)
 
     def mine(self, document: Document) -> Iterator[Item]:
@@ -66,7 +68,8 @@ class Relation(Miner):
             return
         before = in_one_line(text[slice(*first)])
         after = capital(found["rest"])
-        fits = len(before) in _FIRST and len(after) in _SECOND and not self._opening.match(before)
+        fits = len(before) in _FIRST and len(after) in _SECOND
+        fits = fits and not (self._opening.match(before) or self._no_statement.match(before))
         if not fits or not all(each[-1] == "." and self._check.is_sound(each) for each in (before, after)):
             return
         span = (first[0], second[1])
@@ -78,7 +81,7 @@ class Relation(Miner):
                 every = tuple(options.values())
                 yield Item(f"relation.{task}", fact, answer, fields, every, answer, span=span)
         for task, openings in (("support", self._support), ("contrast", self._contrast)):
-            if found["opening"] in openings:
+            if found["opening"] in openings and not self._case.match(after):
                 yield Item(f"relation.{task}", fact, after, {"first": before}, span=span)
 
 
@@ -103,6 +106,7 @@ class _Causes:
         self._loose = re.compile(links, re.IGNORECASE)
         self._not_cause = re.compile(rf"\b(?:{not_causes})\b", re.IGNORECASE)
         self._not_effect = re.compile(rf"\b(?:{not_effects})\b", re.IGNORECASE)
+        self._advice = re.compile(rf"(?:{any_of(language.of('review', 'verbs'))})\b", re.IGNORECASE)
 
     def find(self, sentence: str) -> tuple[str, str] | None:
         """Return cause and effect of a sentence; None if it names none, or the halves are not clear."""
@@ -125,6 +129,7 @@ class _Causes:
             or broken
             or self._not_cause.search(cause)
             or self._not_effect.search(effect)
+            or self._advice.match(effect)
         ):
             return None
         return cause, effect
