@@ -32,6 +32,9 @@ PIECE = 2_500
 BATCH = 16
 """Sequences of a batch."""
 
+PROBE = "medical"
+"""Probe of held-out medical text, which no filter reads."""
+
 LAST = 0.15
 """Share of the steps at whose end the domain alone is read, where it is."""
 
@@ -126,7 +129,6 @@ def recipe(options: argparse.Namespace, files: dict[str, Path], arm: str, seed: 
     corpus, pretrain, whole = arms(files, half, BATCH * options.length)[arm]
     shared = {
         "domain": [source(files[name]) for name in ("medical", "general", "noise")],
-        "general": [source(files["heldout"])],
         "sequence_length": options.length,
         "heldout": 0.02,
         "start_token": "<|endoftext|>",
@@ -141,7 +143,7 @@ def recipe(options: argparse.Namespace, files: dict[str, Path], arm: str, seed: 
             "floor": options.peak / 10,
             "warmup": 0.05,
         },
-        "monitor": seldom(options),
+        "monitor": seldom(options) | {"texts": {PROBE: {"sources": [source(files["heldout"])]}}},
         "checkpoint": {"every": 1_000_000},
     }
     stages = [{"corpus": shared | corpus}, {"pretrain": training | pretrain}]
@@ -158,7 +160,7 @@ def measure(options: argparse.Namespace, files: dict[str, Path], arm: str, seed:
         raise SystemExit(done.returncode)
     (folder,) = (options.runs / "selection").glob("pretrain-*")
     summary = json.loads((folder / "training" / "summary.json").read_text(encoding="utf-8"))
-    gap = summary["stability"]["general"]  # the probe that reads the medical text held out here
+    gap = summary["stability"][PROBE]
     figures = {"before": gap["before"], "after": gap["end"], "error": gap["permanent_error"]}
     figures |= {"tokens": summary["tokens"], "steps": summary["steps"]}
     shutil.rmtree(options.runs / "selection")
