@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from made_language import with_abbreviation
 
 from cpt.corpus.documents import Document
 from cpt.corpus.study.items import Item
-from cpt.corpus.study.language import load_language, places
+from cpt.corpus.study.language import Language, load_language, places
 from cpt.corpus.study.miners.review import Review
 
 ENGLISH = load_language("en")
@@ -39,8 +40,8 @@ What causes the tides?
 """
 
 
-def mined(text: str, *others: str) -> list[Item]:
-    miner = Review(ENGLISH)
+def mined(text: str, *others: str, language: Language = ENGLISH) -> list[Item]:
+    miner = Review(language)
     miner.learn(Document(str(number), each) for number, each in enumerate((text, *others)))
     return list(miner.mine(Document("0", text)))
 
@@ -94,6 +95,20 @@ def test_a_summary_ends_at_the_next_heading_and_is_cut_at_a_sentence() -> None:
     assert longer.startswith(summary)
     assert summary.endswith((FIRST, SECOND))
     assert 550 < len(summary) <= 700
+
+
+def test_sentences_end_as_their_language_says() -> None:
+    outcome = "Explain what Mlr. Ahrend said of the sea."
+    line = f"{FIRST} {SECOND} It was first told by Mlr. Ahrend{' of the coast' * 60}."
+    text = TEXT.replace("Explain why the sea rises twice a day.", outcome)
+    text = text.replace(f"{FIRST}\n{SECOND}", line)
+    english, other = mined(text), mined(text, language=with_abbreviation("Mlr"))
+    assert [item.task for item in english] == ["review.summary", "review.reverse_summary"]
+    assert english[0].answer.endswith("Mlr.")
+    assert [item.answer for item in other[:2]] == [
+        "Explain what Mlr. Ahrend said of the sea; Compare spring tides with neap tides",
+        f"{FIRST} {SECOND}",
+    ]
 
 
 @pytest.mark.parametrize(
