@@ -6,7 +6,7 @@ import re
 import types
 import typing
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ class _Located:
 def findings(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[Finding]:
     """Return one finding for each mistake that a validation found, in the order of the data."""
     located = [_locate(details, data) for details in error.errors(include_url=False)]
+    located = [item for item in located if not _has_enough_items(item)]
     found = [_finding(item, model, data) for item in _one_branch_each(located)]
     misspelt = {item.where[:-1] for item in located if item.details["type"] == "extra_forbidden"}
     kept = [item for item in found if not _explained(item, misspelt, found)]
@@ -71,6 +72,17 @@ def _explained(item: Finding, misspelt: set[Where], found: list[Finding]) -> boo
     if item.message != _MISSING or item.where[:-1] not in misspelt:
         return False
     return any(other.hint == f"Did you mean `{item.where[-1]}`?" for other in found)
+
+
+def _has_enough_items(item: _Located) -> bool:
+    """Return True for a list said to be too short which is so only without its mistaken items.
+
+    Pydantic counts the items that are right. The mistaken ones have problems of their own.
+    """
+    details = item.details
+    if details["type"] != "too_short" or not isinstance(details["input"], Sized):
+        return False
+    return len(details["input"]) >= details["ctx"]["min_length"]
 
 
 def _locate(details: ErrorDetails, data: Any) -> _Located:

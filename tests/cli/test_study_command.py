@@ -65,7 +65,8 @@ def test_an_ontology_that_is_not_there_is_told_before_anything_is_read(texts: Pa
         (["mills.jsonl"], "give either --inspect or --out DIR"),
         (["mills.jsonl", "--inspect", "--out", "made"], "give either --inspect or --out DIR"),
         (["miners=[glossary]", "--inspect"], "no text is named"),
-        (["mills.jsonl", "miners=[riddles]", "--inspect"], "miners.0"),
+        (["mills.jsonl", "miners=[riddles]", "--inspect"], "miners.0: unknown value `riddles`"),
+        (["mills.jsonl", "miners=[]", "--inspect"], "miners: needs at least 1 item(s)"),
         (["mills.jsonl", "miner=[glossary]", "--inspect"], "miner: no such setting"),
         (["mills.jsonl", "language=xx", "--inspect"], "language: no wordings in the language 'xx'"),
         (["mills.jsonl", "miners=[order,order]", "--inspect"], "named twice: order"),
@@ -76,3 +77,5 @@ def test_mistakes_have_one_message(texts: Path, called: Any, words: list[str], m
     code, _, err = called("corpus", "study", *words)
     assert code == 2
     assert message in err
+    assert err.count("error") == 1
+    assert "problems" not in err

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from tiny import varied_texts, write_jsonl
 
 from cpt.recipe.authoring import about, templates
 from cpt.recipe.load import load
+from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.evaluate.config import EvaluateConfig
 from cpt.stages.merge.config import MergeConfig
+from evals.registry import select
 
 STUDY = ["corpus", "pretrain", "merge", "evaluate", "report"]
 STAGES = {
@@ -60,3 +64,20 @@ def test_every_recipe_bounds_what_general_text_may_lose(name: str, tmp_path: Pat
     assert [model.weight for model in merge.models] == ["auto"]
     assert [(gate.budget.probe, gate.action) for gate in merge.gates] == [("general", "fail")]
     assert all(0 < gate.budget.limit <= 0.02 for gate in merge.gates)
+
+
+def tasks(suites: Iterable[str]) -> set[str]:
+    return {entry.task for suite, level in select(tuple(suites)) for entry in suite.at(level)}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in STAGES if name.endswith("-study")))
+def test_every_task_that_is_evaluated_is_searched_for_in_the_text(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(templates()[name])
+    write_data(tmp_path, templates()[name])
+    configs = {type(step.config): step.config for step in load(path).steps}
+    corpus, evaluate = configs[CorpusConfig], configs[EvaluateConfig]
+    assert isinstance(corpus, CorpusConfig)
+    assert corpus.decontaminate
+    assert isinstance(evaluate, EvaluateConfig)
+    assert tasks(evaluate.suites) <= tasks(corpus.decontaminate.suites)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from cpt.corpus.study.items import fact_key
 from cpt.corpus.study.questions import prompts_and_answers
 from cpt.corpus.texts import iterate_texts
 from cpt.corpus.tokenise import part_names
-from cpt.errors import DataError
+from cpt.errors import DataError, RecipeError
+from cpt.recipe.load import load
 from cpt.stages.base import Artifact
 from cpt.stages.corpus.config import CorpusConfig
 
@@ -209,6 +211,52 @@ def test_parts_that_study_makes_are_taken() -> None:
     assert named.parts == ["books", "reading", "questions"]
     open_only = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "study": {"miners": ["order"]}})
     assert open_only.parts == ["documents", "reading"]
+
+
+@pytest.mark.parametrize(
+    ("study", "parts"),
+    [
+        ({}, ["reading"]),  # of the open miners
+        ({"miners": ["glossary"]}, []),
+        ({"miners": ["order"]}, ["reading"]),
+        ({"ontologies": ["a.obo"], "shuffle": True}, ["reading", "shuffled"]),
+        ({"miners": ["glossary"], "write": {"tokens": 9, "kinds": ["questions"]}}, []),
+        ({"miners": ["glossary"], "write": {"tokens": 9}}, ["reading"]),
+    ],
+)
+def test_without_trained_facts_no_questions_are_promised(study: dict[str, Any], parts: list[str]) -> None:
+    domain = {"domain": [{"path": "a.jsonl"}]}
+    made = CorpusConfig.model_validate(domain | {"study": study | {"trained": 0}})
+    assert made.parts == ["documents", *parts]
+    half = CorpusConfig.model_validate(domain | {"study": study | {"trained": 0.5}})
+    assert "reading" in half.parts
+    assert ("questions" in half.parts) == (study.get("miners") != ["order"])
+
+
+@pytest.mark.parametrize(
+    ("study", "name", "why"),
+    [
+        ({"trained": 0}, "questions", "`study.trained` is 0"),
+        ({"miners": ["order"]}, "questions", "no miner of `study` asks closed questions"),
+        ({"trained": 0, "miners": ["glossary"]}, "reading", "`study.trained` is 0, and all miners"),
+        ({}, "shuffled", "`study.shuffle` is false"),
+    ],
+)
+def test_a_mixture_of_a_part_that_study_does_not_make_is_told_why(
+    tmp_path: Path, study: dict[str, Any], name: str, why: str
+) -> None:
+    write(tmp_path / "notes.jsonl", "a note")
+    stages = [
+        {"corpus": {"domain": [{"path": "notes.jsonl"}], "study": study}},
+        {"pretrain": {"tokens": 1000, "replay": 0, "mixture": {"weights": {name: 1}}, "epochs": {name: 2}}},
+    ]
+    recipe = {"name": "a", "base": "fake:model", "stages": stages}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path / "recipe.yaml")
+    told = {problem.key: problem.message for problem in caught.value.problems}
+    for key in ("mixture.weights", "epochs"):
+        assert f"{name} is not made, as {why}" in told[f"pretrain.{key}"]
 
 
 @pytest.mark.parametrize("place", ["study", "replay"])

@@ -336,7 +336,7 @@ def test_bounds_of_gates_are_compared_with_every_phase(
         (
             {"mixture": {"temperature": 2}, "epochs": {"web": 2}},
             "epochs",
-            "no part of the domain is called web",
+            "no part is called web",
         ),
         (
             {"tokens": 600, "mixture": [{"until": 0.01, "temperature": 1}, {"temperature": 2}]},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,7 +73,8 @@ def load_language(code: str) -> Language:
     """Load a language.
 
     Raises:
-        DataError: There is no such language, or a task has too few or equal wordings.
+        DataError: There is no such language, a task has too few or equal wordings, or an unseen wording is
+            trained on.
     """
     from ruamel.yaml import YAML
 
@@ -94,7 +95,36 @@ def load_language(code: str) -> Language:
                     f"{file}: {task} needs {WORDINGS} different wordings, {UNSEEN} of them unseen"
                 )
         patterns[file.stem] = content
+    _require_unseen(folder, trained, unseen)
     return Language(code, trained, unseen, patterns)
+
+
+_NO_LETTERS = re.compile(r"[\W_]+")
+
+
+def plain_wording(wording: str) -> str:
+    """Return a wording without case, punctuation and white space, all its places made equal."""
+    parts = string.Formatter().parse(wording)
+    return "".join(
+        _NO_LETTERS.sub("", literal).casefold() + ("{}" if name is not None else "")
+        for literal, name, _, _ in parts
+    )
+
+
+def _require_unseen(
+    folder: Path, trained: Mapping[str, Sequence[str]], unseen: Mapping[str, Sequence[str]]
+) -> None:
+    """Raise DataError if an unseen wording of a task is a trained one of any task, but for punctuation.
+
+    A probe in the words of another task's questions shows what the model has learnt of their form.
+    """
+    tasks = {plain_wording(wording): task for task, each in trained.items() for wording in each}
+    for task, wordings in unseen.items():
+        for wording in wordings:
+            if (other := tasks.get(plain_wording(wording))) is not None:
+                raise DataError(
+                    f"{folder}: the unseen wording {wording!r} of {task} is one that {other} is trained on"
+                )
 
 
 @dataclass(frozen=True, slots=True)

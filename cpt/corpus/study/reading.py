@@ -36,7 +36,7 @@ def reading_documents(
     miner needs the passage (write the text of this title) becomes a document of its own.
     """
     able = [each for each in mined if facts.may_train(each)]
-    for number, (begin, end) in enumerate(passages(document.text, settings.passage)):
+    for number, (begin, end) in enumerate(passages(document.text, settings.passage, language)):
         inside = [each for each in able if begin <= each.item.span[0] and each.item.span[1] <= end]
         shown = _chosen(inside, settings.tasks, f"{seed}:{document.id}:{number}", balance)
         tasks, alone, hidden = [], [], []

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise, takewhile
 
-from cpt.corpus.study.language import Language, load_language
+from cpt.corpus.study.language import Language
 
 Span = tuple[int, int]
 
@@ -90,13 +90,13 @@ class _Abbreviations:
         return bool(words) and words[-1].lower() in self.labelled
 
 
-def sentences(text: str, language: Language | None = None) -> Iterator[Span]:
+def sentences(text: str, language: Language) -> Iterator[Span]:
     """Yield the places (start, end) of a text's sentences. A line break ends a sentence.
 
     Args:
-        language: Language whose abbreviations end no sentence; English by default.
+        language: Language whose abbreviations end no sentence.
     """
-    abbreviations = _Abbreviations(language or load_language("en"))
+    abbreviations = _Abbreviations(language)
     start = 0
     for place in _PLACE.finditer(text):
         mark = text[place.start()]
@@ -111,7 +111,7 @@ def sentences(text: str, language: Language | None = None) -> Iterator[Span]:
     yield from _trimmed(text, start, len(text))
 
 
-def paragraphs(text: str, language: Language | None = None) -> Iterator[list[Span]]:
+def paragraphs(text: str, language: Language) -> Iterator[list[Span]]:
     """Yield the whole sentences of each line that has any.
 
     Left out are sentences without a mark at their end (headings), and the rest of a sentence that a line
@@ -195,21 +195,21 @@ def any_of(words: Iterable[str]) -> str:
     return "|".join(map(re.escape, sorted(words, key=lambda word: (-len(word), word))))
 
 
-def opening(text: str, size: int) -> str:
+def opening(text: str, size: int, language: Language) -> str:
     """Return the first sentences of a text, at most `size` characters; empty if the first one is longer."""
     if len(text) <= size:
         return text
-    ends = [end for _, end in takewhile(lambda span: span[1] <= size, sentences(text))]
+    ends = [end for _, end in takewhile(lambda span: span[1] <= size, sentences(text, language))]
     return text[: ends[-1]] if ends else ""
 
 
-def passages(text: str, most: int) -> Iterator[tuple[int, int]]:
+def passages(text: str, most: int, language: Language) -> Iterator[tuple[int, int]]:
     """Divide a text into passages of at most so many characters, at ends of lines or else of sentences.
 
     A sentence that is longer is a passage of its own.
     """
     begin = end = 0
-    for _, stop in _units(text, most):
+    for _, stop in _units(text, most, language):
         if end > begin and stop - begin > most:
             yield begin, end
             begin = end
@@ -218,7 +218,7 @@ def passages(text: str, most: int) -> Iterator[tuple[int, int]]:
         yield begin, end
 
 
-def _units(text: str, most: int) -> Iterator[tuple[int, int]]:
+def _units(text: str, most: int, language: Language) -> Iterator[tuple[int, int]]:
     """Yield the lines of a text, those that are too long in sentences, so that they cover all of it."""
     at = 0
     for line in text.splitlines(keepends=True):
@@ -226,7 +226,7 @@ def _units(text: str, most: int) -> Iterator[tuple[int, int]]:
         if len(line) <= most:
             yield at, stop
         else:
-            ends = [at + end for _, end in sentences(line)]
+            ends = [at + end for _, end in sentences(line, language)]
             borders = [at, *ends[:-1], stop]
             yield from pairwise(borders)
         at = stop

@@ -308,6 +308,11 @@ class CorpusConfig(StageConfig):
         """Names of the domain's parts; none if the domain is one text."""
         return [*self.source_parts, *(self.study.parts if self.study else ())]
 
+    @property
+    def parts_not_made(self) -> dict[str, str]:
+        """Parts that `study` could make but does not, each with the reason."""
+        return self.study.parts_not_made if self.study else {}
+
     @field_validator("deduplicate", "executor", mode="before")
     @classmethod
     def _plain_kind(cls, value: Any) -> Any:

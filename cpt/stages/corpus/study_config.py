@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from cpt.corpus.study.settings import OPEN, StudySettings
 from cpt.corpus.study.write.settings import WriteSettings
-from cpt.sources import QUESTIONS, READING, SHUFFLED
+from cpt.sources import QUESTIONS, READING, SHUFFLED, STUDY
 
 
 class Study(StudySettings):
@@ -45,7 +45,21 @@ class Study(StudySettings):
     @property
     def parts(self) -> tuple[str, ...]:
         """Parts of the domain that these settings can make."""
-        written = self.write is not None and "questions" in self.write.kinds
-        asks = bool(self.ontologies or written or set(self.miners) - OPEN)
-        made = {READING: True, QUESTIONS: asks, SHUFFLED: self.shuffle}
-        return tuple(part for part, is_made in made.items() if is_made)
+        return tuple(part for part in STUDY if part not in self.parts_not_made)
+
+    @property
+    def parts_not_made(self) -> dict[str, str]:
+        """Parts that these settings cannot make, each with the reason."""
+        kinds = set(self.write.kinds if self.write else ())
+        closed = bool(self.ontologies or "questions" in kinds or set(self.miners) - OPEN)
+        reasons = {}
+        # Closed tasks are asked on facts of the trained share alone, in passages as well.
+        if not (self.trained or set(self.miners) & OPEN or kinds - {"questions"}):
+            reasons[READING] = "`study.trained` is 0, and all miners ask closed questions"
+        if not self.trained:
+            reasons[QUESTIONS] = "`study.trained` is 0"
+        elif not closed:
+            reasons[QUESTIONS] = "no miner of `study` asks closed questions"
+        if not self.shuffle:
+            reasons[SHUFFLED] = "`study.shuffle` is false"
+        return reasons

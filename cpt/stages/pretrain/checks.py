@@ -120,7 +120,8 @@ def environment_problems(
         problems += _without_replay_text(config) + GateController(config.gates).without_replay_text()
     if corpora:
         parts = corpora[-1].parts
-        problems += part_problems(config, parts) + _mixture_start_problems(config, chain, parts)
+        problems += part_problems(config, parts, corpora[-1].parts_not_made)
+        problems += _mixture_start_problems(config, chain, parts)
         problems += noise_problems(config, parts)
     if place.assumed_hardware is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]

@@ -153,8 +153,14 @@ def part_of(source: str) -> str:
     return source.removeprefix(f"{DOMAIN}{PART}")
 
 
-def part_problems(config: PretrainConfig, parts: Sequence[str]) -> list[Problem]:
-    """Return what is wrong in a mixture, and in epochs by part, with the parts of the domain."""
+def part_problems(
+    config: PretrainConfig, parts: Sequence[str], not_made: Mapping[str, str] | None = None
+) -> list[Problem]:
+    """Return what is wrong in a mixture, and in epochs by part, with the parts of the domain.
+
+    Args:
+        not_made: Reasons why the corpus stage does not make a part, by its name.
+    """
     problems, phases = [], config.mixture or []
     there = f"its parts are {', '.join(parts)}" if parts else "it has no parts"
     hint = (
@@ -174,15 +180,20 @@ def part_problems(config: PretrainConfig, parts: Sequence[str]) -> list[Problem]
         unknown = [name for name in phase.weights if name not in parts]
         missing = [name for name in parts if name not in phase.weights]
         if unknown or missing:
-            wrong = [f"no part is called {name}" for name in unknown]
+            wrong = [_no_part(name, not_made or {}) for name in unknown]
             wrong += [f"{name} has no weight" for name in missing]
             message = f"the weights do not fit the domain: {'; '.join(wrong)} ({there})"
             problems.append(Problem(message, key=f"{key}.weights", hint=hint))
     named = config.epochs if isinstance(config.epochs, Mapping) else {}
     if unknown := [name for name in named if name not in parts]:
-        message = f"no part of the domain is called {', '.join(unknown)}; {there}"
+        wrong = [_no_part(name, not_made or {}) for name in unknown]
+        message = f"the epochs do not fit the domain: {'; '.join(wrong)} ({there})"
         problems.append(Problem(message, key="epochs", hint="Name its parts, or give one number."))
     return problems
+
+
+def _no_part(name: str, not_made: Mapping[str, str]) -> str:
+    return f"{name} is not made, as {not_made[name]}" if name in not_made else f"no part is called {name}"
 
 
 def continuation_problems(begin: Mapping[str, int], sources: Sequence[str]) -> list[Problem]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from made_language import with_abbreviation
 
 from cpt.corpus.documents import Document
 from cpt.corpus.study.items import Item
-from cpt.corpus.study.language import load_language, places
+from cpt.corpus.study.language import Language, load_language, places
 from cpt.corpus.study.miners.keywords import Keywords, _residual
 
 ENGLISH = load_language("en")
@@ -30,8 +31,8 @@ PLAIN = (
 OTHERS = [PLAIN.format(number=number) for number in range(40)]
 
 
-def mined(text: str, others: list[str] = OTHERS) -> list[Item]:
-    miner = Keywords(ENGLISH)
+def mined(text: str, others: list[str] = OTHERS, language: Language = ENGLISH) -> list[Item]:
+    miner = Keywords(language)
     miner.learn(Document(str(number), each) for number, each in enumerate([text, *others]))
     return list(miner.mine(Document("0", text)))
 
@@ -50,6 +51,13 @@ def test_the_first_word_of_a_sentence_loses_its_capital_if_others_have_none() ->
         "mainsail, headsail, spinnaker",
         "spinnaker, mainsail, headsail",
     ]
+
+
+def test_sentences_end_as_their_language_says() -> None:
+    longer = f"{SECOND[:-1]}, says Mlr. Ahrend."
+    text = SAILS.replace(SECOND, longer)
+    assert mined(text)[0].answer == longer.removesuffix(" Ahrend.")
+    assert mined(text, language=with_abbreviation("Mlr"))[0].answer == longer
 
 
 def test_at_most_two_sentences_of_a_document() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from made_language import with_abbreviation
 
 from cpt.corpus.documents import Document
 from cpt.corpus.study.items import Item
-from cpt.corpus.study.language import load_language, places
+from cpt.corpus.study.language import Language, load_language, places
 from cpt.corpus.study.miners.review import Review
 
 ENGLISH = load_language("en")
@@ -39,8 +40,8 @@ What causes the tides?
 """
 
 
-def mined(text: str, *others: str) -> list[Item]:
-    miner = Review(ENGLISH)
+def mined(text: str, *others: str, language: Language = ENGLISH) -> list[Item]:
+    miner = Review(language)
     miner.learn(Document(str(number), each) for number, each in enumerate((text, *others)))
     return list(miner.mine(Document("0", text)))
 
@@ -87,13 +88,28 @@ def test_other_headings(heading: str, task: str) -> None:
     assert f"review.{task}" in {item.task for item in mined(TEXT.replace(replaced, heading))}
 
 
-def test_a_summary_ends_at_the_next_heading_and_is_cut_at_a_sentence() -> None:
+def test_a_summary_ends_at_the_next_heading_and_a_long_one_gives_a_title_alone() -> None:
     longer = " ".join([FIRST, SECOND] * 6)
     text = TEXT.replace(f"{FIRST}\n{SECOND}", f"{longer}\nReview Questions\n{BODY}")
-    summary = mined(text)[1].answer
+    _, item = mined(text)
+    assert item.task == "review.reverse_summary"
+    summary = item.fields["summary"]
     assert longer.startswith(summary)
     assert summary.endswith((FIRST, SECOND))
     assert 550 < len(summary) <= 700
+
+
+def test_sentences_end_as_their_language_says() -> None:
+    outcome = "Explain what Mlr. Ahrend said of the sea."
+    line = f"{FIRST} {SECOND} It was first told by Mlr. Ahrend{' of the coast' * 60}."
+    text = TEXT.replace("Explain why the sea rises twice a day.", outcome)
+    text = text.replace(f"{FIRST}\n{SECOND}", line)
+    english, other = mined(text), mined(text, language=with_abbreviation("Mlr"))
+    assert [item.task for item in english] == ["review.reverse_summary"]
+    assert english[0].fields["summary"].endswith("Mlr.")
+    outcomes, title = other
+    assert outcomes.answer == "Explain what Mlr. Ahrend said of the sea; Compare spring tides with neap tides"
+    assert title.fields["summary"] == f"{FIRST} {SECOND}"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import pytest
 from cpt.corpus.study.language import load_language
 from cpt.corpus.study.sentences import SentenceCheck, in_one_line, paragraphs, sentences
 
+ENGLISH = load_language("en")
+
 CASES = [
     ["The heart beats.", "Blood flows."],
     ["Is it late?", "No. 5 is full!", "We wait."],
@@ -66,7 +68,7 @@ CASES = [
 
 
 def split(text: str) -> list[str]:
-    return [text[start:end] for start, end in sentences(text)]
+    return [text[start:end] for start, end in sentences(text, ENGLISH)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
@@ -87,7 +89,7 @@ def test_sentences_without_spaces_between_them() -> None:
 
 def test_spans_hold_all_text_but_white_space() -> None:
     text = "  One. Two (three.)  Four\n\n“Five.” six. Seven? Eight  "
-    spans = list(sentences(text))
+    spans = list(sentences(text, ENGLISH))
     assert all(text[start:end].strip() == text[start:end] != "" for start, end in spans)
     assert "".join(text[start:end] for start, end in spans).replace(" ", "") == "".join(text.split())
 
@@ -100,7 +102,7 @@ def test_texts_of_hardly_anything(text: str) -> None:
 
 
 def whole(text: str) -> list[list[str]]:
-    return [[text[start:end] for start, end in line] for line in paragraphs(text)]
+    return [[text[start:end] for start, end in line] for line in paragraphs(text, ENGLISH)]
 
 
 def test_whole_sentences_line_by_line() -> None:

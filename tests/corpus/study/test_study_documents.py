@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from invented import LINES, definition, glossary_text, term
@@ -11,7 +13,7 @@ from invented import LINES, definition, glossary_text, term
 from cpt.corpus.documents import Document
 from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.items import Item, is_trained
-from cpt.corpus.study.language import Language, load_language, places, worded
+from cpt.corpus.study.language import Language, load_language, places, plain_wording, worded
 from cpt.corpus.study.mining import Counts, LabelBalance, Mined, Mining, miner_of, surplus
 from cpt.corpus.study.questions import MOST_IN_A_DOCUMENT, ask, prompts_and_answers, question_documents
 from cpt.corpus.study.reading import reading_documents, without
@@ -136,8 +138,44 @@ def test_a_fact_is_asked_in_so_many_forms_all_different(english: Language) -> No
         made = asked(found, facts_of(found, 1), english, forms=forms)
         pairs = [pair for document in made for pair in prompts_and_answers(document)]
         assert len(pairs) == len(set(pairs)) == 4 * LINES * forms
-    unseen = {wording for side in english.unseen.values() for wording in side}
-    assert not any(prompt in unseen for prompt, _ in pairs)
+
+
+def test_no_question_is_asked_in_an_unseen_wording(english: Language) -> None:
+    found = mined(DOCUMENTS[:4])
+    made = asked(found, facts_of(found, 1), english, forms=99)
+    prompts = {prompt for document in made for prompt, _ in prompts_and_answers(document)}
+    for item in (each.item for each in found):
+        trained, unseen = (
+            [worded(item, wording, 17).prompt for wording in english.wordings(item.task, unseen=unseen)]
+            for unseen in (False, True)
+        )
+        assert prompts.issuperset(trained)  # so that every wording there is would be seen
+        assert not any(asked in prompt for asked in unseen for prompt in prompts)
+
+
+def test_an_unseen_wording_is_a_trained_one_of_no_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert plain_wording("Flash card. Front: {question} Back:") == plain_wording(
+        "FLASH CARD\nFront: {term}\nBack:"
+    )
+    assert plain_wording("{term} is") != plain_wording("Is {term}")
+    monkeypatch.setattr("cpt.corpus.study.language.FOLDER", tmp_path)
+
+    def write(code: str, front: str) -> None:
+        (tmp_path / code).mkdir()
+        for miner, trained, unseen in (("a", "Card. Front: {term} Back:", "A"), ("b", "B", front)):
+            tasks = {
+                "trained": [trained, *(f"{miner} asks {letter}" for letter in "abcdefghi")],
+                "unseen": [unseen, *(f"{miner} probes {letter}" for letter in "ab")],
+            }
+            (tmp_path / code / f"{miner}.yaml").write_text(json.dumps({"wordings": {"task": tasks}}))
+
+    write("xa", "Card, front: {question}\nBack:")
+    write("xb", "Card, back: {question}\nFront:")
+    with pytest.raises(DataError, match=r"Back:' of b\.task is one that a\.task is trained on"):
+        load_language("xa")
+    assert load_language("xb").code == "xb"
 
 
 def test_no_document_asks_for_a_fact_twice_or_holds_a_passage(english: Language) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from made_language import with_abbreviation
 
 from cpt.corpus.documents import Document
 from cpt.corpus.study.items import Item
-from cpt.corpus.study.language import load_language, places
+from cpt.corpus.study.language import Language, load_language, places
 from cpt.corpus.study.miners.title import Title, heading_of, is_paragraph, title_of
 
 ENGLISH = load_language("en")
@@ -39,8 +40,8 @@ The Dance of Foragers
 """
 
 
-def mined(text: str, *others: str) -> list[Item]:
-    miner = Title(ENGLISH)
+def mined(text: str, *others: str, language: Language = ENGLISH) -> list[Item]:
+    miner = Title(language)
     miner.learn(Document(str(number), each) for number, each in enumerate((text, *others)))
     return list(miner.mine(Document("0", text)))
 
@@ -82,6 +83,15 @@ def test_an_article_is_not_asked_when_its_beginning_is_missing() -> None:
 
 def test_a_title_of_two_documents_names_neither() -> None:
     assert mined(f"The Work of Bees\n{BEES}\n", f"The work of bees\n{WAX}\n") == []
+
+
+def test_cuts_are_at_sentences_of_the_language() -> None:
+    line = f"{BEES} {WAX} It was first told by Mlr. Ahrend{' of the bees' * 60}."
+    text = f"The Work of Bees\n{line}\nWax and Comb\n{line}\n"
+    for language, cut in ((ENGLISH, True), (with_abbreviation("Mlr"), False)):
+        items = {item.task: item for item in mined(text, language=language)}
+        assert items["title.article"].answer.endswith("Mlr.") == cut
+        assert items["title.heading"].fields["paragraph"].endswith("Mlr.") == cut
 
 
 def test_a_heading_of_many_documents_belongs_to_the_layout() -> None:

@@ -89,7 +89,7 @@ def test_models_are_told_apart() -> None:
 
 def test_every_prompt_holds_its_passage_and_is_a_function_of_the_seed() -> None:
     settings, language = WriteSettings(tokens=1, questions=7, strategies=2), load_language("en")
-    (passage,) = passages_of(documents(1)[0], 4000)
+    (passage,) = passages_of(documents(1)[0], 4000, language)
     made = {seed: Prompts(language, settings, seed) for seed in (1, 2)}
     for prompts in made.values():
         for request in (
@@ -110,10 +110,10 @@ def test_every_prompt_holds_its_passage_and_is_a_function_of_the_seed() -> None:
 
 
 def test_short_passages_are_not_written_about() -> None:
-    (document,) = documents(1)
-    assert [passage.text for passage in passages_of(document, 4000)] == [document.text]
+    (document,), english = documents(1), load_language("en")
+    assert [passage.text for passage in passages_of(document, 4000, english)] == [document.text]
     longer = replace(document, text=f"{'A long line. ' * 20}\n{'Short. ' * 12}\n{'Another long line. ' * 13}")
-    two = list(passages_of(longer, 290))
+    two = list(passages_of(longer, 290, english))
     assert [passage.number for passage in two] == [0, 2]  # between them there are but a few characters
     assert all(longer.text[slice(*passage.span)].strip() == passage.text for passage in two)
 

@@ -113,7 +113,7 @@ class Keywords(Miner):
 
     def _sentences(self, text: str) -> Iterator[_Found]:
         glossary = {span[0] for *_, span in glossary_lines(text, self.language.of("glossary", "not_terms"))}
-        for start, end in sentences(text):
+        for start, end in sentences(text, self.language):
             sentence = text[start:end]
             whole = end - start in _CHARACTERS and _is_prose(sentence) and start not in glossary
             # An instruction is a learning outcome, a reference, or an entry of a list ("do not:").

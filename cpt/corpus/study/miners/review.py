@@ -69,11 +69,12 @@ class Review(Miner):
             if len(whole) < _SUMMARY.stop:
                 whole = f"{whole} {text[start:end].lstrip(_MARKS)}".strip()
                 spans.append((start, end))
-        summary = opening(whole, _SUMMARY.stop - 1)
+        summary = opening(whole, _SUMMARY.stop - 1, self.language)
         if len(summary) not in _SUMMARY or not shared_words(title, summary, self._minor):
             return
         fact, span = fact_key(title), (spans[0][0], spans[-1][1])
-        yield Item("review.summary", fact, summary, {"title": title}, span=span, hidden=span)
+        if len(summary) == len(whole):  # half of a summary is none
+            yield Item("review.summary", fact, summary, {"title": title}, span=span, hidden=span)
         yield Item("review.reverse_summary", fact, title, {"summary": summary}, reverse=True, span=span)
 
     def _outcome_items(self, text: str, lines: Sequence[Span], title: str) -> Iterator[Item]:
@@ -84,7 +85,7 @@ class Review(Miner):
         if follow and text[slice(*follow[0])].rstrip().endswith((":", "…", "...")):
             follow = follow[1:]
         spans = list(self._list(text, follow))
-        if len(spans) not in _OUTCOMES or _goes_on(text, spans[-1], follow[len(spans) :]):
+        if len(spans) not in _OUTCOMES or self._goes_on(text, spans[-1], follow[len(spans) :]):
             return
         answer = "; ".join(_entry(text[start:end]).rstrip(".;, ") for start, end in spans)
         span = (spans[0][0], spans[-1][1])
@@ -119,10 +120,21 @@ class Review(Miner):
             entry = _entry(text[start:end])
             first = _FIRST.match(entry)
             alike = ended in (None, _is_full(entry))
-            if not (alike and first and first[0].casefold() in self._verbs and _is_single(entry)):
+            if not (alike and first and first[0].casefold() in self._verbs and self._is_single(entry)):
                 return
             ended = _is_full(entry)
             yield start, end
+
+    def _is_single(self, entry: str) -> bool:
+        return len(entry) <= _OUTCOME and sum(1 for _ in sentences(entry, self.language)) == 1
+
+    def _goes_on(self, text: str, last: Span, rest: Sequence[Span]) -> bool:
+        """Return True if a line that may be an entry too stands behind a list: its verb is unknown."""
+        if not rest:
+            return False
+        line = text[slice(*rest[0])]
+        alike = _is_full(line) == _is_full(text[slice(*last)])
+        return alike and self._is_single(line) and not heading_of(line)
 
 
 def _entry(line: str) -> str:
@@ -133,15 +145,3 @@ def _entry(line: str) -> str:
 
 def _is_full(entry: str) -> bool:
     return entry.endswith((".", ";"))
-
-
-def _is_single(entry: str) -> bool:
-    return len(entry) <= _OUTCOME and sum(1 for _ in sentences(entry)) == 1
-
-
-def _goes_on(text: str, last: Span, rest: Sequence[Span]) -> bool:
-    """Return True if a line that may be an entry too stands behind a list: its verb is unknown."""
-    if not rest:
-        return False
-    line = text[slice(*rest[0])]
-    return _is_single(line) and _is_full(line) == _is_full(text[slice(*last)]) and not heading_of(line)

@@ -97,7 +97,7 @@ class Title(Miner):
             return
         most = max(_FEW, _COMMON * self._documents)
         for heading, (start, end) in self._headed(document.text, lines):
-            paragraph = opening(document.text[start:end], _EXCERPT)
+            paragraph = opening(document.text[start:end], _EXCERPT, self.language)
             fact, fields, span = fact_key(heading), {"paragraph": paragraph}, (start, start + len(paragraph))
             fits = len(paragraph) >= PARAGRAPH and self._shared(heading, paragraph) >= _IN_PARAGRAPH
             if fits and self._headings[fact] <= most:
@@ -116,7 +116,7 @@ class Title(Miner):
             return
         yield Item("title.title", fact, title, span=paragraphs[0], hidden=lines[0])
         yield Item("title.topic", fact, title, span=paragraphs[best], hidden=lines[0])
-        beginning = opening(_run(text, lines, paragraphs[0]), _ARTICLE)
+        beginning = opening(_run(text, lines, paragraphs[0]), _ARTICLE, self.language)
         if len(beginning) >= PARAGRAPH and self._begins(text, lines, lines.index(paragraphs[0])):
             yield Item("title.article", fact, beginning, {"title": title}, reverse=True, span=paragraphs[0])
 

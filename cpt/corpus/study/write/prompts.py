@@ -43,9 +43,9 @@ class Passage:
         return blake2b(self.text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def passages_of(document: Document, size: int) -> Iterator[Passage]:
+def passages_of(document: Document, size: int, language: Language) -> Iterator[Passage]:
     """Yield the passages of a document that can be written about."""
-    for number, (begin, end) in enumerate(passages(document.text, size)):
+    for number, (begin, end) in enumerate(passages(document.text, size, language)):
         text = document.text[begin:end].strip()
         if SHORTEST <= len(text) <= _LONGEST * size:
             yield Passage(document.id, number, text, (begin, end))

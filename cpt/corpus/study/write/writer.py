@@ -74,7 +74,7 @@ def write(
         progress.message(f"study.write: {asker.kept:,} answers are kept from before")
     amount, size = _Amount(), FIRST
     in_order = in_random_order(documents, seed, settings.documents)
-    waiting = _passages(in_order, settings.passage, Terms(probed))
+    waiting = _passages(in_order, settings.passage, language, Terms(probed))
     while amount.written < settings.tokens and (batch := list(islice(waiting, size))):
         for passage in batch:
             desk.yields.documents.add(passage.text)
@@ -163,12 +163,14 @@ def _write_batch(
             amount.add(answers or ())
 
 
-def _passages(documents: Iterable[Document], size: int, probed: Terms) -> Iterator[Passage]:
+def _passages(
+    documents: Iterable[Document], size: int, language: Language, probed: Terms
+) -> Iterator[Passage]:
     """Yield the passages of documents, a few documents in turn; no text twice."""
     seen: set[str] = set()
     waiting = iter(documents)
     while together := list(islice(waiting, _TOGETHER)):
-        for row in zip_longest(*(passages_of(document, size) for document in together)):
+        for row in zip_longest(*(passages_of(document, size, language) for document in together)):
             for passage in row:
                 if passage is not None and passage.digest not in seen:
                     seen.add(passage.digest)
