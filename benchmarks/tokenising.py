@@ -140,16 +140,22 @@ def stage(file: str, model: str, output: str) -> dict[str, Any]:
 CONTENDERS = {"raw": raw, "cpt": cpt, "datasets_map": datasets_map, "datatrove": datatrove}
 
 
-def write_text(files: list[Path], megabytes: int, target: Path) -> None:
-    """Write documents of some files, again with their words in another order where they do not suffice."""
+def write_text(files: list[Path], megabytes: int, target: Path, *, shuffled: bool = False) -> None:
+    """Write documents of some files, again with a number in front where they do not suffice.
+
+    Args:
+        shuffled: Their words in another order instead, so that they are no near-duplicates.
+    """
     left, again, chance = megabytes * 10**6, 0, random.Random(5)
     with target.open("w", encoding="utf-8") as out:
         while left > 0:
             for file in files:
                 for text in texts(str(file)):
-                    if again:  # no near-duplicates, of which little would be left to pack
+                    if again and shuffled:
                         chance.shuffle(words := text.split(" "))
                         text = " ".join(words)
+                    elif again:
+                        text = f"{again} {text}"
                     out.write(json.dumps({"text": text}) + "\n")
                     left -= len(text.encode())
                     if left <= 0:
@@ -182,7 +188,7 @@ def main() -> None:
         figures["contenders"] = {name: medians(each) for name, each in turns.items()}
         figures["stage"] = {}
         for megabytes in options.memory:
-            write_text(options.text, megabytes, file)
+            write_text(options.text, megabytes, file, shuffled=True)
             with tempfile.TemporaryDirectory(dir=scratch) as output:
                 figures["stage"][megabytes] = step("stage", file=str(file), model=model, output=output)
             print(megabytes, figures["stage"][megabytes], flush=True)
