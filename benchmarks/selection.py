@@ -6,7 +6,8 @@
 The corpus is medical, general and noisy text: half, a third and a sixth of its bytes. A third of the noise
 has its words shuffled, a third repeats a line, a third is lines of numbers. Medical text that no run trains
 on is measured before and after: bits per byte. *Whole* trains on all tokens, the others on half as many,
-chosen from the same corpus. `--only` limits the runs; those that are recorded already are not made again.
+chosen from the same corpus. With *small batches*, of half the sequences, half of the tokens are as many
+steps. `--only` limits the runs; those that are recorded already are not made again.
 """
 
 from __future__ import annotations
@@ -106,8 +107,11 @@ def arms(files: dict[str, Path], half: int, batch_tokens: int) -> dict[str, tupl
     first = {"medical": early, "general": (1 - early) * 2 / 3, "noise": (1 - early) / 3}
     in_order = [{"until": 1 - LAST, "weights": first}, {"weights": {"medical": 1, "general": 0, "noise": 0}}]
 
-    def chosen(by: Any) -> tuple[Part, Part, bool]:
-        return {"select": {"tokens": half + 2 * batch_tokens, "by": by, "max_repetition": 1}}, {}, False
+    small = {"batch_sequences": BATCH // 2}
+
+    def chosen(by: Any, pretrain: Part | None = None) -> tuple[Part, Part, bool]:
+        select = {"tokens": half + 2 * batch_tokens, "by": by, "max_repetition": 1}
+        return {"select": select}, pretrain or {}, False
 
     return {
         "whole": ({}, {}, True),
@@ -115,6 +119,9 @@ def arms(files: dict[str, Path], half: int, batch_tokens: int) -> dict[str, tupl
         "half, classifier": chosen(classifier),
         "half, dsir": chosen({"kind": "dsir", "target": reference}),
         "half, n-gram": chosen({"kind": "n-gram", "reference": reference}),
+        "whole, small batches": ({}, small, True),
+        "half, random, small batches": chosen("random", small),
+        "half, classifier, small batches": chosen(classifier, small),
         "parts, even": ({"domain": parts}, {"mixture": {"weights": even}}, True),
         "parts, medical last": ({"domain": parts}, {"mixture": in_order}, True),
     } | {
