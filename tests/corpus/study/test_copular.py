@@ -45,6 +45,8 @@ FOUND = [
     ),
 ]
 NOT_FOUND = [
+    "Coopering is the craft of making barrels that hold, unlike baskets, wine and water.",
+    "A cask fire is an emergency that coopers of the north have seen for many years.",
     "Loss of spirit through the wood is known as the angel’s share. A loss is normal.",
     "This is a vessel of wood that holds wine and other drinks.",
     "It is a band of metal that keeps the staves together.",

@@ -67,6 +67,7 @@ NO_CAUSES = [
     "The loss that the cooper had on account of rot was large.",
     "Because of rot in the cellar, the price of a cask plus that of its wine was lost.",
     "Because of rot in the cellar, monitor all of the casks each week.",
+    "Casks were lost because of the nature of rot.",
 ]
 
 
@@ -103,6 +104,13 @@ def test_a_sentence_that_supports_the_one_before_it(opening: str) -> None:
 @pytest.mark.parametrize("opening", ["Similarly, a vat", "For example, suppose that a cooper"])
 def test_another_case_and_one_that_only_begins_support_nothing(opening: str) -> None:
     assert mined(f"{FIRST} {opening} fills it with water for some days, and the wood swells.") == []
+
+
+def test_what_is_said_to_the_reader_is_no_contrast_and_a_rule_no_effect() -> None:
+    items = mined(f"{FIRST} In contrast, you fill it with water for some days, and the wood swells.")
+    assert {item.task for item in items} == {"relation.entails", "relation.connective"}
+    (item,) = mined("Because of rot in the cellar, casks should be moved to another place.")
+    assert item.task == "relation.effect"
 
 
 @pytest.mark.parametrize("text", NO_PAIRS)

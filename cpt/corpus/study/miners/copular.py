@@ -51,6 +51,10 @@ class Copular(Miner):
 
     def __init__(self, language: Language) -> None:
         super().__init__(language)
+        conjunctions, relatives = (
+            any_of(language.of(self.name, key)) for key in ("conjunctions", "relatives")
+        )
+        self._cut = re.compile(rf"\b(?:{conjunctions}|(?:{relatives}) \w+)\Z")
         self._check = SentenceCheck(language)
         articles, copulas, the_term, means, called, ends, more_ends, goes_on, pointers = (
             any_of(language.of(self.name, key))
@@ -124,7 +128,8 @@ class Copular(Miner):
     def _first_clause(self, definition: str) -> str:
         definition = self._ends.split(definition)[0]
         # One comma is in front of a second main clause, two and more are in a list.
-        return definition.split(", and ")[0] if definition.count(",") == 1 else definition
+        clause = definition.split(", and ")[0] if definition.count(",") == 1 else definition
+        return "" if self._cut.search(clause) else clause
 
     def _is_term(self, term: str) -> bool:
         words = term.lower().split()

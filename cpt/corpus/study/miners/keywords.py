@@ -18,7 +18,7 @@ from cpt.corpus.study.items import Item, Miner, fact_key
 from cpt.corpus.study.language import Language
 from cpt.corpus.study.miners.glossary import glossary_lines
 from cpt.corpus.study.miners.title import first_line, is_paragraph, lines_of
-from cpt.corpus.study.sentences import sentences
+from cpt.corpus.study.sentences import SentenceCheck, any_of, sentences
 
 _WORD = re.compile(r"[^\W\d_]{8,}")
 """A word that may be a domain's: short ones are seldom technical."""
@@ -71,6 +71,11 @@ class Keywords(Miner):
         super().__init__(language)
         self._weights: dict[str, float] = {}
         self._plain: set[str] = set()
+        self._check = SentenceCheck(language)
+        pronouns, own = (any_of(language.of(self.name, key)) for key in ("pronouns", "this_text"))
+        self._unclear = re.compile(
+            rf"^(?:{pronouns})\b|^[^,]{{2,45}}, (?:{pronouns})\b|\b(?:{own})\b", re.IGNORECASE
+        )
         self._never = frozenset(language.of(self.name, "never"))
         self._front = frozenset(language.of("title", "front_matter"))
         self._imperatives = frozenset(language.of("review", "verbs")) | set(
@@ -118,7 +123,8 @@ class Keywords(Miner):
             whole = end - start in _CHARACTERS and _is_prose(sentence) and start not in glossary
             # An instruction is a learning outcome, a reference, or an entry of a list ("do not:").
             asks = sentence.split(None, 1)[0].casefold() in self._imperatives
-            if whole and not asks and is_paragraph(_line(text, start)):
+            clear = self._check.is_sound(sentence) and not self._unclear.search(sentence)
+            if whole and not asks and clear and is_paragraph(_line(text, start)):
                 words = self._domain_words(sentence)
                 if len(words) in _WORDS:
                     weight = sum(self._weights[word.casefold()] for word in words)

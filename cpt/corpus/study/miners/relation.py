@@ -43,6 +43,8 @@ class Relation(Miner):
         openings = {*self._kinds, *self._support, *self._contrast}
         self._opening = re.compile(rf"(?P<opening>{any_of(openings)})\s+(?P<rest>\S.*)")
         self._no_statement = re.compile(rf"(?:{any_of(language.of(self.name, 'not_statements'))})\b")
+        self._addressed = re.compile(rf"\b(?:{any_of(language.of(self.name, 'addressed'))})\b", re.IGNORECASE)
+        self._rule = re.compile(rf"\b(?:{any_of(language.of(self.name, 'rules'))})\b", re.IGNORECASE)
         self._case = re.compile(rf"(?:{any_of(language.of(self.name, 'cases'))})\b", re.IGNORECASE)
         self._causes = _Causes(language)
 
@@ -59,7 +61,8 @@ class Relation(Miner):
                     fields = {"cause": cause, "effect": effect}
                     fact = f"cause:{fact_key(cause)}"
                     yield Item("relation.effect", fact, f"{effect}.", fields, span=(start, end))
-                    yield Item("relation.cause", fact, cause, fields, span=(start, end))
+                    if not self._rule.search(effect):
+                        yield Item("relation.cause", fact, cause, fields, span=(start, end))
 
     def _pair(self, text: str, first: Span, second: Span) -> Iterator[Item]:
         """Yield the items of two neighbours, if the second begins with a connective."""
@@ -81,7 +84,8 @@ class Relation(Miner):
                 every = tuple(options.values())
                 yield Item(f"relation.{task}", fact, answer, fields, every, answer, span=span)
         for task, openings in (("support", self._support), ("contrast", self._contrast)):
-            if found["opening"] in openings and not self._case.match(after):
+            told = task == "contrast" and self._addressed.search(f"{before} {after}")
+            if found["opening"] in openings and not told and not self._case.match(after):
                 yield Item(f"relation.{task}", fact, after, {"first": before}, span=span)
 
 

@@ -100,7 +100,7 @@ class Review(Miner):
         ]
 
     def _prose(self, text: str, lines: Sequence[Span]) -> Iterator[Span]:
-        """Yield the lines of a summary: sentences up to the next heading, question or line of a glossary."""
+        """Yield the lines of a summary, up to a heading, a question, a glossary or a line in lower case."""
         glossary = {span[0] for *_, span in glossary_lines(text, self.language.of("glossary", "not_terms"))}
         begun = False
         for start, end in lines:
@@ -108,7 +108,7 @@ class Review(Miner):
             question = line.endswith("?")
             if question and not begun:
                 continue
-            if start in glossary or question or not _ENDED.search(line):
+            if start in glossary or line[:1].islower() or question or not _ENDED.search(line):
                 return
             begun = True
             yield start, end
