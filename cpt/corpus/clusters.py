@@ -12,10 +12,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -23,8 +25,11 @@ from cpt.corpus.extras import ExtraSettings
 from cpt.errors import StageFailed
 from cpt.progress import Progress
 
+if TYPE_CHECKING:
+    from datatrove.executor import RayPipelineExecutor
+
 _ASK_EVERY = 5.0
-"""Seconds between two looks at a Slurm job."""
+"""Seconds between two looks at what a cluster has done."""
 
 _GONE = 3
 """Number of looks in a row that find no job before it has ended: accounting lags behind by some seconds."""
@@ -108,7 +113,7 @@ def run_on_cluster(
     logger.disable("datatrove")
     try:
         if isinstance(place, Ray):
-            _run_on_ray(place, run, tasks, own)
+            _run_on_ray(place, run, tasks, own, progress)
         else:
             _run_on_slurm(place, run, tasks, own, progress)
     finally:
@@ -173,6 +178,24 @@ def _run_on_slurm(
         raise
 
 
+@contextmanager
+def _showing(executor: RayPipelineExecutor, tasks: int, progress: Progress) -> Iterator[None]:
+    """Show the number of tasks that are done while an executor blocks."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_ASK_EVERY):
+            progress.update(tasks - len(executor.get_incomplete_ranks()), tasks, "tasks")
+
+    watching = threading.Thread(target=look, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
+
+
 def _tasks_per_job(tasks: int, at_once: int) -> int:
     """Return how many tasks a job does in turn: it starts in five seconds, and a task may take no longer."""
     return max(1, tasks // (4 * at_once))
@@ -185,7 +208,7 @@ def _is_gone(name: str) -> bool:
     return asked.returncode == 0 and not asked.stdout.strip()
 
 
-def _run_on_ray(place: Ray, run: Callable[[int], None], tasks: int, folder: Path) -> None:
+def _run_on_ray(place: Ray, run: Callable[[int], None], tasks: int, folder: Path, progress: Progress) -> None:
     import ray
     from datatrove.executor import RayPipelineExecutor
 
@@ -207,7 +230,8 @@ def _run_on_ray(place: Ray, run: Callable[[int], None], tasks: int, folder: Path
         executor = RayPipelineExecutor(
             [_Step(run)], tasks, place.at_once, mem_per_cpu_gb=place.memory, logging_dir=str(folder)
         )
-        executor.run()
+        with _showing(executor, tasks, progress):
+            executor.run()
         if missing := executor.get_incomplete_ranks():
             raise StageFailed(
                 f"{len(missing)} of {tasks} tasks were not done",

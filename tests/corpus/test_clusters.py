@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from corpus_runs import byte_model, run, write
+from corpus_runs import Heard, byte_model, run, write
 from pydantic import ValidationError
 from toy_work import DOCUMENTS, EXPECTED, done, seen
 
@@ -147,13 +148,19 @@ class _RayExecutor:
     def __init__(self, pipeline: list[Any], tasks: int, workers: int, **settings: object) -> None:
         self.asked.update(settings, tasks=tasks, workers=workers)
         self.pipeline, self.tasks = pipeline, tasks
+        self.left, self.looked = list(range(tasks)), threading.Event()
 
     def run(self) -> None:
         for rank in range(self.tasks):
             self.pipeline[0](None, rank, self.tasks)
+            self.left.remove(rank)
+            if rank == 3:
+                self.looked.clear()
+                assert self.looked.wait(20)
 
     def get_incomplete_ranks(self) -> list[int]:
-        return []
+        self.looked.set()
+        return list(self.left)
 
 
 def test_every_setting_of_ray_reaches_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +172,13 @@ def test_every_setting_of_ray_reaches_the_cluster(tmp_path: Path, monkeypatch: p
     ray.shutdown = lambda: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr("datatrove.executor.RayPipelineExecutor", _RayExecutor)
+    monkeypatch.setattr("cpt.corpus.clusters._ASK_EVERY", 0.01)
     noted, place = tmp_path / "noted", Ray(address="ray://there:10001", at_once=3, memory=5)
-    assert done(Tasks(1, tmp_path / "kept", place), noted) == EXPECTED
+    updates: list[tuple[object, ...]] = []
+    heard = Heard()
+    monkeypatch.setattr(heard, "update", lambda *facts: updates.append(facts))
+    assert done(Tasks(1, tmp_path / "kept", place, heard), noted) == EXPECTED
+    assert (4, 10, "tasks") in updates
     assert seen_address == ["ray://there:10001"]
     asked = _RayExecutor.asked
     assert (asked["tasks"], asked["workers"], asked["mem_per_cpu_gb"]) == (10, 3, 5)
