@@ -175,6 +175,37 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return each arm's changes as means over its seeds.
+
+    Recall is compared with the arm `AGAINST`, text and suites with the base. Intervals are those of the
+    items, of which every seed has others; `seeds` has each seed's value, for what training itself scatters.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = [row for row in rows if row["arm"] == arm]
+        changes: dict[str, list[dict[str, float]]] = {}
+        for row in mine:
+            for group, answers in row.get(AGAINST, {}).get("recall", {}).items():
+                changes.setdefault(f"{group}: p_gold", []).append(answers["p_gold"]["difference"])
+                changes.setdefault(f"{group}: accuracy", []).append(answers["difference"])
+            for probe, text in row["base"]["bits_per_byte"].items():
+                changes.setdefault(f"{probe}: bits per byte", []).append(text["difference"])
+            for suite, average in row["base"].get("measures", {}).get("p_gold", {}).items():
+                low, high = average["interval"]
+                change = {"value": average["difference"], "low": low, "high": high}
+                changes.setdefault(f"{suite}: p_gold", []).append(change)
+        found[arm] = {name: _mean(each) for name, each in changes.items()}
+    return found
+
+
+def _mean(changes: list[dict[str, float]]) -> dict[str, Any]:
+    values = [change["value"] for change in changes]
+    mean = sum(values) / len(values)
+    half = sum(((change["high"] - change["low"]) / 2) ** 2 for change in changes) ** 0.5 / len(changes)
+    return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": values}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for key in ("domain", "replay", "general"):
@@ -225,7 +256,7 @@ def main() -> None:
             measure(options, AGAINST, seed)  # its run was removed when the seed was done
         for arm in arms:
             rows.append({"arm": arm, "seed": seed} | measure(options, arm, seed))
-            record.write(options.name, {"setting": setting, "rows": rows})
+            record.write(options.name, {"setting": setting, "rows": rows, "means": means(rows)})
             print(table(rows), flush=True)
         for folder in (model_of(options.runs, seed), options.runs / f"study-{seed}"):
             shutil.rmtree(folder, ignore_errors=True)

@@ -65,3 +65,17 @@ def test_the_finished_folder_of_a_stage_is_found(study, tmp_path) -> None:
     for name in ("learn-a.partial", "learn-b", "corpus-a"):
         (tmp_path / name).mkdir()
     assert study.only(tmp_path, "learn-") == tmp_path / "learn-b"
+
+
+def test_seeds_are_averaged_with_the_interval_of_their_items(study) -> None:
+    def row(seed: int, change: float) -> dict[str, object]:
+        difference = {"value": change, "low": change - 0.3, "high": change + 0.3}
+        recall = {"untrained": {"difference": difference, "p_gold": {"difference": difference}}}
+        text = {"domain": {"difference": difference}}
+        return {"arm": "study", "seed": seed, "base": {"bits_per_byte": text}, "replay": {"recall": recall}}
+
+    found = study.means([row(1, 0.1), row(2, 0.3), row(3, 0.5)])["study"]
+    assert set(found) == {"untrained: p_gold", "untrained: accuracy", "domain: bits per byte"}
+    assert found["untrained: p_gold"]["seeds"] == [0.1, 0.3, 0.5]
+    assert found["untrained: p_gold"]["mean"] == pytest.approx(0.3)
+    assert found["untrained: p_gold"]["high"] == pytest.approx(0.3 + 0.3 / 3**0.5)
