@@ -154,7 +154,7 @@ def recipe(options: argparse.Namespace, files: dict[str, Path], arm: str, seed: 
         "checkpoint": {"every": 1_000_000},
     }
     stages = [{"corpus": shared | corpus}, {"pretrain": training | pretrain}]
-    return {"name": "selection", "base": MODEL, "seed": seed, "stages": stages}
+    return {"name": "selection", "base": options.model, "seed": seed, "stages": stages}
 
 
 def measure(options: argparse.Namespace, files: dict[str, Path], arm: str, seed: int) -> dict[str, Any]:
@@ -194,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name in ("medical", "reference", "other", "negative"):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="FILE.jsonl")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--tokens", type=lambda text: int(text.replace("_", "")), default=65_536)
     parser.add_argument(
@@ -210,6 +211,8 @@ def main() -> None:
     options.runs = options.runs.absolute()
     files = materials(options)
     setting = {key: getattr(options, key) for key in ("tokens", "pieces", "heldout", "length", "peak")}
+    if options.model != MODEL:
+        setting["model"] = Path(options.model).name
     earlier = record.RESULTS / f"{options.name}.json"
     rows: list[dict[str, Any]] = []
     if earlier.exists():
