@@ -65,6 +65,7 @@ def divide(
     blocks: Sequence[Block] = (),
     examples: Examples | None = None,
     tasks: Tasks | None = None,
+    trained: set[bytes] | None = None,
 ) -> Iterator[tuple[Split, Document]]:
     """Yield the documents of one source that stay, each with its side, and count all others by reason.
 
@@ -75,8 +76,10 @@ def divide(
         blocks: Cleaning blocks, applied before anything else.
         examples: Collection of removed and rewritten documents; extended here.
         tasks: Place where documents are cleaned; by default this process.
+        trained: Digests of all training documents so far, of all sources; extended here.
     """
     seen: set[bytes] = set()
+    trained = set() if trained is None else trained
     examples = Examples("") if examples is None else examples
 
     def remove(item: Item, reason: str, detail: str = "") -> None:
@@ -96,10 +99,12 @@ def divide(
         elif split == "train" and key in heldout:
             remove(item, "duplicate_of_heldout")
             seen.add(key)
+        elif split == "train" and key in trained:
+            remove(item, "duplicate")
         else:
-            seen.add(key)
             if split == "heldout":
-                heldout.add(key)
+                seen.add(key)
+            (heldout if split == "heldout" else trained).add(key)
             counts.keep(split, item)
             yield split, item
     check_sums(counts)
@@ -149,6 +154,7 @@ def write_source(
     examples: Examples | None = None,
     tasks: Tasks | None = None,
     listed: Mapping[str, ListedSource] = MappingProxyType({}),
+    trained: set[bytes] | None = None,
 ) -> SourceCounts:
     """Write one source's documents to `documents/<name>.<split>.parquet`, with bounded memory.
 
@@ -159,6 +165,7 @@ def write_source(
         examples: Collection of removed and rewritten documents; extended here.
         tasks: Place where documents are cleaned; by default this process.
         listed: Facts of the sources that the documents name, by name.
+        trained: Digests of all training documents so far, of all sources; extended here.
 
     Returns:
         Counts of documents and bytes; tokens are not counted yet.
@@ -169,7 +176,7 @@ def write_source(
     counts = SourceCounts(listed=dict(listed))
     with contextlib.ExitStack() as files:
         writers: dict[str, DocumentWriter] = {}
-        for split, document in divide(items, rule, heldout, counts, blocks, examples, tasks):
+        for split, document in divide(items, rule, heldout, counts, blocks, examples, tasks, trained):
             if split not in writers:
                 writers[split] = files.enter_context(DocumentWriter(documents_path(corpus, name, split)))
             writers[split].write(document)

@@ -19,7 +19,7 @@ from cpt.corpus.index import SourceCounts
 
 _STATE = "state.json"
 _FILES = "corpus"
-_HELDOUT = "heldout"
+_DIGESTS = ("heldout", "trained")
 _DIGEST = 16
 """Bytes of a document's digest."""
 
@@ -31,12 +31,14 @@ class BuildState:
     Attributes:
         sources: Counts by source.
         heldout: Digests of all held-out documents.
+        trained: Digests of all training documents as they were read; later steps may have removed some.
         examples: Examples of removed and rewritten documents.
         metrics: Metrics of the steps by name.
     """
 
     sources: dict[str, SourceCounts] = field(default_factory=dict)
     heldout: set[bytes] = field(default_factory=set)
+    trained: set[bytes] = field(default_factory=set)
     examples: list[Example] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -70,7 +72,8 @@ class Steps:
 
 def _write(folder: Path, corpus: Path, found: BuildState) -> None:
     link_all(corpus, folder / _FILES)
-    (folder / _HELDOUT).write_bytes(b"".join(sorted(found.heldout)))
+    for name in _DIGESTS:
+        (folder / name).write_bytes(b"".join(sorted(getattr(found, name))))
     state = {
         "sources": {name: counts.model_dump() for name, counts in found.sources.items()},
         "examples": found.examples,
@@ -82,10 +85,9 @@ def _write(folder: Path, corpus: Path, found: BuildState) -> None:
 def _read(folder: Path, corpus: Path) -> BuildState:
     link_all(folder / _FILES, corpus)
     state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    digests = (folder / _HELDOUT).read_bytes()
     return BuildState(
         sources={name: SourceCounts.model_validate(counts) for name, counts in state["sources"].items()},
-        heldout={digests[at : at + _DIGEST] for at in range(0, len(digests), _DIGEST)},
+        **{name: _digests(folder / name) for name in _DIGESTS},
         examples=[Example(*each) for each in state["examples"]],
         metrics=state["metrics"],
     )
@@ -104,3 +106,8 @@ def link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)
+
+
+def _digests(file: Path) -> set[bytes]:
+    whole = file.read_bytes()
+    return {whole[at : at + _DIGEST] for at in range(0, len(whole), _DIGEST)}

@@ -80,6 +80,22 @@ def test_the_default_is_exact(base: Artifact, tmp_path: Path) -> None:
     assert read_index(plain) == read_index(exact)
 
 
+def test_a_text_of_several_sources_and_parts_trains_once(base: Artifact, tmp_path: Path) -> None:
+    parts = {"a": [*TEXTS[15:25], TEXTS[30]], "b": [*TEXTS[20:28], TEXTS[5], TEXTS[5]]}
+    mixture = [
+        {"name": name, "weight": 1, "sources": [write(tmp_path / f"{name}.jsonl", *texts)]}
+        for name, texts in parts.items()
+    ]
+    given = sources(tmp_path) | {"domain": [write(tmp_path / "whole.jsonl", *TEXTS[:20])]}
+    corpus, _, _ = run(base, tmp_path, **given | {"replay": {"mixture": mixture}})
+    read = [text for name in ("domain", "replay.a", "replay.b") for text in trained(corpus, name)]
+    assert len(set(read)) == len(read)
+    removed = {name: read_index(corpus).sources[f"replay.{name}"].removed_documents for name in parts}
+    held = sum(document.text in TEXTS[15:20] for document in read_documents(corpus, "domain", "heldout"))
+    assert (removed["a"]["duplicate"], removed["a"]["duplicate_of_heldout"]) == (5 - held, 1 + held)
+    assert removed["b"]["duplicate"] + removed["b"]["duplicate_of_heldout"] == 5 + 2
+
+
 def test_every_setting_changes_what_is_removed(base: Artifact, tmp_path: Path) -> None:
     texts = [*TEXTS, *ALMOST, *COPIES]
     given = {"domain": [write(tmp_path / "domain.jsonl", *texts)]}

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from corpus_runs import byte_model, run, write
+from pydantic import ValidationError
 
 from cpt.corpus import read_documents, read_index
 from cpt.corpus.ratings import DSIRSettings
@@ -109,6 +110,10 @@ def test_settings_of_dsir(base: Artifact, tmp_path: Path) -> None:
     assert sure.scores == plain.scores
     assert [row["rating"] for row in sure.rows] == [-score for score in sure.scores if score is not None]
     assert sure.ids() != plain.ids()
+    each = [score for score in made["each"].scores if score is not None]  # noise would drown such weights
+    assert [row["rating"] for row in made["each"].rows] == [-score for score in each]
+    with pytest.raises(ValidationError, match="sampled makes the choice random with per_ngram"):
+        DSIRSettings(per_ngram=True, sampled=True)
     other = select(base, tmp_path / "seed", dsir(tmp_path, *target), seed=18)
     assert other.ids() != plain.ids()
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cpt.corpus.extras import ExtraSettings
 from cpt.corpus.ratings.words import vectorizer
@@ -30,15 +30,30 @@ class DSIRSettings(ExtraSettings):
         default=2, ge=1, le=5, description="Words of the longest n-grams; 2 counts words and pairs."
     )
     buckets: int = Field(default=10_000, ge=2, description="Number of buckets that n-grams are hashed into.")
-    sampled: bool = Field(
-        default=True,
-        description="Resample with the weights (Gumbel top-k, seeded); false: the highest weights.",
+    sampled: bool | None = Field(
+        default=None,
+        description="Resample with the weights (Gumbel top-k, seeded); false: the highest weights, as always "
+        "with per_ngram.",
     )
     per_ngram: bool = Field(
         default=False,
         description="Divide a document's log weight by its number of n-grams. A sum, as in the paper, "
         "ranks by length too: among documents alike in kind, long ones have the most extreme weights.",
     )
+
+    @model_validator(mode="after")
+    def _noise_of_the_size_of_weights(self) -> DSIRSettings:
+        if self.per_ngram and self.sampled:
+            # Of 1,800 pieces of text the weights per n-gram scatter by 0.08 to 0.20, the noise by 1.28.
+            raise ValueError(
+                "sampled makes the choice random with per_ngram: its noise is ten times the weights"
+            )
+        return self
+
+    @property
+    def adds_noise(self) -> bool:
+        """Return True if documents are drawn with their weights."""
+        return not self.per_ngram and self.sampled is not False
 
 
 class HashedNGrams:

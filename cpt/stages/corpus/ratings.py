@@ -271,7 +271,7 @@ def _by_dsir(by: ByDSIR, request: Request) -> Rated:
             np.save(file, raw)
     raw = np.load(kept, allow_pickle=False)
     scores = request.rate(lambda: grams.weigher(target, raw), at_once=_CHEAP_AT_ONCE)
-    noise = gumbel(request.found.digests, request.context.seed) if by.sampled else 0.0
+    noise = gumbel(request.found.digests, request.context.seed) if by.adds_noise else 0.0
     measure = "log importance weight" + (" per n-gram" if by.per_ngram else "")
     facts = {"reference": _counted(counts)}
     return Rated(measure, "high", scores, -(scores + noise), request.reasons, facts)

