@@ -1,11 +1,12 @@
 """Does a model that studies answer more? Documents alone against documents with questions, at equal tokens.
 
-    python benchmarks/study.py --domain anatomy.jsonl --documents 24 --replay pydoc.train.jsonl \\
-        --general pydoc.heldout.jsonl --tokens 100_000 --seeds 17,18,19 --suites medical:quick --data DIR
+    python benchmarks/study.py --domain anatomy.jsonl --documents 60 --replay us_history.jsonl \\
+        --tasks business.jsonl --general wikitext.jsonl --tokens 40_960 --seeds 17,18,19 \\
+        --suites medical:quick --data DIR
 
 Arms, each with the same number of tokens: *raw* (documents, no replay), *replay* (a quarter of the rows is
 general text), *study* (questions and reading tasks alone), *raw + study* (documents and study, one to one),
-*+ instructions* (half of the replay are conversations that the base makes itself), *+ phases* (questions
+*+ instructions* (half of the replay are questions and tasks on other general text), *+ phases* (questions
 first, and more of them at the end), *+ noise* (a tenth of the documents' input tokens is replaced) and
 *+ shuffle* (sentences in another order as well). From *raw + study* on, an arm has what those before it have.
 
@@ -28,6 +29,8 @@ import record
 from forgetting import MODEL, Part, source
 from peak_rate import KEPT_IN_SPITE, seldom
 from ruamel.yaml import YAML
+
+TEXTS = ("domain", "replay", "tasks", "general")
 
 AGAINST = "replay"
 """The arm that others are compared with."""
@@ -64,10 +67,10 @@ def recipe(options: argparse.Namespace, arm: str, seed: int, against: Path | Non
     """Return the recipe of one arm."""
     place = ARMS.index(arm)
     text: Part = {"name": "text", "weight": 1, "sources": [source(options.replay)]}
-    chats = {"form": "chat", "tokens": options.tokens // 8, "length": 400, "batch": 120}
+    tasks: Part = {"name": "tasks", "weight": 1, "sources": [source(options.tasks)], "study": {}}
     replay: Any = [source(options.replay)]
     if place >= ARMS.index("+ instructions"):
-        replay = {"mixture": [text, {"name": "chats", "weight": 1, "self_generated": chats}]}
+        replay = {"mixture": [text, tasks]}
     study: Part = {"probe": options.probe, "forms": options.forms}
     if arm == "+ shuffle":
         study["shuffle"] = True
@@ -208,7 +211,7 @@ def _mean(changes: list[dict[str, float]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    for key in ("domain", "replay", "general"):
+    for key in TEXTS:
         parser.add_argument(f"--{key}", type=Path, required=True, metavar="FILE.jsonl")
     parser.add_argument("--documents", type=int, default=24, help="of the domain, from the first on")
     parser.add_argument("--ontology", help="OBO file to ask questions of")
@@ -230,7 +233,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ARMS, default=ARMS, help="arms")
     parser.add_argument("--name", default="study", help="of the result file")
     options = parser.parse_args()
-    for key in ("domain", "general", "replay"):
+    for key in TEXTS:
         setattr(options, key, getattr(options, key).absolute())
     same = (
         *("documents", "ontology", "terms", "tokens", "peak", "length", "heldout"),
@@ -238,10 +241,7 @@ def main() -> None:
     )
     setting = {
         "model": options.model if options.model == MODEL else Path(options.model).name,
-        "texts": {
-            key: hashlib.sha256(getattr(options, key).read_bytes()).hexdigest()
-            for key in ("domain", "general", "replay")
-        },
+        "texts": {key: hashlib.sha256(getattr(options, key).read_bytes()).hexdigest() for key in TEXTS},
         **{name: getattr(options, name) for name in same},
     }
     earlier = record.RESULTS / f"{options.name}.json"

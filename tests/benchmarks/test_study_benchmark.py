@@ -28,7 +28,7 @@ def study(monkeypatch):
 def options(tmp_path: Path) -> argparse.Namespace:
     texts = {
         kind: write_jsonl(tmp_path / f"{kind}.jsonl", varied_texts(9, kind))
-        for kind in ("domain", "replay", "general")
+        for kind in ("domain", "replay", "tasks", "general")
     }
     return argparse.Namespace(
         **texts, runs=tmp_path / "runs", model="models/tiny", start_token="auto", tokens=40_000, length=256,
