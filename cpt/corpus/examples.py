@@ -9,6 +9,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from cpt.errors import DamagedFile
+
 FILE = "examples.jsonl"
 
 LISTINGS = (FILE, "contamination.jsonl")
@@ -118,8 +120,20 @@ def write_examples(corpus: Path, examples: list[Example]) -> None:
 
 
 def read_examples(corpus: Path) -> list[Example]:
-    """Read a corpus folder's examples; none if it was made without."""
+    """Read a corpus folder's examples; none if it was made without.
+
+    Raises:
+        DamagedFile: The file is cut or changed; names the line.
+    """
     path = corpus / FILE
     if not path.exists():
         return []
-    return [Example(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = []
+    # Texts hold U+2028 and other ends of lines of `str.splitlines` unescaped.
+    for number, line in enumerate(path.read_bytes().removesuffix(b"\n").split(b"\n"), start=1):
+        try:
+            found += [Example(**json.loads(line))] if line else []
+        except (ValueError, TypeError, RecursionError) as error:
+            hint = "Run the corpus stage again (--force corpus)."
+            raise DamagedFile(path, f"no example: {error}", line=number, hint=hint) from error
+    return found

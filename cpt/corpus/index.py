@@ -67,6 +67,20 @@ class ListedSource(BaseModel):
     bytes_in: int = 0
 
 
+class Judged(BaseModel):
+    """Documents that a block judged by something which some may lack, such as a year.
+
+    Attributes:
+        documents: Documents that the block looked at.
+        unknown: Documents of these that it kept because they lack it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: int = 0
+    unknown: int = 0
+
+
 class SourceCounts(BaseModel):
     """Counts of one source, in which entries and bytes in are those removed and those kept.
 
@@ -75,6 +89,8 @@ class SourceCounts(BaseModel):
         bytes_in: Bytes of their text.
         removed: By reason or block. Bytes hold what rewriting took from documents that stay; they are
             negative where it added more.
+        rewritten: Documents that each block rewrote; a later block may have removed them.
+        judged: By block.
         splits: Documents kept.
         parts: Training documents of each named part, where the source has parts.
         listed: Listed sources by name; what is left of each is counted in the splits.
@@ -87,6 +103,8 @@ class SourceCounts(BaseModel):
     removed: dict[str, Amount] = Field(
         default_factory=lambda: {name: Amount() for name in ("duplicate", "empty", "duplicate_of_heldout")}
     )
+    rewritten: dict[str, int] = {}
+    judged: dict[str, Judged] = {}
     splits: dict[str, SplitCounts] = {}
     parts: dict[str, SplitCounts] = {}
     listed: dict[str, ListedSource] = {}
@@ -102,6 +120,12 @@ class SourceCounts(BaseModel):
             mine = self.removed.setdefault(reason, Amount())
             mine.documents += amount.documents
             mine.bytes += amount.bytes
+        for block, documents in other.rewritten.items():
+            self.rewritten[block] = self.rewritten.get(block, 0) + documents
+        for block, judged in other.judged.items():
+            sums = self.judged.setdefault(block, Judged())
+            sums.documents += judged.documents
+            sums.unknown += judged.unknown
 
     def enter(self, item: Item) -> None:
         """Count one entry that is read."""
@@ -119,8 +143,15 @@ class SourceCounts(BaseModel):
         amount.bytes += byte_count(text)
 
     def rewrite(self, block: str, before: str, after: str) -> None:
-        """Count the bytes that a block took from a document that stays."""
+        """Count a document that a block rewrote, and the bytes that it took from it."""
+        self.rewritten[block] = self.rewritten.get(block, 0) + 1
         self.removed.setdefault(block, Amount()).bytes += byte_count(before) - byte_count(after)
+
+    def judge(self, block: str, unknown: bool) -> None:
+        """Count a document that a block judged, or kept because it lacks what the block judges by."""
+        judged = self.judged.setdefault(block, Judged())
+        judged.documents += 1
+        judged.unknown += unknown
 
     def keep(self, split: str, document: Document) -> None:
         """Count one document that is kept."""
@@ -169,8 +200,9 @@ class CorpusIndex(BaseModel):
         """Return the index as plain data. Held-out splits are not packed, so they have no "sequences"."""
         facts = self.model_dump(exclude=set() if self.former_start_token else {"former_start_token"})
         for source in facts["sources"].values():
-            if not source["listed"]:
-                del source["listed"]
+            for name in ("listed", "rewritten", "judged"):
+                if not source[name]:
+                    del source[name]
             for split, counts in source["splits"].items():
                 if split != "train":
                     del counts["sequences"]
@@ -187,13 +219,16 @@ class CorpusIndex(BaseModel):
 
         Returns:
             By source: documents_in, bytes_in, removed (by block: documents and bytes), documents_out,
-            bytes_out and tokens, of both sides together.
+            bytes_out and tokens, of both sides together. Besides these sums rewritten (by block: documents)
+            and unknown (by block: documents that stay because the block found nothing to judge them by).
         """
         return {
             name: {
                 "documents_in": source.documents_in,
                 "bytes_in": source.bytes_in,
                 "removed": {reason: amount.model_dump() for reason, amount in source.removed.items()},
+                "rewritten": dict(source.rewritten),
+                "unknown": {block: judged.unknown for block, judged in source.judged.items()},
                 "documents_out": sum(split.documents for split in source.splits.values()),
                 "bytes_out": sum(split.bytes for split in source.splits.values()),
                 "tokens": sum(split.tokens for split in source.splits.values()),

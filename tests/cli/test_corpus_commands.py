@@ -48,6 +48,7 @@ def test_the_ledger_adds_up_and_names_every_block(built: dict[str, Any]) -> None
     assert domain["removed"]["duplicate"] == {"documents": 1, "bytes": 9}
     assert domain["removed"]["empty"] == {"documents": 1, "bytes": 0}
     assert domain["removed"]["whitespace"] == {"documents": 0, "bytes": 61}
+    assert (domain["rewritten"], domain["unknown"]) == ({"whitespace": 61}, {})
     for source in built["sources"].values():
         removed = source["removed"].values()
         assert source["documents_in"] == source["documents_out"] + sum(each["documents"] for each in removed)
@@ -86,7 +87,7 @@ def test_stats_take_a_corpus_a_stage_or_a_run(built: dict[str, Any], called: Any
         assert (code, err) == (0, "")
         assert json.loads(out)["sources"] == built["sources"]
     code, out, _ = called("corpus", "stats", corpus)
-    assert (code, "whitespace" in out) == (0, True)
+    assert (code, "whitespace: rewritten" in out) == (0, True)
     code, _, err = called("corpus", "stats", "nowhere")
     assert (code, "no corpus" in err) == (2, True)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from cpt.corpus.examples import Example, Examples, read_examples, write_examples
+import pytest
+
+from cpt.corpus.examples import FILE, Example, Examples, read_examples, write_examples
+from cpt.errors import DataError
 
 
 def collected(ids: list[int]) -> list[str]:
@@ -46,6 +49,21 @@ def test_texts_are_cut_around_their_first_difference(tmp_path: Path) -> None:
     assert rewritten.after is not None
     assert rewritten.after.endswith("x[EMAIL]")
     assert (len(removed.before), removed.after) == (600, None)
+
+
+def test_texts_may_hold_any_end_of_line(tmp_path: Path) -> None:
+    ends = [Example("domain", "c4", "a:1", "", "one\u2028two\u2029three\u0085four\r\n\x1c\x0bfive\r", None)]
+    write_examples(tmp_path, ends * 2)
+    assert read_examples(tmp_path) == ends * 2
+
+
+@pytest.mark.parametrize("damage", [b'{"source": "dom', b"[1]", b"{}", b"\xff"])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes) -> None:
+    write_examples(tmp_path, [Example("domain", "c4", "a:1", "", "text", None)])
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(damage)
+    with pytest.raises(DataError, match=rf"{FILE}:2: no example"):
+        read_examples(tmp_path)
 
 
 def test_a_corpus_without_examples_has_none(tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ def test_a_page_is_its_main_text() -> None:
         ("<meta charset=windows-1252>", "cp1252"),
         ("<meta charset='ISO-8859-1'>", "cp1252"),
         ('<meta http-equiv="Content-Type" content="text/html; charset=shift_jis">', "shift_jis"),
+        ('<meta name="about" content="charset=shift_jis"><meta charset=no-such-code>', "utf-8"),
+        ('<script charset="iso-8859-1" src="a.js"></script><meta charset=utf-8>', "utf-8"),
+        ('<!-- <meta charset="iso-8859-1"> --><form accept-charset="iso-8859-1">', "utf-8"),
+        ("<script>f('<meta charset=big5>')</script><p title='charset=big5'><![a[", "utf-8"),
+        (
+            '<link charset=utf-8><meta content="text/html;charset=shift_jis" http-equiv=content-type>',
+            "shift_jis",
+        ),
+        ("<meta charset=hex><META CHARSET=Shift_JIS />", "shift_jis"),
         ("", "utf-16"),
         ("", "utf-8-sig"),
         ("", "utf-8"),
@@ -61,9 +70,15 @@ def test_a_page_is_decoded_as_it_declares(mark: str, encoding: str) -> None:
     assert f"{word} The heart" in html_text(page.encode(encoding))
 
 
+@pytest.mark.parametrize(("meta", "encoding"), [("", "cp1252"), ("<meta charset=utf-8>", "utf-8")])
+def test_an_xml_declaration_counts_if_no_meta_element_does(meta: str, encoding: str) -> None:
+    page = "<?xml version='1.0' encoding='ISO-8859-1'?>" + PAGE.replace("<head>", f"<head>{meta}")
+    assert "Caf\u00e9 The heart" in html_text(page.encode(encoding))
+
+
 def test_a_page_that_cannot_be_decoded_is_left_out() -> None:
     assert reason(html_text, PAGE.encode("latin-1")) == "undecodable"
-    assert reason(html_text, b"<meta charset=no-such-code>" + PAGE.encode()) == "undecodable"
+    assert reason(html_text, b"<meta charset=no-such-code>" + PAGE.encode("latin-1")) == "undecodable"
     assert reason(html_text, b"<html><body><img src='a.png'></body></html>") == "no_text"
 
 
@@ -98,6 +113,31 @@ def test_all_text_of_a_word_file_is_read() -> None:
     assert [line for line in text.split("\n") if line] == [
         "Title", "In a control", "inserted link\ttab", "A\tB", "In a box", "A note.",
     ]  # fmt: skip
+
+
+def cell(content: str) -> str:
+    return f"<w:tc>{content}</w:tc>"
+
+
+def wrapped(content: str) -> str:
+    return f"<w:sdt><w:sdtContent>{content}</w:sdtContent></w:sdt>"
+
+
+def test_a_table_in_a_cell_is_read_once() -> None:
+    inner = f"<w:tbl><w:tr>{cell(paragraph('C'))}{wrapped(cell(paragraph('D')))}</w:tr></w:tbl>"
+    first = f"<w:tr>{cell(paragraph('A'))}{cell(paragraph('B') + inner)}</w:tr>"
+    second = wrapped(f"<w:tr>{cell(paragraph('E'))}{cell(paragraph('F'))}</w:tr>")
+    assert docx_text(docx(f"<w:tbl>{first}{second}</w:tbl>")).split("\n") == ["A\tB C\tD", "E\tF"]
+
+
+def test_moved_text_is_read_where_it_was_moved_to() -> None:
+    box = f"<w:r><w:txbxContent>{paragraph('In a box')}</w:txbxContent></w:r>"
+    run = "<w:r><w:t>Moved.</w:t></w:r>"
+    body = (
+        f"<w:p><w:moveFrom>{run}{box}</w:moveFrom></w:p>{paragraph('Between.')}"
+        f"<w:p><w:moveTo>{run}{box}</w:moveTo></w:p><w:moveFrom>{paragraph('Old place.')}</w:moveFrom>"
+    )
+    assert docx_text(docx(body)).split("\n") == ["Between.", "Moved.", "In a box"]
 
 
 def test_a_word_file_without_text_is_left_out_with_the_reason() -> None:

@@ -42,6 +42,7 @@ def test_all_sources_are_cleaned_before_duplicates_are_sought(base: Artifact, tm
     domain_counts = index.sources["domain"]
     assert domain_counts.removed["duplicate"].documents == 1
     assert domain_counts.removed["unicode"].model_dump() == {"documents": 0, "bytes": 2}
+    assert domain_counts.rewritten == {"unicode": 1, "whitespace": 1}
     for counts in index.sources.values():
         kept = sum(split.bytes for split in counts.splits.values())
         assert counts.bytes_in == kept + sum(amount.bytes for amount in counts.removed.values())
@@ -128,18 +129,27 @@ def test_what_repeats_is_learnt_for_each_source_alone(base: Artifact, tmp_path: 
 def test_removed_documents_are_counted_with_their_bytes_and_reasons(base: Artifact, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("fool\n")
-    domain = write(tmp_path / "domain.jsonl", "You fool!", "Dosis: 5 mg", *(f"text {at}" for at in range(80)))
+    texts = ["You fool!", "Dosis: 5 mg", "text 1 of 2001", *(f"text {at}" for at in range(80))]
+    domain = write(tmp_path / "domain.jsonl", *texts)
     blocks = [
         {"kind": "toxicity", "words": str(words)},
         {"kind": "age", "pattern": "text 1.*", "first": 2000},
     ]
-    corpus, _, _ = run(base, tmp_path, domain=[domain], clean=blocks)
+    corpus, _, messages = run(base, tmp_path, domain=[domain], clean=blocks)
     counts = read_index(corpus).sources["domain"]
+    assert "domain: 81 of 82 documents have no year for age, and are kept" in messages
+    assert counts.judged["age"].model_dump() == {"documents": 82, "unknown": 81}
     assert counts.removed["toxicity"].model_dump() == {"documents": 1, "bytes": 9}
     assert "age" not in counts.removed
     [example] = [example for example in read_examples(corpus) if example.block == "toxicity"]
     assert (example.before, example.after) == ("You fool!", None)
     assert example.detail == "1 of 2 words, first: fool"
+
+
+def test_a_block_that_finds_no_year_at_all_stops_the_stage(base: Artifact, tmp_path: Path) -> None:
+    domain = write(tmp_path / "domain.jsonl", *(f"text {at}" for at in range(80)))
+    with pytest.raises(DataError, match="age found no year in any of 80 documents"):
+        run(base, tmp_path, domain=[domain], clean=[{"kind": "age", "pattern": "text.*", "first": 2000}])
 
 
 def test_files_of_blocks_are_references_of_the_stage() -> None:

@@ -22,6 +22,7 @@ from cpt.corpus import read_documents, read_index
 from cpt.corpus.examples import read_examples
 from cpt.errors import DataError, StageFailed
 from cpt.stages.base import Artifact
+from cpt.stages.corpus.benchmarks import benchmark_problems
 from cpt.stages.corpus.config import Decontamination
 from cpt.stages.corpus.stage import STAGE, CorpusConfig
 
@@ -163,6 +164,18 @@ def test_mistakes_are_found_before_running(base: Artifact, tmp_path: Path, files
         files["data"],
     ]
     assert STAGE.forecast(config, {}, {}).startswith("without items of medicine, ")
+
+
+def test_files_that_cannot_be_read_are_named_before_running(tmp_path: Path) -> None:
+    no_gzip, folder = tmp_path / "items.jsonl.gz", tmp_path / "items"
+    no_gzip.write_text('{"question": "whole"}\n')
+    folder.mkdir()
+    problems = benchmark_problems(Decontamination(files=[str(no_gzip), str(folder)]))
+    assert [(each.key, each.file) for each in problems] == [
+        ("decontaminate.files.0", str(no_gzip)),
+        ("decontaminate.files.1", str(folder)),
+    ]
+    assert all(each.message.startswith("cannot be read: ") for each in problems)
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,11 @@ def print_ledger(folder: Path) -> None:
                 taken = f"-{amount['documents']:,}" if amount["documents"] else ""
                 sign = "+" if amount["bytes"] < 0 else "-"
                 table.add_row("", "", reason, taken, f"{sign}{size(abs(amount['bytes']))}", "")
+        for block, count in line["rewritten"].items():
+            table.add_row("", "", f"{block}: rewritten", f"{count:,}", "", "")
+        for block, count in line["unknown"].items():
+            if count:
+                table.add_row("", "", f"{block}: unknown, kept", f"{count:,}", "", "")
         out_ = (f"{line['documents_out']:,}", size(line["bytes_out"]), f"{line['tokens']:,}")
         table.add_row("", "", "out", *out_)
     out().print(table)

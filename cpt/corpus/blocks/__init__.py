@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 
 from cpt.atomic import write_text
 from cpt.corpus.blocks.age import Age
-from cpt.corpus.blocks.block import Block, Cleaner
+from cpt.corpus.blocks.block import Block, Cleaner, Unknown
 from cpt.corpus.blocks.boilerplate import Boilerplate
 from cpt.corpus.blocks.c4 import C4
 from cpt.corpus.blocks.fineweb import FineWeb
@@ -27,6 +27,7 @@ from cpt.corpus.examples import Example, Examples
 from cpt.corpus.index import SourceCounts
 from cpt.corpus.items import read_items, read_items_and_facts, write_items
 from cpt.corpus.tasks import Tasks, Work
+from cpt.errors import DataError
 
 
 def _with_kind(value: Any) -> Any:
@@ -142,7 +143,7 @@ def _entered(items: Iterable[Item], counts: SourceCounts) -> Iterator[Item]:
 
 def _chunk_cleaner(blocks: Sequence[Block], source: str) -> Callable[[list[Item]], _Cleaned]:
     """Return the function that cleans a chunk of entries."""
-    cleaners = [(block.kind, block.prepare()) for block in blocks]
+    cleaners = [(block, block.prepare()) for block in blocks]
 
     def clean_chunk(items: list[Item]) -> _Cleaned:
         counts, examples = SourceCounts(), Examples(source)
@@ -153,19 +154,52 @@ def _chunk_cleaner(blocks: Sequence[Block], source: str) -> Callable[[list[Item]
 
 
 def _cleaned(
-    item: Item, cleaners: Sequence[tuple[str, Cleaner]], counts: SourceCounts, examples: Examples
+    item: Item, cleaners: Sequence[tuple[Block, Cleaner]], counts: SourceCounts, examples: Examples
 ) -> Item:
-    for kind, cleaner in cleaners:
+    for block, cleaner in cleaners:
         if isinstance(item, Removed) or not item.text:
             return item
         result = cleaner(item)
+        if block.judges_by:
+            counts.judge(block.kind, isinstance(result, Unknown))
+        if isinstance(result, Unknown):
+            result = result.document
         if isinstance(result, Document) and item.marked:
             continue
         if isinstance(result, Document) and result.text != item.text:
-            counts.rewrite(kind, item.text, result.text)
-            examples.add(kind, item.id, item.text, result.text)
+            counts.rewrite(block.kind, item.text, result.text)
+            examples.add(block.kind, item.id, item.text, result.text)
         item = result
     return item
 
 
-__all__ = ["Block", "Cleaner", "Cleaning", "clean", "learn"]
+def describe_unknown(blocks: Iterable[Block], sources: Mapping[str, SourceCounts]) -> list[str]:
+    """Describe how many documents stay because a block found nothing to judge them by.
+
+    Args:
+        sources: Counts of each source after cleaning.
+
+    Raises:
+        DataError: A block found nothing in any document of all sources, so that it did nothing.
+    """
+    lines = []
+    for block in blocks:
+        found = {
+            name: counts.judged[block.kind] for name, counts in sources.items() if block.kind in counts.judged
+        }
+        if found and all(judged.unknown == judged.documents for judged in found.values()):
+            documents = sum(judged.documents for judged in found.values())
+            raise DataError(
+                f"clean: {block.kind} found no {block.judges_by} in any of {documents:,} documents",
+                hint=f"Name where the {block.judges_by} is (field or pattern), or leave the block out.",
+            )
+        lines += [
+            f"{name}: {judged.unknown:,} of {judged.documents:,} documents have no {block.judges_by} for "
+            f"{block.kind}, and are kept"
+            for name, judged in found.items()
+            if judged.unknown
+        ]
+    return lines
+
+
+__all__ = ["Block", "Cleaner", "Cleaning", "clean", "describe_unknown", "learn"]

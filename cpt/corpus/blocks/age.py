@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from datetime import date
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cpt.corpus.blocks.block import Block, Cleaner
+from cpt.corpus.blocks.block import Block, Cleaner, Unknown
 from cpt.corpus.documents import Document, Removed
 
-_YEAR = re.compile(r"(?<!\d)(?:1[4-9]|20)\d\d(?!\d)")
+_YEAR = re.compile(r"(?<!\d)((?:1[4-9]|20)\d\d)(?:(\d\d)(\d\d))?(?!\d)")
+"""A year, or a date of eight digits (ISO 8601, basic format)."""
 
 
 class Age(Block):
@@ -23,6 +25,8 @@ class Age(Block):
     about its age, so there is no guess.
     """
 
+    judges_by: ClassVar[str] = "year"
+
     kind: Literal["age"] = "age"
     first: int | None = Field(default=None, ge=1400, le=2099, description="First year that is kept.")
     last: int | None = Field(default=None, ge=1400, le=2099, description="Last year that is kept.")
@@ -30,7 +34,7 @@ class Age(Block):
         default=None,
         min_length=1,
         description="Field of the record, kept as metadata, that holds the date; its first year from 1400 to "
-        "2099 is the document's.",
+        "2099 is the document's, alone or in a date such as 2018-01-31 or 20180131.",
     )
     pattern: str | None = Field(
         default=None,
@@ -39,7 +43,9 @@ class Age(Block):
         "used if the field gives none.",
     )
     unknown: Literal["keep", "remove"] = Field(
-        default="keep", description="Treatment of documents without a year."
+        default="keep",
+        description="Treatment of documents without a year. Those that are kept are counted; if no document "
+        "has a year, the stage fails.",
     )
 
     @field_validator("pattern")
@@ -64,12 +70,12 @@ class Age(Block):
     def prepare(self) -> Cleaner:
         pattern = re.compile(self.pattern) if self.pattern else None
 
-        def clean(document: Document) -> Document | Removed:
+        def clean(document: Document) -> Document | Removed | Unknown:
             year = _in_metadata(document.metadata, self.field)
             if year is None and pattern and (match := pattern.search(document.text)):
                 year = _year(match.group())
             if year is None:
-                return document if self.unknown == "keep" else self.removed(document, "no year")
+                return Unknown(document) if self.unknown == "keep" else self.removed(document, "no year")
             early = self.first is not None and year < self.first
             late = self.last is not None and year > self.last
             return self.removed(document, str(year)) if early or late else document
@@ -84,5 +90,16 @@ def _in_metadata(metadata: Mapping[str, Any] | None, field: str | None) -> int |
 
 def _year(text: str) -> int | None:
     """Return the first year from 1400 to 2099 in a text; None without any."""
-    match = _YEAR.search(text)
-    return int(match.group()) if match else None
+    for match in _YEAR.finditer(text):
+        year, month, day = match.groups()
+        if month is None or _is_date(int(year), int(month), int(day)):
+            return int(year)
+    return None
+
+
+def _is_date(year: int, month: int, day: int) -> bool:
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True

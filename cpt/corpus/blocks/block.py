@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from cpt.corpus.documents import Document, Removed
 from cpt.corpus.extras import ExtraSettings
 
-Cleaner = Callable[[Document], Document | Removed]
-"""A function that returns a document as it is, rewritten, or removed with the reason.
+
+class Unknown(NamedTuple):
+    """A document that a block keeps because it lacks what the block judges by."""
+
+    document: Document
+
+
+Cleaner = Callable[[Document], Document | Removed | Unknown]
+"""A function that returns a document as it is, rewritten, removed with the reason, or kept as unknown.
 
 It looks at one document alone, so that documents can be cleaned by any number of processes, in any order.
 """
@@ -20,9 +27,11 @@ class Block(ExtraSettings):
 
     Attributes:
         learns: Whether `learn` needs a first pass over the documents of a source.
+        judges_by: Name of what some documents may lack by which the block judges them, such as "year".
     """
 
     learns: ClassVar[bool] = False
+    judges_by: ClassVar[str] = ""
 
     def learn(self, documents: Iterable[Document]) -> Self:  # noqa: ARG002 - for blocks that learn
         """Return the block for one source, after a first pass over its documents.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cpt.corpus.blocks.block import Block, Cleaner
+from cpt.corpus.blocks.block import Block, Cleaner, Unknown
 from cpt.corpus.blocks.filters import by_filters, splitter
 from cpt.corpus.documents import Document, Removed
 
@@ -117,7 +117,7 @@ class Gopher(Block):
         judge = by_filters(self, choose)
         most = self.quality.max_words if self.quality else None
 
-        def clean(document: Document) -> Document | Removed:
+        def clean(document: Document) -> Document | Removed | Unknown:
             # The filters hold all words of a text, about 70 times its size; this holds one.
             if most and len(document.text) > most and _has_more_words(document.text, most):
                 return self.removed(document, "gopher_long_doc")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from cpt.corpus.blocks.block import Block, Cleaner
+from cpt.corpus.blocks.block import Block, Cleaner, Unknown
 from cpt.corpus.documents import Document, Removed
 
 
@@ -17,6 +17,8 @@ class Quality(Block):
     The score comes from the record, such as `score` of FineWeb-Edu. Longpre et al. (arXiv 2305.13169) use a
     classifier that is not published, and none is made up for it here.
     """
+
+    judges_by: ClassVar[str] = "score"
 
     kind: Literal["quality"] = "quality"
     field: str = Field(
@@ -40,10 +42,10 @@ class Quality(Block):
         lowest = -math.inf if self.min is None else self.min
         highest = math.inf if self.max is None else self.max
 
-        def clean(document: Document) -> Document | Removed:
+        def clean(document: Document) -> Document | Removed | Unknown:
             score = _number((document.metadata or {}).get(self.field))
             if score is None:
-                return document if self.unknown == "keep" else self.removed(document, "no score")
+                return Unknown(document) if self.unknown == "keep" else self.removed(document, "no score")
             return document if lowest <= score <= highest else self.removed(document, f"{score:g}")
 
         return clean

@@ -115,9 +115,16 @@ def _row(line: str, id_field: str, fields: Sequence[str]) -> tuple[str, tuple[fl
     if not isinstance(row[id_field], str):
         return f"field {quoted(id_field)} holds no text"
     for name, figure in zip(fields, figures, strict=True):
-        if isinstance(figure, bool) or not isinstance(figure, int | float) or not math.isfinite(figure):
+        if isinstance(figure, bool) or not isinstance(figure, int | float) or not _is_finite(figure):
             return f"field {quoted(name)} holds no finite number"
     return row[id_field], tuple(map(float, figures))
+
+
+def _is_finite(figure: int | float) -> bool:
+    try:
+        return math.isfinite(figure)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
 
 
 def in_order(

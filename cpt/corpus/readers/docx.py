@@ -84,12 +84,12 @@ def _blocks(element: Any) -> Iterator[str]:
             yield from _boxes(child)
         elif child.tag == f"{_WORD}tbl":
             yield from _rows(child)
-        elif isinstance(child.tag, str) and child.tag != f"{_WORD}del":
+        elif isinstance(child.tag, str) and child.tag not in _GONE:
             yield from _blocks(child)
 
 
 def _runs(element: Any) -> Iterator[str]:
-    """Yield the text of a paragraph, without that of text boxes and of deleted runs."""
+    """Yield the text of a paragraph, without that of text boxes and of runs that are gone."""
     for child in element:
         if child.tag == f"{_WORD}t":
             yield child.text or ""
@@ -103,20 +103,33 @@ def _runs(element: Any) -> Iterator[str]:
             yield from _runs(child)
 
 
-_APART = (f"{_WORD}pPr", f"{_WORD}del", f"{_WORD}txbxContent", f"{_CHOICE}Fallback")
+_GONE = (f"{_WORD}del", f"{_WORD}moveFrom", f"{_CHOICE}Fallback")
+"""Elements whose text is not read: deleted, moved to where `moveTo` has it again, or repeated."""
+
+_APART = (*_GONE, f"{_WORD}pPr", f"{_WORD}txbxContent")
 
 
 def _boxes(paragraph: Any) -> Iterator[str]:
-    """Yield the lines of a paragraph's text boxes; the fallback for older programs repeats them."""
+    """Yield the lines of a paragraph's text boxes."""
     for child in paragraph:
         if child.tag == f"{_WORD}txbxContent":
             yield from _blocks(child)
-        elif child.tag != f"{_CHOICE}Fallback" and isinstance(child.tag, str):
+        elif child.tag not in _GONE and isinstance(child.tag, str):
             yield from _boxes(child)
 
 
 def _rows(table: Any) -> Iterator[str]:
-    for row in table.iter(f"{_WORD}tr"):
-        cells = [" ".join(_blocks(cell)).strip() for cell in row.iter(f"{_WORD}tc")]
+    """Yield the rows of a table; a table in a cell is part of the cell's text."""
+    for row in _own(table, f"{_WORD}tr"):
+        cells = [" ".join(_blocks(cell)).strip() for cell in _own(row, f"{_WORD}tc")]
         if any(cells):
             yield "\t".join(cells)
+
+
+def _own(element: Any, tag: str) -> Iterator[Any]:
+    """Yield the elements of a tag below an element, also in content controls, but none below another one."""
+    for child in element:
+        if child.tag == tag:
+            yield child
+        elif child.tag not in _GONE and isinstance(child.tag, str):
+            yield from _own(child, tag)

@@ -49,7 +49,7 @@ def benchmark_problems(wanted: Decontamination) -> list[Problem]:
                 hint = f"Did you mean `{near[0]}`?" if near else None
                 problems.append(Problem(f"there is no task `{name}`", key=f"tasks.{place}", hint=hint))
     for place, reference in enumerate(wanted.files):
-        if Path(reference).is_file():
+        if Path(reference).is_file() or Path(reference).is_dir():
             found = (each for each in _read_file(Path(reference)) if isinstance(each, Problem))
             problems += [replace(problem, key=f"files.{place}") for problem in found]
     return [replace(problem, key=f"decontaminate.{problem.key}") for problem in problems]
@@ -158,6 +158,13 @@ def _file_items(wanted: Decontamination, context: Context) -> Items:
 
 def _read_file(file: Path) -> Iterator[tuple[str, str] | Problem]:
     """Yield the line number and the texts of each item of a file, or its problems, ten at most."""
+    try:
+        yield from _read_items(file)
+    except OSError as error:  # that of a damaged compressed file does not name it
+        yield Problem(f"cannot be read: {error.strerror or error}", file=str(file))
+
+
+def _read_items(file: Path) -> Iterator[tuple[str, str] | Problem]:
     from cpt.corpus.readers.files import decode, open_bytes, read_lines
 
     problems = items = 0

@@ -31,7 +31,7 @@ class CorpusStage(Stage[CorpusConfig]):
     """The stage that reads, deduplicates, holds out, tokenises and packs text."""
 
     kind = "corpus"
-    contract = 7  # 7: texts that stand in several sources train once; the probe knows what replay asks
+    contract = 7  # 7: texts of several sources train once; pages and dates are read better
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)
@@ -110,6 +110,7 @@ class CorpusStage(Stage[CorpusConfig]):
         return "; ".join(parts)
 
     def run(self, config: CorpusConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        from cpt.corpus.blocks import describe_unknown
         from cpt.corpus.tasks import Tasks
         from cpt.corpus.tokenise import tokenise
         from cpt.corpus.workers import process_count
@@ -121,6 +122,8 @@ class CorpusStage(Stage[CorpusConfig]):
         kept = context.work / f"with-{versions()}"
         tasks = Tasks(process_count(config.workers), kept / "tasks", config.executor, context.progress)
         chosen = write_documents(config, inputs["model"], index, tasks, kept, context)
+        for line in describe_unknown(config.clean, index.sources):
+            context.progress.message(line)
         context.progress.message("tokenising and packing")
         return {
             **_metrics(tokenise(corpus, index, model, context.progress, tasks)),

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cpt.corpus.blocks import Block
+from cpt.corpus.blocks.block import Unknown
 from cpt.corpus.documents import Document, Removed
 
 
 def result(block: Block, text: str, metadata: Mapping[str, Any] | None = None) -> Document | Removed:
     """Return the block's result for a text."""
-    return block.prepare()(Document("a:1", text, metadata=metadata))
+    found = block.prepare()(Document("a:1", text, metadata=metadata))
+    return found.document if isinstance(found, Unknown) else found
 
 
 def text_after(block: Block, text: str) -> str:

@@ -8,8 +8,13 @@ import pytest
 from blocks import reason
 from pydantic import ValidationError
 
+from cpt.corpus.blocks import clean, describe_unknown
 from cpt.corpus.blocks.age import Age
 from cpt.corpus.blocks.quality import Quality
+from cpt.corpus.documents import Document
+from cpt.corpus.examples import Examples
+from cpt.corpus.index import SourceCounts
+from cpt.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,11 @@ from cpt.corpus.blocks.quality import Quality
         ("1999-12-31T23:59:59Z", "1999"),
         ("Wed, 03 Mar 2021 10:00:00 GMT", "2021"),
         ("20991", "no year"),
+        (20180131, None),
+        ("20211231T235959", "2021"),
+        ("No. 20189931 of 20130228", "2013"),
+        (20180231, "no year"),
+        (20180013, "no year"),
         (1_400_000_000, "no year"),
         (True, "no year"),
         (None, "no year"),
@@ -78,6 +88,31 @@ def test_open_ranges_and_unknown_scores() -> None:
     assert reason(Quality(field="score", max=2), "x", {"score": -1e9}) is None
     assert reason(Quality(field="score", max=2), "x") == "no score"
     assert reason(Quality(field="score", max=2, unknown="keep"), "x") is None
+
+
+def counted(block: Age | Quality, *values: object) -> SourceCounts:
+    """Count what a block does to documents with these values of the field "it"."""
+    counts = SourceCounts()
+    found = [Document(f"a:{at}", "text", metadata={"it": value}) for at, value in enumerate(values)]
+    assert len(list(clean(found, [block], counts, Examples("domain")))) == len(values)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("block", "lacking"),
+    [(Age(field="it", first=2000), "year"), (Quality(field="it", min=0, unknown="keep"), "score")],
+)
+def test_documents_that_cannot_be_judged_are_counted(block: Age | Quality, lacking: str) -> None:
+    some, none = counted(block, 2001, "?", None), counted(block, "?", None)
+    assert some.judged[block.kind].model_dump() == {"documents": 3, "unknown": 2}
+    assert describe_unknown([block], {"domain": some, "replay": none}) == [
+        f"domain: 2 of 3 documents have no {lacking} for {block.kind}, and are kept",
+        f"replay: 2 of 2 documents have no {lacking} for {block.kind}, and are kept",
+    ]
+    assert describe_unknown([block], {"domain": counted(block, 2001)}) == []
+    assert describe_unknown([block], {"domain": SourceCounts()}) == []
+    with pytest.raises(DataError, match=f"{block.kind} found no {lacking} in any of 4 documents"):
+        describe_unknown([block], {"domain": none, "replay": none})
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def test_wanted_rows_are_read(tmp_path: Path) -> None:
         ({"id": "a", "score": True}, "field score holds no finite number"),
         ({"id": "a", "score": None}, "field score holds no finite number"),
         ('{"id": "a", "score": NaN}', "field score holds no finite number"),
+        (f'{{"id": "a", "score": {"9" * 400}}}', "field score holds no finite number"),
         ({"id": "first", "score": 2}, "id first occurs twice"),
     ],
 )
