@@ -187,7 +187,7 @@ class CorpusIndex(BaseModel):
 
         Returns:
             By source: documents_in, bytes_in, removed (by block: documents and bytes), documents_out,
-            bytes_out and tokens, of both sides together.
+            bytes_out and tokens, of both sides together. Tokens are None in a corpus that is not tokenised.
         """
         return {
             name: {
@@ -196,7 +196,7 @@ class CorpusIndex(BaseModel):
                 "removed": {reason: amount.model_dump() for reason, amount in source.removed.items()},
                 "documents_out": sum(split.documents for split in source.splits.values()),
                 "bytes_out": sum(split.bytes for split in source.splits.values()),
-                "tokens": sum(split.tokens for split in source.splits.values()),
+                "tokens": sum(split.tokens for split in source.splits.values()) if self.tokenizer else None,
             }
             for name, source in self.sources.items()
         }

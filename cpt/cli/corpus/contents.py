@@ -156,7 +156,8 @@ def print_ledger(folder: Path) -> None:
                 taken = f"-{amount['documents']:,}" if amount["documents"] else ""
                 sign = "+" if amount["bytes"] < 0 else "-"
                 table.add_row("", "", reason, taken, f"{sign}{size(abs(amount['bytes']))}", "")
-        out_ = (f"{line['documents_out']:,}", size(line["bytes_out"]), f"{line['tokens']:,}")
+        tokens = "\N{EN DASH}" if line["tokens"] is None else f"{line['tokens']:,}"
+        out_ = (f"{line['documents_out']:,}", size(line["bytes_out"]), tokens)
         table.add_row("", "", "out", *out_)
     out().print(table)
 
