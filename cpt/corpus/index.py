@@ -219,8 +219,9 @@ class CorpusIndex(BaseModel):
 
         Returns:
             By source: documents_in, bytes_in, removed (by block: documents and bytes), documents_out,
-            bytes_out and tokens, of both sides together. Besides these sums rewritten (by block: documents)
-            and unknown (by block: documents that stay because the block found nothing to judge them by).
+            bytes_out and tokens, of both sides together. Tokens are None in a corpus that is not tokenised.
+            Besides these sums rewritten (by block: documents) and unknown (by block: documents that stay
+            because the block found nothing to judge them by).
         """
         return {
             name: {
@@ -231,7 +232,7 @@ class CorpusIndex(BaseModel):
                 "unknown": {block: judged.unknown for block, judged in source.judged.items()},
                 "documents_out": sum(split.documents for split in source.splits.values()),
                 "bytes_out": sum(split.bytes for split in source.splits.values()),
-                "tokens": sum(split.tokens for split in source.splits.values()),
+                "tokens": sum(split.tokens for split in source.splits.values()) if self.tokenizer else None,
             }
             for name, source in self.sources.items()
         }

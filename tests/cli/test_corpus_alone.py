@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from corpus_runs import write
+from corpus_runs import records, write
 
-from cpt.corpus import read_documents
+from cpt.corpus import read_documents, read_index
+from cpt.corpus.readers import Extracting
 
 WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 
@@ -145,3 +146,95 @@ def test_mistakes_are_told_before_anything_is_written(folder: Path, called: Any,
         outcome = called("corpus", *words)
         assert (outcome.code in (1, 2), told in outcome.err) == (True, True), (words, outcome.err)
         assert not (folder / "x").exists()
+
+
+def test_a_text_may_be_a_source_as_a_recipe_has_it(folder: Path, called: Any) -> None:
+    records(folder / "scored.jsonl", *({"body": f"text {n}", "score": n} for n in range(4)))
+    (folder / "table.data").write_text("text;score\nfrom a table;9\n")
+    (folder / "heldout.data").write_text(json.dumps({"words": "text 2"}) + "\n")
+    outcome = called(
+        "corpus",
+        "dedup",
+        "--text",
+        "{path: scored.jsonl, text_field: body, metadata: [score], limit: 3, licence: MIT, language: en}",
+        "--text",
+        "table={path: table.data, format: csv, delimiter: ;, metadata: [score]}",
+        "--heldout",
+        "{path: heldout.data, format: jsonl, text_field: words}",
+        *("--out", "clean", "kind=exact"),
+    )
+    assert outcome.code == 0, outcome.err
+    found = {each.text: each.metadata for each in read_documents(folder / "clean", "domain", "train")}
+    assert found == {"text 0": {"score": 0}, "text 1": {"score": 1}, "from a table": {"score": "9"}}
+    listed = read_index(folder / "clean").sources["domain"].listed
+    first = listed[str(folder / "scored.jsonl")]
+    assert (first.licence, first.language, "table" in listed) == ("MIT", "en", True)
+
+
+def test_the_help_shows_a_source_with_its_metadata(called: Any) -> None:
+    assert called("corpus", "dedup", "--help").out.count("[score]}") == 2
+
+
+def test_select_keeps_metadata_of_its_texts(folder: Path, called: Any, tiny_model: Path) -> None:
+    rows = ({"text": f"{kind} {n} " * 12, "n": n} for n in range(20) for kind in ("bone", "court"))
+    records(folder / "a.jsonl", *rows)
+    words = ("--text", "{path: a.jsonl, metadata: [n]}", "--model", tiny_model, "--out", "best")
+    outcome = called("corpus", "select", *words, "tokens=900", "by=random", "max_repetition=1")
+    assert outcome.code == 0, outcome.err
+    kept = list(read_documents(folder / "best", "domain", "train"))
+    assert all(each.metadata == {"n": int(each.text.split()[1])} for each in kept)
+
+
+def test_mistakes_in_a_source_are_told_with_option_and_key(folder: Path, called: Any) -> None:
+    write(folder / "a.jsonl", "a")
+    for option, source, told in (
+        ("--text", "{path: a.jsonl, metdata: [score]}", ("--text.1.metdata", "Did you mean `metadata`?")),
+        ("--text", "{path: a.jsonl, limit: true}", ("--text.1.limit", "must be a number")),
+        ("--text", "{path: a.jsonl, delimiter: ;}", ("--text.1.delimiter", "jsonl has no delimiter")),
+        ("--text", "{path: a.jsonl, chat: messages}", ("--text.1.chat", "cpt corpus build")),
+        ("--text", "{path: a.jsonl", ("--text: ", "Write a source like")),
+        ("--text", "b={path: a.jsonl, name: c}", ("two names",)),
+        ("--text", "{format: jsonl}", ("--text.1.path",)),
+        ("--heldout", "{path: a.jsonl, split: test}", ("--heldout.split", "no splits")),
+    ):
+        outcome = called("corpus", "dedup", "--text", "a.jsonl", option, source, "--out", "x", "kind=exact")
+        assert outcome.code == 2, (source, outcome.err)
+        assert all(part in outcome.err for part in told), (source, outcome.err)
+        assert not (folder / "x").exists()
+
+
+def test_tokens_of_text_that_was_never_tokenised_are_not_told(folder: Path, called: Any) -> None:
+    write(folder / "a.jsonl", "a", "b")
+    told = called("corpus", "dedup", "--text", "a.jsonl", "--out", "clean", "kind=exact", "--json").json
+    assert told["sources"]["domain"]["tokens"] is None
+    shown = called("corpus", "stats", "clean").out
+    assert shown.splitlines()[-1].split()[-1] == "\N{EN DASH}"
+
+
+def test_text_of_files_is_extracted_by_as_many_processes_as_asked_for(
+    folder: Path, called: Any, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
+) -> None:
+    from cpt.stages.corpus import alone
+
+    asked = []
+
+    def extracting(processes: int) -> Any:
+        asked.append(processes)
+        return Extracting(processes)
+
+    monkeypatch.setattr(alone, "Extracting", extracting)
+    monkeypatch.setattr("cpt.corpus.workers.os.sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)
+    write(folder / "a.jsonl", f"{WORDS} " * 4, "another text")
+    write(folder / "items.jsonl", WORDS)
+    select = ("select", "--text", "a.jsonl", "--model", tiny_model, "tokens=8", "by=random", "min_tokens=8")
+    for words in (
+        ("dedup", "--text", "a.jsonl", "kind=exact"),
+        ("decontaminate", "--text", "a.jsonl", "--items", "items.jsonl"),
+        (*select, "max_repetition=1"),
+        ("study", "a.jsonl", "miners=[glossary]"),
+    ):
+        for workers, count in (((), 5), (("--workers", "3"), 3)):
+            asked.clear()
+            made = ("--inspect",) if words[0] == "study" else ("--out", f"{words[0]}{count}")
+            outcome = called("corpus", *words, *made, *workers)
+            assert (outcome.code, asked) == (0, [count]), (words, outcome.err)

@@ -51,6 +51,13 @@ def test_what_is_written_can_be_trained_on_and_asked(texts: Path, called: Any) -
     assert read_items(texts.parent / "made" / "recall.jsonl")
 
 
+def test_a_text_may_be_a_source_as_a_recipe_has_it(texts: Path, called: Any) -> None:
+    source = "{path: mills.jsonl, limit: 3}"
+    code, out, _ = called("corpus", "study", source, "miners=[glossary]", "--inspect", "--json")
+    assert code == 0
+    assert json.loads(out)["items"] == {"glossary": {"define": 15, "name": 15}}
+
+
 def test_an_ontology_that_is_not_there_is_told_before_anything_is_read(texts: Path, called: Any) -> None:
     code, _, err = called("corpus", "study", texts.name, "ontologies=[nothing.obo]", "--out", "made")
     assert code != 0
@@ -68,6 +75,7 @@ def test_an_ontology_that_is_not_there_is_told_before_anything_is_read(texts: Pa
         (["mills.jsonl", "miners=[riddles]", "--inspect"], "miners.0: unknown value `riddles`"),
         (["mills.jsonl", "miners=[]", "--inspect"], "miners: needs at least 1 item(s)"),
         (["mills.jsonl", "miner=[glossary]", "--inspect"], "miner: no such setting"),
+        (["{path: mills.jsonl, limit: 0}", "--inspect"], "SOURCE.limit: "),
         (["mills.jsonl", "language=xx", "--inspect"], "language: no wordings in the language 'xx'"),
         (["mills.jsonl", "miners=[order,order]", "--inspect"], "named twice: order"),
         (["mills.jsonl", "write={tokens: 9}", "--inspect"], "a model writes only in a recipe"),

@@ -52,7 +52,14 @@ def test_tiny_variant_of_the_header_is_valid(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.yaml"
     path.write_text(text)
     write_data(tmp_path, text)
-    assert load(path, overrides).name == f"{name}-tiny"
+    recipe = load(path, overrides)
+    assert recipe.name == f"{name}-tiny"
+    configs = {type(step.config): step.config for step in recipe.steps}
+    corpus, evaluate = configs[CorpusConfig], configs[EvaluateConfig]
+    assert isinstance(corpus, CorpusConfig)
+    assert isinstance(evaluate, EvaluateConfig)
+    assert not corpus.decontaminate
+    assert not evaluate.suites
 
 
 @pytest.mark.parametrize("name", sorted(templates()))
@@ -70,7 +77,21 @@ def tasks(suites: Iterable[str]) -> set[str]:
     return {entry.task for suite, level in select(tuple(suites)) for entry in suite.at(level)}
 
 
-@pytest.mark.parametrize("name", sorted(name for name in STAGES if name.endswith("-study")))
+SUITES = ("finance", "legal", "medical")
+WITH_SUITES = sorted([*SUITES, *(f"{name}-study" for name in SUITES)])
+
+
+@pytest.mark.parametrize("name", [*WITH_SUITES, "language"])
+def test_no_near_copy_of_held_out_text_trains(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(templates()[name])
+    write_data(tmp_path, templates()[name])
+    (corpus,) = (step.config for step in load(path).steps if isinstance(step.config, CorpusConfig))
+    assert corpus.deduplicate.kind == "minhash"
+    assert "pip install 'cpt-workbench[deduplicate]'" in templates()[name]
+
+
+@pytest.mark.parametrize("name", WITH_SUITES)
 def test_every_task_that_is_evaluated_is_searched_for_in_the_text(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.yaml"
     path.write_text(templates()[name])

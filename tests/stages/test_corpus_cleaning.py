@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus_runs import Heard, byte_model, run, write
+from corpus_runs import Heard, byte_model, records, run, write
 from pydantic import ValidationError
 
 from cpt.corpus import read_documents, read_index, workers
@@ -208,6 +208,8 @@ def test_conversations_are_removed_but_not_rewritten() -> None:
         ({"kind": "age", "field": "date", "first": 2010}, True),
         ({"kind": "age", "field": "year", "first": 2010}, False),
         ({"kind": "age", "pattern": ".*", "first": 2010}, False),
+        ({"kind": "age", "field": "year", "first": 2010, "unknown": "remove"}, True),
+        ({"kind": "age", "field": "year", "pattern": ".*", "first": 2010, "unknown": "remove"}, False),
         ({"kind": "quality", "field": "year", "min": 1, "unknown": "remove"}, True),
         ({"kind": "quality", "field": "year", "min": 1, "unknown": "keep"}, False),
     ],
@@ -236,3 +238,46 @@ def test_reference_text_is_cleaned_and_holds_no_held_out_text(base: Artifact, tm
     corpus, metrics, _ = run(base, tmp_path, domain=[domain], clean=["whitespace"], select=select)
     held = read_index(corpus).sources["domain"].splits["heldout"].documents
     assert metrics["selection"]["reference"]["removed"]["duplicate_of_heldout"] == held > 0
+
+
+def by_kind(reference: dict[str, object]) -> list[dict[str, object]]:
+    return [
+        {"kind": "n-gram", "reference": [reference], "order": 1},
+        {"kind": "dsir", "target": [reference]},
+        {"kind": "classifier", "positive": [reference], "negative": [{**reference, "path": "n.jsonl"}]},
+    ]
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_reference_text_without_a_field_that_a_block_needs_is_found_before_running(
+    base: Artifact, at: int
+) -> None:
+    block: dict[str, object] = {"kind": "quality", "field": "score", "min": 2}
+    for kept, unknown, wrong in (([], "remove", True), (["score"], "remove", False), ([], "keep", False)):
+        by = by_kind({"path": "r.jsonl", "metadata": kept})[at]
+        config = CorpusConfig.model_validate(
+            {
+                "domain": [{"path": "a.jsonl", "metadata": ["score"]}],
+                "clean": [{**block, "unknown": unknown}],
+                "select": {"tokens": 9, "by": by},
+            }
+        )
+        found = {problem.key: problem for problem in STAGE.check(config, {"model": base})}
+        assert ("clean.0.field" in found) is wrong
+        assert not [key for key in found if key and "metadata" in key]
+        if wrong:
+            assert "select.by." in found["clean.0.field"].message
+            assert "metadata: [score]" in str(found["clean.0.field"].hint)
+
+
+def test_reference_text_is_cleaned_by_a_field_of_its_records(base: Artifact, tmp_path: Path) -> None:
+    texts = [f"finding number {n} of the report, which is long enough to be rated" for n in range(90)]
+    rows = [{"text": text, "score": n % 3} for n, text in enumerate(texts)]
+    domain = {"path": records(tmp_path / "domain.jsonl", *rows), "metadata": ["score"]}
+    others = [{"text": f"reference {n}", "score": n % 2} for n in range(40)]
+    reference = {"path": records(tmp_path / "reference.jsonl", *others), "metadata": ["score"]}
+    by = {"kind": "n-gram", "reference": [reference], "order": 1}
+    select = {"tokens": 400, "by": by, "max_repetition": 1.0}
+    block = {"kind": "quality", "field": "score", "min": 1}
+    _, metrics, _ = run(base, tmp_path, domain=[domain], clean=[block], select=select)
+    assert metrics["selection"]["reference"]["removed"]["quality"] == 20

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ValidationError
 
 from cpt.cli.corpus.contents import print_ledger
-from cpt.cli.options import Json, split_name
+from cpt.cli.corpus.sources import AS_A_SOURCE, SOURCE, TextField, Texts, Workers, sources_of, validated
+from cpt.cli.options import Json
 from cpt.cli.output import out, print_json
 from cpt.cli.progress_bar import show_progress
-from cpt.cli.tokenizer.options import located, parameters, source_of, staged_output
+from cpt.cli.tokenizer.options import located, parameters, staged_output
 from cpt.errors import Problem, RecipeError, UsageError
-from cpt.stages.corpus.source_config import Source
 
-Texts = Annotated[
-    list[str],
-    typer.Option(
-        "--text", metavar="[NAME=]FILE", help="Text: file, folder, pattern or address. May be repeated."
-    ),
-]
-TextField = Annotated[
-    str, typer.Option("--text-field", metavar="NAME", help="Field of records that holds the text.")
-]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the corpus that is left.")]
 
 
@@ -44,11 +33,10 @@ def dedup(
     ] = None,
     heldout: Annotated[
         list[str] | None,
-        typer.Option(
-            "--heldout", metavar="[NAME=]FILE", help="Text of which no duplicate may stay. May be repeated."
-        ),
+        typer.Option("--heldout", metavar=SOURCE, help=f"Text of which no duplicate may stay. {AS_A_SOURCE}"),
     ] = None,
     text_field: TextField = "text",
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Remove exact and near-duplicates (MinHash) from texts. `kind=exact` removes exact ones alone.
@@ -66,9 +54,9 @@ def dedup(
     else:
         how = validated(MinHash, {"kind": "minhash"} | given)
         _require(how.problem(), "kind")
-    sources, kept_out = sources_of(text, text_field), sources_of(heldout or [], text_field)
+    sources, kept_out = sources_of(text, text_field), sources_of(heldout or [], text_field, "--heldout")
     with staged_output(output) as folder, show_progress(resumable=False) as view:
-        alone.deduplicate(sources, how, folder, view, kept_out)
+        alone.deduplicate(sources, how, folder, view, kept_out, workers or "auto")
     _print(output, as_json)
 
 
@@ -96,6 +84,7 @@ def decontaminate(
         ),
     ] = None,
     text_field: TextField = "text",
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Remove documents that hold benchmark items from texts, or with `action=cut` the matches alone.
@@ -120,7 +109,7 @@ def decontaminate(
         raise RecipeError(problems)
     sources = sources_of(text, text_field)
     with staged_output(output) as folder, show_progress(resumable=False) as view:
-        alone.decontaminate(sources, how, folder, view)
+        alone.decontaminate(sources, how, folder, view, workers or "auto")
     _print(output, as_json)
 
 
@@ -138,6 +127,7 @@ def select(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of random choices.")] = 17,
     text_field: TextField = "text",
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Select the best documents of texts, up to a number of tokens.
@@ -162,57 +152,13 @@ def select(
     with staged_output(output) as folder, show_progress(resumable=False) as view:
         needs_weights = how.by.kind == "base"
         base = resolve_model(located(model), view) if needs_weights else resolve_tokenizer(located(model))
-        alone.select(sources, how, base, folder, view, seed)
+        alone.select(sources, how, base, folder, view, seed, workers or "auto")
     _print(output, as_json)
-
-
-Config = TypeVar("Config", bound=BaseModel)
-
-
-def validated(kind: type[Config], data: dict[str, Any]) -> Config:
-    """Return settings of a kind.
-
-    Raises:
-        RecipeError: They have mistakes; it names all of them.
-    """
-    from cpt.recipe.explain import findings
-
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(
-            [
-                Problem(found.message, key=".".join(map(str, found.where)), hint=found.hint)
-                for found in findings(error, kind, data)
-            ]
-        ) from error
 
 
 def _require(problem: str | None, key: str) -> None:
     if problem is not None:
         raise RecipeError([Problem(problem, key=key)])
-
-
-def sources_of(texts: Sequence[str], text_field: str) -> list[Source]:
-    """Return sources of texts that a user names.
-
-    Raises:
-        RecipeError: A text cannot be read as it is named.
-    """
-    from cpt.stages.corpus.checks import source_problem
-
-    sources = []
-    for word in texts:
-        name, reference = split_name(word)
-        sources.append(validated(Source, {**source_of(reference), "name": name, "text_field": text_field}))
-    problems = [
-        problem
-        for number, source in enumerate(sources)
-        if (problem := source_problem(f"text.{number}", source)) is not None
-    ]
-    if problems:
-        raise RecipeError(problems)
-    return sources
 
 
 def _print(folder: Path, as_json: bool) -> None:

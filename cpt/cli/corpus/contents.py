@@ -161,7 +161,8 @@ def print_ledger(folder: Path) -> None:
         for block, count in line["unknown"].items():
             if count:
                 table.add_row("", "", f"{block}: unknown, kept", f"{count:,}", "", "")
-        out_ = (f"{line['documents_out']:,}", size(line["bytes_out"]), f"{line['tokens']:,}")
+        tokens = "\N{EN DASH}" if line["tokens"] is None else f"{line['tokens']:,}"
+        out_ = (f"{line['documents_out']:,}", size(line["bytes_out"]), tokens)
         table.add_row("", "", "out", *out_)
     out().print(table)
 

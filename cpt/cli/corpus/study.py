@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cpt.cli.corpus.alone import TextField, sources_of, validated
+from cpt.cli.corpus.sources import TextField, Workers, sources_of, validated
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import show_progress
@@ -26,8 +26,9 @@ def study(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE... [KEY=VALUE...]",
-            help="Texts, and settings as a recipe has them in `corpus.study`: miners, language, trained, "
+            metavar="SOURCE... [KEY=VALUE...]",
+            help="Texts (files, or sources as a recipe has them: '{path: FILE, limit: 50}'), and settings as "
+            "a recipe has them in `corpus.study`: miners, language, trained, "
             "forms, passage, tasks, shuffle, probe, ontologies, ontology_terms. Values are YAML.",
         ),
     ],
@@ -43,6 +44,7 @@ def study(
     ] = 2,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of random choices.")] = 17,
     text_field: TextField = "text",
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Mine questions and reading tasks from texts: glossaries, definitions, headings, connectives, and more.
@@ -62,18 +64,18 @@ def study(
             raise UsageError(f"{key}: no such setting", hint=near)
     if not files:
         raise UsageError("no text is named", hint="cpt corpus study FILE --inspect")
-    how, sources = validated(Study, parameters(settings)), sources_of(files, text_field)
+    how, sources = validated(Study, parameters(settings)), sources_of(files, text_field, "SOURCE")
     if how.write is not None:
         raise UsageError("a model writes only in a recipe, which keeps its answers", hint="cpt run RECIPE")
     how = how.model_copy(update={"ontologies": tuple(map(located, how.ontologies))})
     for reference in how.ontologies:  # before minutes of mining
         resolve_file(reference)
     if output is None:
-        return _inspect(sources, how, most, seed, as_json)
+        return _inspect(sources, how, most, seed, workers, as_json)
     from cpt.stages.corpus.alone import study as write
 
     with staged_output(output) as folder, show_progress(resumable=False) as view:
-        facts = write(sources, how, folder, view, seed)
+        facts = write(sources, how, folder, view, seed, workers or "auto")
     if as_json:
         return print_json({"folder": str(output), **facts})
     _print_counts(facts["items"])
@@ -83,13 +85,15 @@ def study(
     return None
 
 
-def _inspect(sources: list[Source], how: Study, most: int, seed: int, as_json: bool) -> None:
+def _inspect(
+    sources: list[Source], how: Study, most: int, seed: int, workers: int | None, as_json: bool
+) -> None:
     from cpt.corpus.study.language import load_language
     from cpt.corpus.study.mining import Counts
     from cpt.stages.corpus.alone import mined_of
 
     with show_progress(resumable=False) as view:
-        mined = mined_of(sources, how, view, seed)
+        mined = mined_of(sources, how, view, seed, workers or "auto")
     counts = Counts()
     for each in mined:
         counts.add(each)

@@ -76,11 +76,24 @@ def parameters(words: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"`{word}` is no parameter", hint="Choose the method by --method.")
         if not separator or not name.strip():
             raise UsageError(f"`{word}` is no setting", hint="Write key=value, such as `k=32`.")
-        try:
-            found[name.strip().replace("-", "_")] = plain(parse(text, COMMAND_LINE))
-        except RecipeError as error:
-            raise UsageError(f"{name}: {error.problems[0].message}") from error
+        found[name.strip().replace("-", "_")] = yaml_value(name, text)
     return found
+
+
+def yaml_value(name: str, text: str, hint: str | None = None) -> Any:
+    """Return a value that is written in YAML on the command line.
+
+    Args:
+        name: Name of the setting or option, for the message.
+        hint: Remedy for text that is no YAML.
+
+    Raises:
+        UsageError: The text is no YAML.
+    """
+    try:
+        return plain(parse(text, COMMAND_LINE))
+    except RecipeError as error:
+        raise UsageError(f"{name}: {error.problems[0].message}", hint=hint) from error
 
 
 def method_settings(word: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cpt.corpus.build import always, describe, write_source
 from cpt.corpus.documents import documents_path, read_documents
@@ -32,6 +32,9 @@ from cpt.stages.corpus.study_config import Study
 if TYPE_CHECKING:
     from cpt.corpus.study.mining import Mined
 
+Workers = int | Literal["auto"]
+"""Number of processes that extract text from files; auto: one for each processor."""
+
 
 def deduplicate(
     sources: Sequence[Source],
@@ -39,12 +42,14 @@ def deduplicate(
     output: Path,
     progress: Progress,
     heldout: Sequence[Source] = (),
+    workers: Workers = "auto",
 ) -> CorpusIndex:
     """Write the documents of sources without duplicates.
 
     Args:
         output: Empty folder for the result.
         heldout: Text of which no duplicate may stay; it is not part of the result.
+        workers: Number of processes that extract text from files.
 
     Raises:
         DataError: A source cannot be read, or nothing is left.
@@ -57,16 +62,21 @@ def deduplicate(
             progress.message("comparing documents with each other")
             found.examples += remove_near_duplicates(output, found.sources, how, context.work, progress)
 
-    return _written(sources, heldout, output, progress, step)
+    return _written(sources, heldout, output, progress, step, workers=workers)
 
 
 def decontaminate(
-    sources: Sequence[Source], how: Decontamination, output: Path, progress: Progress
+    sources: Sequence[Source],
+    how: Decontamination,
+    output: Path,
+    progress: Progress,
+    workers: Workers = "auto",
 ) -> CorpusIndex:
     """Write the documents of sources without the items of benchmarks; `contamination.jsonl` lists them.
 
     Args:
         output: Empty folder for the result.
+        workers: Number of processes that extract text from files.
 
     Raises:
         DataError: A source cannot be read, or nothing is left.
@@ -79,11 +89,17 @@ def decontaminate(
         found.metrics, examples = remove_benchmarks(how, output, found.sources, context)
         found.examples += examples
 
-    return _written(sources, (), output, progress, step)
+    return _written(sources, (), output, progress, step, workers=workers)
 
 
 def select(
-    sources: Sequence[Source], how: Selection, model: Path, output: Path, progress: Progress, seed: int = 17
+    sources: Sequence[Source],
+    how: Selection,
+    model: Path,
+    output: Path,
+    progress: Progress,
+    seed: int = 17,
+    workers: Workers = "auto",
 ) -> CorpusIndex:
     """Write the best documents of sources; `selection.parquet` has every document's score.
 
@@ -91,6 +107,7 @@ def select(
         model: Model folder whose tokenizer counts the tokens; `by: base` rates with its weights.
         output: Empty folder for the result.
         seed: Seed of random choices.
+        workers: Number of processes that extract text from the sources' files.
 
     Raises:
         DataError: A source cannot be read, or has fewer tokens than are to be selected.
@@ -109,11 +126,16 @@ def select(
         index = _index(found).model_copy(update=marks)
         found.metrics = selection.select(how, [], model, output, index, found.heldout, context)
 
-    return _written(sources, (), output, progress, step, seed)
+    return _written(sources, (), output, progress, step, seed, workers)
 
 
 def study(
-    sources: Sequence[Source], how: Study, output: Path, progress: Progress, seed: int = 17
+    sources: Sequence[Source],
+    how: Study,
+    output: Path,
+    progress: Progress,
+    seed: int = 17,
+    workers: Workers = "auto",
 ) -> dict[str, Any]:
     """Write what can be learnt and asked about sources, as JSON lines that any trainer reads.
 
@@ -122,6 +144,7 @@ def study(
 
     Args:
         output: Empty folder for the result.
+        workers: Number of processes that extract text from files.
 
     Returns:
         Numbers of facts, of items by miner, and of items of the probe.
@@ -136,7 +159,7 @@ def study(
     with TemporaryDirectory(dir=output.parent) as folder:
         corpus, scratch = Path(folder) / "corpus", Path(folder) / "study"
         corpus.mkdir()
-        _written(sources, (), corpus, progress, _nothing)
+        _written(sources, (), corpus, progress, _nothing, workers=workers)
         context = Context(corpus, scratch, seed, progress, recipe={})
         _, facts = write_study(corpus, scratch, how, seed, progress, ontology_items(how, context))
         made = list(read_documents(scratch, DOMAIN, "train"))
@@ -152,8 +175,13 @@ def study(
     return facts
 
 
-def mined_of(sources: Sequence[Source], how: Study, progress: Progress, seed: int = 17) -> list[Mined]:
+def mined_of(
+    sources: Sequence[Source], how: Study, progress: Progress, seed: int = 17, workers: Workers = "auto"
+) -> list[Mined]:
     """Return the items that are found in sources, in the order of the text, and in ontologies.
+
+    Args:
+        workers: Number of processes that extract text from files.
 
     Raises:
         DataError: A source cannot be read.
@@ -164,7 +192,7 @@ def mined_of(sources: Sequence[Source], how: Study, progress: Progress, seed: in
 
     with TemporaryDirectory() as folder:
         corpus = Path(folder)
-        _written(sources, (), corpus, progress, _nothing)
+        _written(sources, (), corpus, progress, _nothing, workers=workers)
         documents = partial(read_documents, corpus, DOMAIN, "train")
         mining = Mining(documents, how.miners, load_language(how.language), Facts(how.trained, seed), seed)
         found = [each for document in documents() for each in mining.items(document)]
@@ -178,9 +206,10 @@ def _written(
     progress: Progress,
     step: Callable[[BuildState, Context], None],
     seed: int = 0,
+    workers: Workers = "auto",
 ) -> CorpusIndex:
     """Write the documents of sources, do a step on them, and write counts and examples."""
-    found, extracting = BuildState(), Extracting(process_count("auto"))
+    found, extracting = BuildState(), Extracting(process_count(workers))
     for name, side, listed in ((GENERAL, always("heldout"), heldout), (DOMAIN, always("train"), sources)):
         if listed:
             examples, items = Examples(name), read_sources(listed, progress, {}, extracting=extracting)

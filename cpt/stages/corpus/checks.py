@@ -82,8 +82,8 @@ def _idle_key(key: str, source: Source) -> Problem | None:
         )
     if source.chat is not None and source.transliterate:
         return Problem("conversations cannot be transliterated", key=f"{key}.transliterate")
-    if source.metadata and key.startswith(("select.by.reference.", "texts.")):
-        return Problem("metadata is kept in a corpus's documents only", key=f"{key}.metadata")
+    if source.metadata and key.startswith("texts."):
+        return Problem("metadata of measured text is never read", key=f"{key}.metadata", hint="Leave it out.")
     return None
 
 
@@ -140,22 +140,34 @@ _NO_SPLIT = "Name the file or folder of the one that you want."
 
 
 def metadata_problems(config: CorpusConfig) -> list[Problem]:
-    """Return a problem for each block that reads a field which its sources do not keep as metadata."""
-    cleaned = [(key, source) for key, source in config.sources() if not key.startswith("select.")]
+    """Return a problem for each block that reads a field which its sources do not keep as metadata.
+
+    The texts that a selection compares with are cleaned like all others. So a block that removes what has no
+    such field would leave nothing of them, which would be noticed only when everything else is done.
+    """
+    sources = list(config.sources())
     problems = []
     for at, block in enumerate(config.clean):
-        field = block.field if isinstance(block, Age | Quality) else None
-        lacking = [key for key, source in cleaned if field is not None and field not in source.metadata]
-        all_needed = isinstance(block, Quality) and block.unknown == "remove"
-        if lacking and (all_needed or len(lacking) == len(cleaned)):
+        if not isinstance(block, Age | Quality) or block.field is None:
+            continue
+        lacking = [key for key, source in sources if block.field not in source.metadata]
+        removed = lacking if _removes_without_field(block) else []
+        own = [key for key, _ in sources if not key.startswith("select.")]
+        idle = own if set(own) <= set(lacking) else []
+        if found := removed or idle:
             problems.append(
                 Problem(
-                    f"{', '.join(lacking)} keeps no field {field!r}",
+                    f"{', '.join(found)} {'keeps' if len(found) == 1 else 'keep'} no field {block.field!r}",
                     key=f"clean.{at}.field",
-                    hint=f"Give the source metadata: [{field}].",
+                    hint=f"Give {'it' if len(found) == 1 else 'each of them'} metadata: [{block.field}].",
                 )
             )
     return problems
+
+
+def _removes_without_field(block: Age | Quality) -> bool:
+    """Return True if a block removes every document of a source that does not keep its field."""
+    return block.unknown == "remove" and (isinstance(block, Quality) or block.pattern is None)
 
 
 def single_file_problems(named: list[tuple[str, str]]) -> list[Problem]:
@@ -189,7 +201,11 @@ def selection_problems(config: CorpusConfig) -> list[Problem]:
 
 def transliteration_problems(config: CorpusConfig) -> list[Problem]:
     """Return a problem for each source to transliterate if uroman is not installed."""
-    asking = [key for key, source in config.sources() if source.transliterate]
+    return uroman_problems([key for key, source in config.sources() if source.transliterate])
+
+
+def uroman_problems(asking: list[str]) -> list[Problem]:
+    """Return a problem for each key of a source that is transliterated, if uroman is not installed."""
     if not asking:
         return []
     from tokenizer_tools.transliteration import require_uroman
