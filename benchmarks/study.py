@@ -187,7 +187,7 @@ def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for arm in dict.fromkeys(row["arm"] for row in rows):
         mine = [row for row in rows if row["arm"] == arm]
-        changes: dict[str, list[dict[str, float]]] = {}
+        changes: dict[str, list[dict[str, Any]]] = {}
         for row in mine:
             for group, answers in row.get(AGAINST, {}).get("recall", {}).items():
                 changes.setdefault(f"{group}: p_gold", []).append(answers["p_gold"]["difference"])
@@ -202,9 +202,11 @@ def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _mean(changes: list[dict[str, float]]) -> dict[str, Any]:
+def _mean(changes: list[dict[str, Any]]) -> dict[str, Any]:
     values = [change["value"] for change in changes]
     mean = sum(values) / len(values)
+    if any(change["low"] is None for change in changes):  # one document has no interval
+        return {"mean": mean, "low": None, "high": None, "seeds": values}
     half = sum(((change["high"] - change["low"]) / 2) ** 2 for change in changes) ** 0.5 / len(changes)
     return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": values}
 

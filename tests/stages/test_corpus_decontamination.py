@@ -61,7 +61,13 @@ def dirty(tmp_path: Path) -> dict[str, list[dict[str, str]]]:
     domain += [f"{CLEAN[0]} {CLEAN[1]} {TOY} {CLEAN[2]}"]
     return {
         "domain": [write(tmp_path / "domain.jsonl", *domain)],
-        "replay": [write(tmp_path / "replay.jsonl", f"{CLEAN[5]}. {MINE[0].upper()}.", *CLEAN[20:24])],
+        "replay": [
+            write(
+                tmp_path / "replay.jsonl",
+                f"{CLEAN[5]}. {MINE[0].upper()}.",
+                *(f"More: {text}" for text in CLEAN[20:24]),
+            )
+        ],
     }
 
 

@@ -63,9 +63,10 @@ def test_general_text_has_the_same_minimum_before_anything_is_sampled(base: Arti
 
 
 def test_what_is_held_out_beyond_the_share_is_in_no_training_text(base: Artifact, tmp_path: Path) -> None:
-    files = _files(tmp_path / "legal", 60)
-    corpus, _, _ = run(base, tmp_path, domain=[files], replay=[files], heldout=1e-6, heldout_min={})
+    files, more = _files(tmp_path / "legal", 60), _files(tmp_path / "more", 70)
+    corpus, _, _ = run(base, tmp_path, domain=[files], replay=[more], heldout=1e-6, heldout_min={})
     held = {document.text for document in read_documents(corpus, "domain", "heldout")}
     assert len(held) == 8
     for source in ("domain", "replay"):
         assert not held & {document.text for document in read_documents(corpus, source, "train")}
+    assert read_index(corpus).sources["replay"].removed_documents["duplicate_of_heldout"] == 8

@@ -173,7 +173,8 @@ def test_general_text_becomes_replay_in_instruction_form(base: Artifact, tmp_pat
     assert counts.removed["studied"].documents == 60
     assert counts.splits["train"].tokens_without_loss > 0
     assert any("replay.tasks, made into study documents" in message for message in heard)
-    none = [mixture[0], mixture[1] | {"sources": [plain]}]
+    other = write(tmp_path / "other.jsonl", *(f"other text number {number}" for number in range(300)))
+    none = [mixture[0], mixture[1] | {"sources": [other]}]
     with pytest.raises(DataError, match="no question or task was found"):
         run(base, tmp_path, "none", domain=[glossaries(tmp_path)], replay={"mixture": none})
 
