@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -308,3 +309,12 @@ def medical_run() -> RunRecord:
         scores=SCORES,
         tokenizer=TokenizerRecord(49152, 4.21),
     )
+
+
+def with_corpus_metric(run: RunRecord, name: str, value: Any) -> RunRecord:
+    """Return the run with another metric of its corpus."""
+    stages = [
+        replace(stage, metrics={**stage.metrics, name: value}) if stage.kind == "corpus" else stage
+        for stage in run.stages
+    ]
+    return replace(run, stages=stages)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
+from medical_run import with_corpus_metric
 
 from cpt.report import charts, page
 from cpt.report.facts import RunRecord, gather
@@ -34,18 +34,8 @@ SELECTION: dict[str, Any] = {
 }
 
 
-def with_selection(run: RunRecord, selection: dict[str, Any] | None) -> RunRecord:
-    stages = [
-        dataclasses.replace(stage, metrics={**stage.metrics, "selection": selection})
-        if stage.kind == "corpus"
-        else stage
-        for stage in run.stages
-    ]
-    return dataclasses.replace(run, stages=stages)
-
-
 def test_the_page_shows_the_selection_and_escapes_its_terms(run: RunRecord) -> None:
-    facts = gather(with_selection(run, SELECTION))
+    facts = gather(with_corpus_metric(run, "selection", SELECTION))
     assert facts.selection is not None
     html = page.render(facts)
     for words in (
@@ -70,7 +60,7 @@ def test_a_classifiers_test_and_a_band_are_told(run: RunRecord) -> None:
         "classifier": test,
         "concepts": None,
     }
-    html = page.render(gather(with_selection(run, found)))
+    html = page.render(gather(with_corpus_metric(run, "selection", found)))
     assert "right in 98.8%" in html
     assert "ROC curve of 1.000" in html
     assert "inside a band" in html
@@ -79,20 +69,20 @@ def test_a_classifiers_test_and_a_band_are_told(run: RunRecord) -> None:
 
 @pytest.mark.parametrize("selection", [None, {}])
 def test_without_a_selection_there_is_nothing(run: RunRecord, selection: dict[str, Any] | None) -> None:
-    facts = gather(with_selection(run, selection))
+    facts = gather(with_corpus_metric(run, "selection", selection))
     assert facts.selection is None
     assert "Documents by score" not in page.render(facts)
 
 
 def test_a_selection_of_an_earlier_version_has_no_histogram(run: RunRecord) -> None:
-    facts = gather(with_selection(run, {"by": "random", "tokens": 5, "candidates": {}}))
+    facts = gather(with_corpus_metric(run, "selection", {"by": "random", "tokens": 5, "candidates": {}}))
     assert facts.selection is not None
     assert charts.selection_scores(facts.selection) is None
     page.render(facts)
 
 
 def test_the_histogram_says_how_many_are_selected(run: RunRecord) -> None:
-    facts = gather(with_selection(run, SELECTION))
+    facts = gather(with_corpus_metric(run, "selection", SELECTION))
     assert facts.selection is not None
     svg = charts.selection_scores(facts.selection)
     assert svg is not None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
+from medical_run import with_corpus_metric
 
 from cpt.report import page
 from cpt.report.facts import RunRecord, gather
@@ -35,18 +35,8 @@ WRITTEN: dict[str, Any] = {
 }
 
 
-def with_study(run: RunRecord, study: dict[str, Any] | None) -> RunRecord:
-    stages = [
-        dataclasses.replace(stage, metrics={**stage.metrics, "study": study})
-        if stage.kind == "corpus"
-        else stage
-        for stage in run.stages
-    ]
-    return dataclasses.replace(run, stages=stages)
-
-
 def test_what_was_mined_is_shown_by_task(run: RunRecord) -> None:
-    facts = gather(with_study(run, STUDY))
+    facts = gather(with_corpus_metric(run, "study", STUDY))
     assert facts.study is not None
     assert facts.study.model_dump(exclude={"written"}) == STUDY
     html = page.render(facts)
@@ -56,7 +46,7 @@ def test_what_was_mined_is_shown_by_task(run: RunRecord) -> None:
 
 
 def test_what_a_model_wrote_is_shown_with_its_yield_and_escaped(run: RunRecord) -> None:
-    facts = gather(with_study(run, {**STUDY, "probe": {}, "written": WRITTEN}))
+    facts = gather(with_corpus_metric(run, "study", {**STUDY, "probe": {}, "written": WRITTEN}))
     html = page.render(facts)
     for words in (
         "&lt;b&gt;base&lt;/b&gt; was asked 32 times about 16 passages: 12,000 tokens read, 3,400 written",
@@ -70,6 +60,6 @@ def test_what_a_model_wrote_is_shown_with_its_yield_and_escaped(run: RunRecord) 
 
 @pytest.mark.parametrize("study", [None, {}])
 def test_without_study_documents_there_is_nothing(run: RunRecord, study: dict[str, Any] | None) -> None:
-    facts = gather(with_study(run, study))
+    facts = gather(with_corpus_metric(run, "study", study))
     assert facts.study is None
     assert "Study documents" not in page.render(facts)
