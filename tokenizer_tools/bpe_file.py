@@ -182,7 +182,7 @@ def read_bpe(folder: Path) -> BpeFile:
     return BpeFile(
         data=data,
         vocabulary=model["vocab"],
-        merges=[_pair(merge) for merge in model["merges"]],
+        merges=merges_of(model),
         added={token["content"]: token["id"] for token in data.get("added_tokens") or []},
     )
 
@@ -223,7 +223,12 @@ def cut_words(tokenizer: Tokenizer) -> Tokenizer:
 def joined_in(model: Mapping[str, Any]) -> frozenset[Junction]:
     """Return the kinds of characters that may be adjacent in tokens of a tokenizer.json's model."""
     fuses_unknown = bool(model.get("fuse_unk")) and not model.get("byte_fallback")
-    return joined_kinds(map(_pair, model["merges"]), fuses_unknown=fuses_unknown)
+    return joined_kinds(merges_of(model), fuses_unknown=fuses_unknown)
+
+
+def merges_of(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the merges of a tokenizer.json's model by rank, each a left and a right part."""
+    return [_pair(merge) for merge in model["merges"]]
 
 
 def _pair(merge: str | Sequence[str]) -> tuple[str, str]:

@@ -209,6 +209,17 @@ class PackedLanguageModel(nn.Module):
         """Return ln p(label) in nats [S], and True if the label is the likeliest token [S]."""
         return score_labels(self._hidden(batch), self._head(), batch.nodes, batch.labels)
 
+    @torch.no_grad()
+    def node_states(self, batch: TreeBatch) -> torch.Tensor:
+        """Return the last hidden states of the batch's nodes: [S, E]."""
+        return self._hidden(batch).index_select(0, batch.nodes)
+
+    @torch.no_grad()
+    def logits(self, hidden_NE: torch.Tensor) -> torch.Tensor:
+        """Return the logits [N, V] of last hidden states."""
+        head_VE = self._head()
+        return hidden_NE.to(head_VE.dtype) @ head_VE.T
+
     def _head(self) -> torch.Tensor:
         head = self.model.get_output_embeddings()
         if getattr(head, "bias", None) is not None:
