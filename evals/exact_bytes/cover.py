@@ -109,7 +109,7 @@ class Cover:
         return found / found.sum()
 
     def advance(self, byte: int) -> float:
-        """Append a byte to the text, and return the logarithm of its probability; -inf if it may not follow."""
+        """Append a byte to the text; return the logarithm of its probability, -inf if it cannot follow."""
         return self.step(self.lattice.advance(byte), self.lattice.stretches)
 
     def step(self, covering: Sequence[Stretch], stretches: Sequence[Stretch]) -> float:

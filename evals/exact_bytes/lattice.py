@@ -1,16 +1,16 @@
 """The canonical token sequences that cover a text, kept up to date byte by byte.
 
-A node is a sequence whose tokens stand for the whole text up to some place. The sequences that cover a longer
-text are a node and one more token that begins with the rest; the tokens that do lie side by side in the order
-of bytes. With the next byte every such stretch of tokens gets shorter, and a token that ends there makes a new
-node. There is mostly one node for each place, and nodes whose tokens all ended or differ are given up.
+A node is a sequence whose tokens stand for the whole text up to some place. A sequence that covers a longer
+text is a node and one more token that begins with the rest. In the order of bytes, these tokens lie side by
+side. With the next byte every such stretch of tokens gets shorter, and a token that ends there makes a new
+node. There is mostly one node for each place. A node is given up when its stretch is empty.
 
 Shapes: V tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,15 +85,21 @@ class Lattice:
 
     Attributes:
         place: Number of bytes of the text, those before it included.
-        stretches: Nodes with the tokens by which they cover the text. The nodes that end with the text are the
-            last ones, and any token covers what follows them.
+        stretches: Nodes with the tokens by which they cover the text. Nodes that end with the text come
+            last; any token may follow them.
     """
 
-    def __init__(self, tokens: CanonicalTokens) -> None:
+    def __init__(self, tokens: CanonicalTokens, stretches: Sequence[Stretch] | None = None) -> None:
+        """Start with no text.
+
+        Args:
+            tokens: Tokenizer.
+            stretches: The stretches of another lattice without text, whose nodes are shared.
+        """
         self.tokens = tokens
         self.place = 0
         root = Node(tokens, None, -1, 0, tokens.start)
-        self.stretches = [Stretch(root, 0, len(tokens.ids), 0)]
+        self.stretches = [Stretch(root, 0, len(tokens.ids), 0)] if stretches is None else list(stretches)
 
     @property
     def ended(self) -> list[Node]:
@@ -111,7 +117,9 @@ class Lattice:
         for each in self.stretches:
             depth = self.place - each.node.place
             column = self.tokens.column(depth)[each.longer : each.last]
-            first, last = (each.longer + int(np.searchsorted(column, byte, side)) for side in ("left", "right"))
+            first, last = (
+                each.longer + int(np.searchsorted(column, byte, side)) for side in ("left", "right")
+            )
             if first < last and each.node.allowed[first:last].any():
                 longer = first + int(self.tokens.lengths[first] == depth + 1)
                 covering.append(Stretch(each.node, first, last, longer))

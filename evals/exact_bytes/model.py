@@ -166,12 +166,13 @@ def start_id(folder: Path, start_token: str | None) -> int:
     from cpt.models.tokenizer import load_tokenizer
 
     token = special_token(folder, start_token, "bos")
-    if token is None:
+    found: int | None = None if token is None else load_tokenizer(folder).token_to_id(token)
+    if found is None:
         raise UsageError(
-            "exact probabilities of bytes need a token before every text: else nothing predicts the first one",
+            "exact probabilities of bytes need a token before every text: it predicts the first byte",
             hint="Name one: --start-token TOKEN, or start_token in Python.",
         )
-    return int(load_tokenizer(folder).token_to_id(token))
+    return found
 
 
 def ensemble(models: Sequence[ByteDistribution], weights: Sequence[float] | None = None) -> ByteEnsemble:
@@ -186,7 +187,10 @@ def ensemble(models: Sequence[ByteDistribution], weights: Sequence[float] | None
     """
     chosen = [1.0] * len(models) if weights is None else list(weights)
     if not models or len(chosen) != len(models) or not all(w > 0 and math.isfinite(w) for w in chosen):
-        raise UsageError(f"{len(models)} models with the weights {chosen} are no ensemble", hint="Give each a positive one.")
+        raise UsageError(
+            f"{len(models)} models with the weights {chosen} are no ensemble",
+            hint="Give each a positive one.",
+        )
     return ByteEnsemble(tuple(models), tuple(w / sum(chosen) for w in chosen))
 
 

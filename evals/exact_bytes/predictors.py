@@ -48,13 +48,10 @@ class CachedPredictor:
             DataError: The sequence is longer than the model can read.
         """
         ids = self._before + node.ids()
-        most = self._model.model.config.get_text_config().max_position_embeddings
-        if len(ids) > most:
-            raise DataError(
-                f"the text has {len(ids):,} tokens, of which the model reads {most:,}",
-                hint="Leave the beginning of the text out.",
-            )
-        same = next((i for i, (a, b) in enumerate(zip(ids, self._cached, strict=False)) if a != b), len(self._cached))
+        _check_length(self._model, len(ids))
+        same = next(
+            (i for i, (a, b) in enumerate(zip(ids, self._cached, strict=False)) if a != b), len(self._cached)
+        )
         same = min(same, len(ids) - 1)  # of one token at least the output is needed
         if same < len(self._cached):
             self._cache.crop(same - len(self._cached))
@@ -73,6 +70,15 @@ class CachedPredictor:
                 use_cache=True,
             )
         return _numbers(self._model.logits(output.last_hidden_state[0, -1:]))[0]
+
+
+def _check_length(model: PackedLanguageModel, length: int) -> None:
+    most = getattr(model.model.config.get_text_config(), "max_position_embeddings", None)
+    if most is not None and length > most:
+        raise DataError(
+            f"the text has {length:,} tokens, of which the model reads {most:,}",
+            hint="Give it a shorter text.",
+        )
 
 
 @contextmanager
@@ -107,21 +113,21 @@ class TreePredictor:
             before: Ids before the text, at least one.
             nodes: Nodes, each behind its parent; the first is the empty sequence.
             trunk: The longest path among them, without the empty sequence.
+
+        Raises:
+            DataError: A sequence is longer than the model can read.
         """
-        self._model, self._tokens = model, tokens
+        self._model = model
         self._row = {node: row for row, node in enumerate(nodes)}
         tree, place = _tree(tokens, before, [nodes[0], *dict.fromkeys([*trunk, *nodes[1:]])])
+        _check_length(model, max(tree.depth) + 1)
         places = np.array([place[node] for node in nodes])
         batch = TreeBatch.of([tree], places, np.zeros_like(places)).to(next(model.parameters()).device)
         self._hidden_NE = model.node_states(batch)
         self._first, self._logits = 0, np.zeros((0, 0))
 
-    def __call__(self, node: Node) -> Following:
-        """Return what follows a node. Nodes that are near each other are asked for best one after another."""
-        return following(self._tokens, node, self.logits(node))
-
     def logits(self, node: Node) -> np.ndarray:
-        """Return a node's logits: [R]."""
+        """Return a node's logits: [R]. Nodes near each other are asked for best one after another."""
         row = self._row[node]
         if not self._first <= row < self._first + len(self._logits):
             self._first = row // _ROWS * _ROWS

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import log_softmax
 
 from cpt.errors import DataError
 from cpt.models.packed_model import PackedLanguageModel
-from evals.exact_bytes.cover import Cover
+from evals.exact_bytes.cover import Cover, Following, following
 from evals.exact_bytes.lattice import Lattice, Node, Stretch
 from evals.exact_bytes.predictors import TreePredictor
 from tokenizer_tools.canonical.tokens import CanonicalTokens
@@ -46,65 +47,68 @@ def score_text(
     Raises:
         DataError: The tokenizer cannot spell the text, or reads something in it that is no text.
     """
-    data = tokens.lead + tokens.bytes_of(text)
-    steps = _Steps(tokens, data)
-    own = steps.own_tokens(text)
-    predict = TreePredictor(model, tokens, before, steps.nodes, own)
-    start = Lattice(tokens)
-    start.stretches = steps.start
-    cover = Cover(start, predict)
-    found = np.array([cover.step(*step) for step in steps.steps])
-    likelihood = left_out = 0.0
-    for node in own:
-        assert node.parent is not None
-        logits = predict.logits(node.parent).astype(np.float64)
-        whole = logits.max() + math.log(np.exp(logits - logits.max()).sum())
-        likelihood += float(logits[tokens.ids[node.token]]) - whole
-        left_out += math.log(predict(node.parent).kept)
-        node.parent.forget()
-    return ByteScores(found[len(tokens.lead) :], likelihood, left_out)
+    steps = Steps(tokens, text)
+    tree = TreePredictor(model, tokens, before, steps.nodes, steps.own)
+    next_own = {node.parent: int(tokens.ids[node.token]) for node in steps.own}
+    own: list[tuple[float, float]] = []
+
+    def predict(node: Node) -> Following:
+        logits = tree.logits(node)
+        found = following(tokens, node, logits)
+        if node in next_own:
+            own.append((float(log_softmax(logits.astype(np.float64))[next_own[node]]), math.log(found.kept)))
+        return found
+
+    cover = Cover(steps.start, predict)
+    logarithms = np.array([cover.step(*step) for step in steps.steps])
+    likelihood, left_out = np.sum(own, axis=0).tolist()
+    return ByteScores(logarithms[len(tokens.lead) :], likelihood, left_out)
 
 
-class _Steps:
+class Unspelt(DataError):
+    """A text that the tokenizer does not make of canonical tokens.
+
+    Attributes:
+        reason: Reason, without the text.
+    """
+
+    def __init__(self, reason: str, text: str = "") -> None:
+        self.reason = reason
+        super().__init__(f"{reason}{text and f' at {text!r}'}", hint="Leave such documents out.")
+
+
+class Steps:
     """The lattice of a whole text.
 
     Attributes:
         nodes: All nodes but the last ones, from which nothing follows.
-        start: Stretches before the first byte.
+        own: Nodes of the text's own tokens.
+        start: Lattice before the first byte.
         steps: For each byte what `Cover.step` takes.
     """
 
-    def __init__(self, tokens: CanonicalTokens, data: bytes) -> None:
-        lattice = Lattice(tokens)
-        self._tokens = tokens
-        self.start = lattice.stretches
-        self.nodes: list[Node] = [each.node for each in self.start]
-        self.steps: list[tuple[list[Stretch], list[Stretch]]] = []
-        for place, byte in enumerate(data):
-            covering = lattice.advance(byte)
-            if not lattice.stretches:
-                shown = data[: place + 1][-40:].decode(errors="replace")
-                raise DataError(
-                    f"the tokenizer cannot spell the text at {shown!r}",
-                    hint="Leave such documents out: their probability is 0.",
-                )
-            self.steps.append((covering, lattice.stretches))
-            if place + 1 < len(data):
-                self.nodes += lattice.ended
-        self._ended = [node for node in lattice.ended if node.may_end]
-
-    def own_tokens(self, text: str) -> list[Node]:
-        """Return the nodes of the text's own tokens.
+    def __init__(self, tokens: CanonicalTokens, text: str) -> None:
+        """Find all sequences that cover a beginning of the text.
 
         Raises:
-            DataError: They are not among the canonical sequences.
+            Unspelt: There are none, or the text's own tokens are not among them.
         """
-        ids = self._tokens.bpe.tokenizer.encode(text, add_special_tokens=False).ids
-        for node in self._ended:
-            if node.ids() == ids:
-                return node.path()
-        raise DataError(
-            "the tokenizer makes other tokens of the text than its merges do: "
-            f"{self._tokens.bpe.folder} reads some words in it as added tokens",
-            hint="Leave such documents out.",
-        )
+        self.start = Lattice(tokens)
+        lattice = Lattice(tokens, self.start.stretches)
+        self.nodes: list[Node] = [each.node for each in lattice.stretches]
+        self.steps: list[tuple[list[Stretch], list[Stretch]]] = []
+        data = tokens.lead + tokens.bytes_of(text)
+        for place, byte in enumerate(data, start=1):
+            covering = lattice.advance(byte)
+            if not lattice.stretches:
+                raise Unspelt(
+                    "the tokenizer cannot spell the text", data[:place][-40:].decode(errors="replace")
+                )
+            self.steps.append((covering, lattice.stretches))
+            if place < len(data):
+                self.nodes += lattice.ended
+        ids = tokens.bpe.tokenizer.encode(text, add_special_tokens=False).ids
+        own = [node for node in lattice.ended if node.may_end and node.ids() == ids]
+        if not own and ids:
+            raise Unspelt("the tokenizer reads some words of the text as added tokens")
+        self.own = own[0].path() if own else []

@@ -86,7 +86,7 @@ class Characters:
         return int(self._by_bytes[ord(character)])
 
     def begun(self, beginning: bytes) -> np.ndarray:
-        """Return the classes of the characters that a token may leave incomplete after these bytes: [C] bool."""
+        """Return the classes of the characters that begin so, and may lie in several tokens: [C] bool."""
         found = np.zeros(self.count, dtype=bool)
         points = _points(beginning)
         if points is not None:
@@ -171,6 +171,8 @@ def _asked(atom: str, characters: str) -> np.ndarray:
             found[start:stop] = len(digits.pre_tokenize_str(f"a{characters[start]}a")) == 3
         return found
     found = np.ones(len(characters), dtype=bool)
-    for _, (start, stop) in pre_tokenizers.Split(Regex(f"(?:{atom})+"), "removed").pre_tokenize_str(characters):
+    for _, (start, stop) in pre_tokenizers.Split(Regex(f"(?:{atom})+"), "removed").pre_tokenize_str(
+        characters
+    ):
         found[start:stop] = False
     return found

@@ -7,9 +7,9 @@ some continuation makes the right one. This module gives for every way its state
 the next character follow: as the first of a new piece, or as a further one of the same piece. Ways that no
 continuation makes right are left out.
 
-A way is a guess that is checked. Where an expression may end a match, it does so only if what it would have
-rather matched (a longer text, an earlier alternative) comes to nothing: these instructions are followed on,
-and if one of them matches, the guess was wrong. Text that no match holds is a piece too, up to the next match.
+A way is a guess that is checked. Where a match may end, it does end only if what the expression prefers (a
+longer match, an earlier alternative) comes to nothing. So these instructions are followed on, and if one of
+them matches, the guess was wrong. Text outside of all matches is a piece too, up to the next match.
 
 Several expressions may follow one another, each on the pieces of the one before.
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from cpt.errors import DataError
 from tokenizer_tools.canonical.characters import Characters
-from tokenizer_tools.canonical.pattern import Fork, Look, Match, Pattern, Read
+from tokenizer_tools.canonical.pattern import Fork, Look, Match, Pattern
 
 DEAD = 0
 """State of a text that the pre-tokenizer does not cut in this way."""
@@ -140,11 +140,10 @@ class Cuts:
 
     Attributes:
         start: State before any text.
-        new_piece, same_piece: [S, C] State after a character of a class that starts a piece, or continues one;
-            `DEAD` if it cannot.
+        new_piece, same_piece: [S, C] State after a character that starts a piece, or continues one; `DEAD`
+            if it cannot.
         may_end: [S] True if a text may end in the state.
-        may_close, may_continue: [S] True if the next character may start a piece, or continue the current one;
-            a text's end closes its piece.
+        may_close: [S] True if the current piece may end, with the text or where another starts.
     """
 
     start: int
@@ -168,7 +167,6 @@ class Cuts:
         self._explore()
         self._group()
         self.may_close = self.may_end | (self.new_piece != DEAD).any(1)
-        self.may_continue = (self.same_piece != DEAD).any(1)
 
     def _read(self, ways: _Ways, symbol: int, at: int = 0) -> Iterator[tuple[bool, _Ways]]:
         """Yield the ways after a character, through the expressions from `at` on."""

@@ -1,54 +1,34 @@
 """Know which tokens of a BPE may stand side by side within one piece of text.
 
-BPE merges the pair of neighbours with the best rank, the leftmost of equals, until none is left. As long as no
-merge joins them, two stretches of text are merged as if each were alone: in every step the better of their
-next merges comes first. So a sequence of tokens is what BPE makes of its text if and only if that holds for
-each token alone and for each two neighbours (Vieira et al. 2025, arXiv 2506.07956, for merges whose parts
-have better ranks; here for any).
+BPE merges the pair of neighbours with the lowest rank, the leftmost of equals, until none is left. Two
+stretches of text are merged as if each were alone, until a merge joins them: in every step the lower of their
+next ranks comes first. So BPE makes a sequence of tokens if and only if it makes each token of its own text,
+and each two neighbours of theirs (Vieira et al. 2025, arXiv 2506.07956).
 
-Two neighbours are joined by a merge of rank r if, at some time, its left part ends the first and its right
-part begins the second, and neither has a better merge of its own. For the part that ends a token the `Stay`
-has the time from which on it is there (the worst rank so far, as that is when its turn comes in any order
-with others), the time at which it is merged itself, and the worst next rank while it is there: r has to be
-better than that. Of equal ranks the left one comes first.
+Two neighbours are joined by a merge of rank r if, at some time, its left part ends the first token, its right
+part begins the second, and neither token has a next merge of lower rank. A `Stay` holds the time for which a
+part is there. Time is the highest rank so far: a lower one that follows it is merged at once. While the part
+is there, some next rank of its token has to be above r. Of equal ranks the left one comes first. (Where ranks
+always rise, as in most tokenizers, all this says that r comes before the part's own merge.)
 
 Shapes: V tokens.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
 import numpy as np
 
 _NEVER = 2**31 - 1
 
-
-class Stay(NamedTuple):
-    """The time for which a symbol begins or ends a token while the token is merged.
-
-    Attributes:
-        symbol: Symbol.
-        start, end: Ranks as times: from the first to before the last.
-        worst: Worst rank among the next merges of the token during this time.
-    """
-
-    symbol: str
-    start: int
-    end: int
-    worst: int
-
-
-class Merged(NamedTuple):
-    """A token that BPE makes of its own text: the stays of the symbols that begin it, and that end it."""
-
-    begin: tuple[Stay, ...]
-    end: tuple[Stay, ...]
-
-
 Ranks = Mapping[tuple[str, str], int]
+
+Stay = tuple[str, int, int, int]
+"""A symbol that begins or ends a token while that is merged: the symbol, the times from and until which it
+is there, and the highest rank among the next merges of the token during this time."""
 
 
 def ranked(merges: Sequence[tuple[str, str]]) -> Ranks:
@@ -63,56 +43,76 @@ class MergePairs:
         reachable: [V] True for tokens that BPE makes of their own text.
     """
 
-    def __init__(self, tokens: Sequence[Merged | None], ranks: Ranks) -> None:
-        """Sort tokens by the symbols that begin them.
+    def __init__(self, tokens: Sequence[str], ranks: Ranks) -> None:
+        """Merge each token alone.
 
         Args:
-            tokens: Tokens (`merged_alone`).
+            tokens: Tokens as the merges spell them.
             ranks: Rank of each pair that is merged.
         """
-        self._ends = [token.end if token else () for token in tokens]
-        self.reachable = np.array([token is not None for token in tokens], dtype=bool)
-        begins: dict[str, list[tuple[int, Stay]]] = {}
+        numbers: dict[str, int] = {}
+        # one row of five for each stay; arrays, since a million tuples keep the garbage collector busy
+        begins, ends = array("i"), array("i")
+        self.reachable = np.zeros(len(tokens), dtype=bool)
         for index, token in enumerate(tokens):
-            for stay in token.begin if token else ():
-                begins.setdefault(stay.symbol, []).append((index, stay))
-        self._sort(ranks, begins)
+            stays = stays_of(token, ranks)
+            if stays is None:
+                continue
+            self.reachable[index] = True
+            for rows, of_side in zip((begins, ends), stays, strict=True):
+                for symbol, *times in of_side:
+                    rows.extend((numbers.setdefault(symbol, len(numbers)), index, *times))
+        begin, self._ends = (np.array(rows, dtype=np.int32).reshape(-1, 5) for rows in (begins, ends))
+        self._begins = begin[np.argsort(begin[:, 0], kind="stable")]
+        known = [
+            (numbers[left], numbers[right], rank)
+            for (left, right), rank in ranks.items()
+            if left in numbers and right in numbers
+        ]
+        merges = np.array(known, dtype=np.int32).reshape(-1, 3)
+        self._merges = merges[np.argsort(merges[:, 0], kind="stable")]
 
-    def _sort(self, ranks: Ranks, begins: Mapping[str, list[tuple[int, Stay]]]) -> None:
-        numbers = {symbol: number for number, symbol in enumerate(begins)}
-        rows = [row for stays in begins.values() for row in stays]
-        self._first = np.cumsum([0, *map(len, begins.values())])
-        self._token = np.array([index for index, _ in rows], dtype=np.int32)
-        times = np.array([stay[1:] for _, stay in rows], dtype=np.int32).reshape(-1, 3)
-        self._start, self._end, self._worst = times.T.copy()
-        by_left: dict[str, list[tuple[int, int]]] = {}
-        for (left, right), rank in ranks.items():
-            if right in numbers:
-                by_left.setdefault(left, []).append((numbers[right], rank))
-        self._merges = {left: np.array(pairs, dtype=np.int64).T for left, pairs in by_left.items()}
+    def restricted(self, kept: np.ndarray) -> MergePairs:
+        """Return the pairs of some of the tokens, which are numbered anew.
+
+        Args:
+            kept: [V] True for these.
+        """
+        found = MergePairs((), {})
+        found.reachable, found._merges = self.reachable[kept], self._merges
+        number = np.cumsum(kept) - 1
+        found._begins, found._ends = (
+            self._begins[kept[self._begins[:, 1]]],
+            self._ends[kept[self._ends[:, 1]]],
+        )
+        for rows in (found._begins, found._ends):
+            rows[:, 1] = number[rows[:, 1]]
+        return found
 
     def after(self, token: int) -> np.ndarray:
         """Return the tokens that may follow a token within a piece: [V] bool."""
         found = self.reachable.copy() if self.reachable[token] else np.zeros_like(self.reachable)
-        for stay in self._ends[token]:
-            if stay.symbol not in self._merges:
-                continue
-            symbols, ranks = self._merges[stay.symbol]
-            better = ranks < stay.worst
-            symbols, ranks = symbols[better], ranks[better]
-            counts = self._first[symbols + 1] - self._first[symbols]
-            rows = np.repeat(self._first[symbols] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-            joined = (
-                (np.repeat(ranks, counts) <= self._worst[rows])
-                & (self._start[rows] < stay.end)
-                & (stay.start <= self._end[rows])
-            )
-            found[self._token[rows[joined]]] = False
+        first, last = np.searchsorted(self._ends[:, 1], [token, token + 1])
+        for symbol, _, start, end, highest in self._ends[first:last].tolist():
+            first, last = np.searchsorted(self._merges[:, 0], [symbol, symbol + 1])
+            _, rights, ranks = self._merges[first:last].T
+            rights, ranks = rights[ranks < highest], ranks[ranks < highest]
+            firsts, lasts = (np.searchsorted(self._begins[:, 0], rights, side) for side in ("left", "right"))
+            counts = lasts - firsts
+            rows = self._begins[
+                np.repeat(firsts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+            ]
+            joined = (np.repeat(ranks, counts) <= rows[:, 4]) & (rows[:, 2] < end) & (start <= rows[:, 3])
+            found[rows[joined, 1]] = False
         return found
 
 
-def merged_alone(token: str, ranks: Ranks) -> Merged | None:
-    """Merge the characters of a token; nothing if more than one symbol is left."""
+def stays_of(token: str, ranks: Ranks) -> tuple[list[Stay], list[Stay]] | None:
+    """Merge the characters of a token.
+
+    Returns:
+        The stays of the symbols that begin it, and that end it; nothing if more than one symbol is left.
+    """
     symbols = list(token)
     steps: list[int] = []
     firsts, lasts = [symbols[0]], [symbols[-1]]
@@ -132,10 +132,10 @@ def merged_alone(token: str, ranks: Ranks) -> Merged | None:
         steps.append(rank)
         firsts.append(symbols[0])
         lasts.append(symbols[-1])
-    return Merged(_stays(firsts, steps), _stays(lasts, steps))
+    return _stays(firsts, steps), _stays(lasts, steps)
 
 
-def _stays(symbols: Sequence[str], ranks: Sequence[int]) -> tuple[Stay, ...]:
+def _stays(symbols: Sequence[str], ranks: Sequence[int]) -> list[Stay]:
     """Return the stays of the symbols before and after each merge of a token.
 
     Args:
@@ -148,7 +148,6 @@ def _stays(symbols: Sequence[str], ranks: Sequence[int]) -> tuple[Stay, ...]:
     first = 0
     for last in range(len(symbols)):
         if last + 1 == len(symbols) or symbols[last + 1] != symbols[last]:
-            worst = max(following[first : last + 1])
-            found.append(Stay(symbols[first], times[first], times[last + 1], worst))
+            found.append((symbols[first], times[first], times[last + 1], max(following[first : last + 1])))
             first = last + 1
-    return tuple(found)
+    return found

@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 
 from cpt.errors import DataError
 
-_ESCAPED_CLASS = re.compile(r"\\[pP]\{\^?\w+\}|\\x\{[0-9A-Fa-f]+\}|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\.", re.DOTALL)
+_ESCAPED_CLASS = re.compile(
+    r"\\[pP]\{\^?\w+\}|\\x\{[0-9A-Fa-f]+\}|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\.", re.DOTALL
+)
 _NO_CHARACTER = re.compile(r"\\[bBAzZGkKRXQEN1-9g]")
 _COUNTS = re.compile(r"\{(\d+)(?:(,)(\d*))?\}")
 _MOST = 4096

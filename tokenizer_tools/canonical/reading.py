@@ -18,7 +18,7 @@ from tokenizer_tools.bpe_file import merges_of
 from tokenizer_tools.byte_encoding import WORD_START
 from tokenizer_tools.canonical.characters import NUMERIC, Characters, spelt_by_bytes
 from tokenizer_tools.canonical.cuts import Cuts
-from tokenizer_tools.canonical.merge_pairs import MergePairs, Merged, Ranks, merged_alone, ranked
+from tokenizer_tools.canonical.merge_pairs import MergePairs, ranked
 from tokenizer_tools.canonical.pattern import Pattern, compile_pattern, single
 from tokenizer_tools.extension.ngram_pre_tokenizer import GPT2_PATTERN
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
@@ -27,11 +27,14 @@ Lead = Literal["always", "missing", "never"]
 _PRIVATE = 0xF0000
 """Code point from which on byte tokens are spelt for the merges, which have none of them."""
 
+_UNMERGED = chr(_PRIVATE + 256) * 2
+"""Spelling of tokens with a character that is no symbol, which merges cannot make."""
+
 _WORDS = f"{WORD_START}[^{WORD_START}]*|[^{WORD_START}]+"
 
 
 @dataclass(frozen=True)
-class BpeReading:
+class BpeParts:
     """A BPE tokenizer taken apart.
 
     Attributes:
@@ -61,7 +64,7 @@ class BpeReading:
     ends: frozenset[int]
 
 
-def read_bpe_parts(folder: Path) -> BpeReading:
+def read_bpe_parts(folder: Path) -> BpeParts:
     """Read the tokenizer of a folder.
 
     Raises:
@@ -79,14 +82,15 @@ def read_bpe_parts(folder: Path) -> BpeReading:
     marks = vocabulary.kind == "SentencePiece BPE"
     lead, patterns = _lead_and_patterns(folder, data, marks)
     alphabet = _alphabet(vocabulary) if marks else frozenset[str]()
-    ranks = ranked(merges_of(model))
-    tokens = list(_text_tokens(data, vocabulary, alphabet, marks, ranks))
-    tokens.sort(key=lambda token: token.surface)
+    tokens = sorted(_text_tokens(data, vocabulary, alphabet, marks), key=lambda token: token.surface)
+    pairs = MergePairs([token.spelling for token in tokens], ranked(merges_of(model)))
+    if not model.get("ignore_merges"):
+        tokens = [token for token, kept in zip(tokens, pairs.reachable, strict=True) if kept]
+        pairs = pairs.restricted(pairs.reachable)
     for one, other in pairwise(tokens):
         if one.surface == other.surface:
             _refuse(folder, f"two of its tokens stand for {one.surface!r}")
     surfaces = [token.surface for token in tokens]
-    pairs = MergePairs([token.merged for token in tokens], ranks)
     by_bytes = spelt_by_bytes({each[0] for each in surfaces if len(each) == 1}, alphabet)
     if marks and not model.get("byte_fallback"):
         by_bytes[:] = False
@@ -94,7 +98,7 @@ def read_bpe_parts(folder: Path) -> BpeReading:
     spelt[[ord(each) for each in alphabet if each != WORD_START]] = True
     atoms = sorted({atom for pattern in patterns for atom in pattern.atoms})
     characters = Characters(atoms, spelt, by_bytes, (" ", WORD_START) if marks else None)
-    return BpeReading(
+    return BpeParts(
         folder,
         vocabulary.tokenizer,
         np.array([token.id for token in tokens], dtype=np.int64),
@@ -105,7 +109,8 @@ def read_bpe_parts(folder: Path) -> BpeReading:
         Cuts(patterns, characters, atoms),
         lead,
         any(step["type"] == "NFC" for step in _flat(data.get("normalizer"), "normalizers")),
-        frozenset(vocabulary.special.values()) - ({vocabulary.unknown} if vocabulary.unknown is not None else set()),
+        frozenset(vocabulary.special.values())
+        - ({vocabulary.unknown} if vocabulary.unknown is not None else set()),
     )
 
 
@@ -121,18 +126,17 @@ def _refuse(folder: Path, reason: str) -> NoReturn:
 class _Token:
     id: int
     surface: bytes
-    merged: Merged | None
+    spelling: str
 
 
 def _text_tokens(
-    data: Mapping[str, Any], vocabulary: Vocabulary, alphabet: frozenset[str], marks: bool, ranks: Ranks
+    data: Mapping[str, Any], vocabulary: Vocabulary, alphabet: frozenset[str], marks: bool
 ) -> Iterator[_Token]:
-    """Yield the tokens that may stand for text: merges make them, or they stand for a whole piece.
+    """Yield the tokens that may stand for text, with their spelling for the merges.
 
     Args:
         alphabet: Characters that have a token, of a tokenizer that spells others by bytes.
         marks: True if it writes spaces as "▁".
-        ranks: Rank of each pair that is merged.
     """
     model = data["model"]
     added = {token["id"] for token in data["added_tokens"]}
@@ -146,9 +150,9 @@ def _text_tokens(
             if byte < 0x80 and chr(byte) in alphabet:
                 continue  # the character is never spelt by bytes
             spelling = chr(_PRIVATE + byte)
-        merged = merged_alone(spelling, ranks)
-        if merged is not None or model.get("ignore_merges"):
-            yield _Token(index, surface, merged)
+        elif not all(character in model["vocab"] for character in token):
+            spelling = _UNMERGED
+        yield _Token(index, surface, spelling)
 
 
 def _alphabet(vocabulary: Vocabulary) -> frozenset[str]:
@@ -194,7 +198,10 @@ def _normalizer_lead(folder: Path, normalizer: Mapping[str, Any] | None, marks: 
         if marks and step["type"] == "Prepend" and step["prepend"] == WORD_START:
             lead = "always"
         elif step["type"] != "NFC" and not (
-            marks and step["type"] == "Replace" and step["content"] == WORD_START and step["pattern"] == {"String": " "}
+            marks
+            and step["type"] == "Replace"
+            and step["content"] == WORD_START
+            and step["pattern"] == {"String": " "}
         ):
             _refuse(folder, f"its normalizer has a step {json.dumps(step, ensure_ascii=False)[:200]}")
     return lead

@@ -1,9 +1,9 @@
 """Follow the tokens of a text whose end is not known, and say which may come next.
 
-A sequence of tokens is *canonical* if it begins the tokens of some text. That is more than being the tokens of
-its own text: GPT-2 makes two tokens of the line breaks in "a\\n\\nb", though one of those in "a\\n\\n" alone. Three
-things decide: no merge joins two tokens of one piece, pieces lie as the pre-tokenizer cuts, and a whole piece
-that is looked up (`ignore_merges`) is that one token.
+A sequence of tokens is *canonical* if the tokens of some text begin with it. That text may be longer: GPT-2
+makes one token of the line breaks in "a\\n\\n", and two of those in "a\\n\\nb". Three things decide: no merge
+joins two tokens of a piece, pieces lie as the pre-tokenizer cuts, and a piece that is looked up as a whole
+(`ignore_merges`) is one token.
 
 Shapes: V tokens, C classes of characters.
 """
@@ -21,13 +21,13 @@ from tokenizers import normalizers
 
 from tokenizer_tools.canonical.characters import NONE, length_by_first
 from tokenizer_tools.canonical.cuts import DEAD
-from tokenizer_tools.canonical.reading import BpeReading, read_bpe_parts
+from tokenizer_tools.canonical.reading import BpeParts, read_bpe_parts
 
 _CACHED_PAIRS = 512
 _CACHED_STATES = 4096
 
 
-class Reading(NamedTuple):
+class CutState(NamedTuple):
     """One way in which the pre-tokenizer may have cut the text so far.
 
     Attributes:
@@ -49,11 +49,11 @@ class TokenState:
 
     Attributes:
         last: Index of its last token; None before the first.
-        readings: All ways in which its text may be cut.
+        cut_states: All ways in which its text may be cut.
     """
 
     last: int | None
-    readings: tuple[Reading, ...]
+    cut_states: tuple[CutState, ...]
 
 
 @lru_cache(maxsize=4)
@@ -77,11 +77,11 @@ class CanonicalTokens:
         lead: Bytes before every text, which its tokens stand for too.
     """
 
-    def __init__(self, bpe: BpeReading) -> None:
+    def __init__(self, bpe: BpeParts) -> None:
         self.bpe, self.ids, self.surfaces = bpe, bpe.ids, bpe.surfaces
         self.lengths = np.array([len(surface) for surface in bpe.surfaces], dtype=np.int32)
         self.lead = b"" if bpe.lead == "never" else b" "
-        self._whole = {bpe.surfaces[index] for index in np.flatnonzero(bpe.whole)}
+        self._whole = {bpe.surfaces[index] for index in np.flatnonzero(bpe.whole).tolist()}
         self._whole_begun = {piece[:end] for piece in self._whole for end in range(len(piece) + 1)}
         self._columns: dict[int, np.ndarray] = {}
         self._followers = lru_cache(maxsize=_CACHED_PAIRS)(bpe.pairs.after)
@@ -96,7 +96,7 @@ class CanonicalTokens:
     def start(self) -> TokenState:
         """Return the state before the first token."""
         piece = b"" if self._whole else None
-        return TokenState(None, (Reading(self.bpe.cuts.start, piece=piece),))
+        return TokenState(None, (CutState(self.bpe.cuts.start, piece=piece),))
 
     def bytes_of(self, text: str) -> bytes:
         """Return the bytes of a text that follow `lead`."""
@@ -115,37 +115,38 @@ class CanonicalTokens:
         """Return the tokens that may come next: [V] bool."""
         found = np.zeros(len(self.ids), dtype=bool)
         joined = np.True_ if state.last is None else self._followers(state.last)
-        for reading in state.readings:
-            if reading.begun:
-                found |= self._within_character(reading._replace(piece=None)) & joined
+        for at in state.cut_states:
+            if at.begun:
+                found |= self._within_character(at._replace(piece=None)) & joined
                 continue
-            if self._is_whole(state.last, reading):
-                found |= self._after_cut(reading.cut, True)
-            found |= self._after_cut(reading.cut, False) & joined
-        for reading in state.readings:
-            for index in self._towards_whole(reading.piece) if reading.piece else ():
-                found[index] = bool(self._readings(state, index))
+            if self._is_whole(state.last, at):
+                found |= self._after_cut(at.cut, True)
+            found |= self._after_cut(at.cut, False) & joined
+        for at in state.cut_states:
+            for index in self._towards_whole(at.piece) if at.piece else ():
+                found[index] = bool(self._cut_states_after(state, index))
         return found
 
     def may_end(self, state: TokenState) -> bool:
         """Return True if the text may end here."""
         return any(
             not each.begun and bool(self.bpe.cuts.may_end[each.cut]) and self._is_whole(state.last, each)
-            for each in state.readings
+            for each in state.cut_states
         )
 
     def after(self, state: TokenState, token: int) -> TokenState:
         """Return the state after a token that is allowed."""
-        readings = self._readings(state, token)
-        assert readings, "only allowed tokens follow"
-        return TokenState(token, readings)
+        cut_states = self._cut_states_after(state, token)
+        assert cut_states, "only allowed tokens follow"
+        return TokenState(token, cut_states)
 
-    def _readings(self, state: TokenState, token: int) -> tuple[Reading, ...]:
+    def _cut_states_after(self, state: TokenState, token: int) -> tuple[CutState, ...]:
+        """Return the ways to cut the text after a token; none if it may not follow."""
         surface = self.surfaces[token]
         joins = state.last is None or bool(self._followers(state.last)[token])
-        found: dict[Reading, None] = {}
-        for each in state.readings:
-            ways = []
+        found: dict[CutState, None] = {}
+        for each in state.cut_states:
+            ways: list[tuple[bool, bytes | None]] = []
             if not each.begun and self._is_whole(state.last, each):
                 ways.append((True, surface))
             if joins:
@@ -159,20 +160,20 @@ class CanonicalTokens:
                     found[after] = None
         return tuple(found)
 
-    def _is_whole(self, last: int | None, reading: Reading) -> bool:
+    def _is_whole(self, last: int | None, at: CutState) -> bool:
         """Return True unless the piece so far is one for which a single token would stand."""
-        return reading.piece not in self._whole or (last is not None and bool(self.bpe.whole[last]))
+        return at.piece not in self._whole or (last is not None and bool(self.bpe.whole[last]))
 
-    def _may_close(self, last: int, reading: Reading) -> bool:
+    def _may_close(self, last: int, at: CutState) -> bool:
         """Return True if the current piece may end here: then some text makes these tokens."""
-        return not reading.begun and bool(self.bpe.cuts.may_close[reading.cut]) and self._is_whole(last, reading)
+        return not at.begun and bool(self.bpe.cuts.may_close[at.cut]) and self._is_whole(last, at)
 
-    def _search(self, token: int, reading: Reading) -> bool:
+    def _search(self, token: int, at: CutState) -> bool:
         """Return True if further tokens lead from a token to an end of its piece."""
-        if self._may_close(token, reading):
+        if self._may_close(token, at):
             return True
-        seen = {(token, reading)}
-        paths = [self._same_piece(token, reading)]
+        seen = {(token, at)}
+        paths = [self._same_piece(token, at)]
         while paths:
             step = next(paths[-1], None)
             if step is None:
@@ -184,25 +185,25 @@ class CanonicalTokens:
                 paths.append(self._same_piece(*step))
         return False
 
-    def _same_piece(self, token: int, reading: Reading) -> Iterator[tuple[int, Reading]]:
-        """Yield the tokens that may go on with a piece, with their readings."""
+    def _same_piece(self, token: int, at: CutState) -> Iterator[tuple[int, CutState]]:
+        """Yield the tokens that may go on with a piece, and the states after them."""
         allowed = self._followers(token)
-        if reading.begun:
+        if at.begun:
             candidates = [index for index in self._continuations if allowed[index]]
         else:
-            candidates = np.flatnonzero(self._readable(reading.cut, False)[0] & allowed).tolist()
+            candidates = np.flatnonzero(self._readable(at.cut, False)[0] & allowed).tolist()
         for index in candidates:
             surface = self.surfaces[index]
-            after = self._read(reading if reading.begun else reading._replace(cut_before=False), surface)
+            after = self._read(at if at.begun else at._replace(cut_before=False), surface)
             if after is not None:
-                piece = None if reading.piece is None else reading.piece + surface
+                piece = None if at.piece is None else at.piece + surface
                 yield index, after._replace(piece=piece if piece in self._whole_begun else None)
 
-    def _read(self, reading: Reading, data: bytes) -> Reading | None:
-        """Return the reading after the bytes of a token, which lie in one piece; None if there is none."""
-        cut, cut_before = reading.cut, reading.cut_before
-        rest = reading.begun + data
-        in_tokens = bool(reading.begun)
+    def _read(self, at: CutState, data: bytes) -> CutState | None:
+        """Return the state after the bytes of a token, which lie in one piece; None if there is none."""
+        cut, cut_before = at.cut, at.cut_before
+        rest = at.begun + data
+        in_tokens = bool(at.begun)
         cuts, characters = self.bpe.cuts, self.bpe.characters
         while rest:
             length = length_by_first(rest[0])
@@ -212,7 +213,7 @@ class CanonicalTokens:
             if len(rest) < length:
                 if not (table[characters.begun(rest)] != DEAD).any():
                     return None
-                return Reading(cut, rest, cut_before)
+                return CutState(cut, rest, cut_before)
             try:
                 character = rest[:length].decode()
             except UnicodeDecodeError:
@@ -222,7 +223,7 @@ class CanonicalTokens:
             if cut == DEAD:
                 return None
             rest, cut_before, in_tokens = rest[length:], False, False
-        return Reading(cut)
+        return CutState(cut)
 
     def _find_towards_whole(self, piece: bytes) -> list[int]:
         """Return the tokens after which a piece is, or begins, one that a single token stands for."""
@@ -260,16 +261,16 @@ class CanonicalTokens:
         sure[self._characters_of_tokens.tails[0]] = False
         for index in np.flatnonzero(readable & ~sure).tolist():
             surface = self.surfaces[index]
-            reading = self._read(Reading(cut, cut_before=new_piece), surface)
+            at = self._read(CutState(cut, cut_before=new_piece), surface)
             piece = surface if new_piece and surface in self._whole_begun else None
-            found[index] = reading is not None and self._goes_on(index, reading._replace(piece=piece))
+            found[index] = at is not None and self._goes_on(index, at._replace(piece=piece))
         return found
 
-    def _find_within_character(self, reading: Reading) -> np.ndarray:
+    def _find_within_character(self, at: CutState) -> np.ndarray:
         """Return the tokens that may follow an incomplete character: [V] bool."""
         found = np.zeros(len(self.ids), dtype=bool)
         for index in self._continuations:
-            after = self._read(reading, self.surfaces[index])
+            after = self._read(at, self.surfaces[index])
             found[index] = after is not None and self._goes_on(index, after)
         return found
 
@@ -304,7 +305,7 @@ class _CharactersOfTokens:
     has_character: np.ndarray
 
     @classmethod
-    def of(cls, bpe: BpeReading) -> _CharactersOfTokens:
+    def of(cls, bpe: BpeParts) -> _CharactersOfTokens:
         """Take all tokens apart."""
         rows: list[tuple[list[int], list[int]]] = []
         tails: list[tuple[int, int]] = []

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.atomic import atomic_file
+from cpt.cli.evaluating.exact_bytes import ExactBytes, check_ensemble, difference, interval, print_exact
 from cpt.cli.evaluating.inputs import Confidence, Models, Precision, check_precision, documents_of, file_of
 from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
@@ -71,6 +72,23 @@ def text(
             "--documents", metavar="FILE", help="Write every document's figures to this file, as JSONL."
         ),
     ] = None,
+    exact_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--exact-bytes",
+            metavar="N",
+            min=1,
+            help="Also score the first N bytes of each text byte by byte (exact, for BPE).",
+        ),
+    ] = None,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            metavar="",
+            help="With --exact-bytes: also score the mean of all models' distributions of bytes.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure bits per byte of texts under models; further models are compared with the first.
@@ -81,15 +99,16 @@ def text(
     Example: cpt eval text BASE ADAPTED --text medical.jsonl --text general.jsonl
     """
     check_precision(precision)
+    check_ensemble(ensemble, exact_bytes, models)
     settings = TextSettings(
-        window, overlap, None if start_token == "none" else start_token, precision, batch_tokens
+        window, overlap, None if start_token == "none" else start_token, precision, batch_tokens, exact_bytes
     )
     with show_progress(resumable=False) as view:
         folders = {model: resolve_model(model, view) for model in models}
         sources = named_texts(texts)
         for reference in sources.values():
             file_of(reference, view)  # a wrong name is reported before hours of work
-        scores = _scores(folders, sources, settings, view)
+        scores, exact = _scores(folders, sources, settings, view)
     found = [
         {"model": model, **_facts(name, scores[model], scores[models[0]], confidence, seed)}
         for name in sources
@@ -97,9 +116,15 @@ def text(
     ]
     if documents is not None:
         _write_documents(documents, scores)
+    by_bytes = exact.facts(ensemble=ensemble, confidence=confidence, seed=seed) if exact else []
     if as_json:
-        return print_json({"settings": asdict(settings), "texts": found})
-    return _print(out(), found, confidence)
+        return print_json(
+            {"settings": asdict(settings), "texts": found, **({"exact_bytes": by_bytes} if exact else {})}
+        )
+    _print(out(), found, confidence)
+    if exact:
+        print_exact(out(), by_bytes, confidence)
+    return None
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,7 @@ class TextSettings:
     start_token: str | None
     precision: str
     batch_tokens: int
+    exact_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -127,12 +153,16 @@ class _SourceScores:
 
 def _scores(
     folders: Mapping[str, Path], sources: Mapping[str, str], settings: TextSettings, view: ProgressBar
-) -> dict[str, dict[str, _SourceScores]]:
+) -> tuple[dict[str, dict[str, _SourceScores]], ExactBytes | None]:
     """Score all sources under all models: each source is cut once for all models, each model loaded once."""
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
     from evals.text_scores import score_source, tokenise_source
 
     readers, reader_of = _readers(folders, settings, view)
+    exact = None
+    if settings.exact_bytes is not None:
+        sizes = {model: readers[which].windows.size for model, which in reader_of.items()}
+        exact = ExactBytes(folders, sizes, sources, settings.start_token, settings.exact_bytes, view)
     removed: dict[str, dict[str, int]] = {name: {} for name in sources}
     dtype = resolve_precision(settings.precision)  # type: ignore[arg-type]
     found: dict[str, dict[str, _SourceScores]] = {}
@@ -173,8 +203,10 @@ def _scores(
                 )
                 for name, source in cut.items()
             }
+            if exact is not None:
+                exact.score(model, packed, view)
             del packed
-    return found
+    return found, exact
 
 
 def _readers(
@@ -232,18 +264,7 @@ def _facts(
     }
     if scores is first:
         return facts
-    return {**facts, **_difference(first[name].scores, scored, confidence, seed)}
-
-
-def _difference(first: TextScores, scored: TextScores, confidence: float, seed: int) -> dict[str, Any]:
-    """Compute the paired difference to the first model, over the documents that both scored."""
-    from evals.comparing.statistics import compare_bits_per_byte
-
-    both = (first.bytes > 0) & (scored.bytes > 0)
-    found = compare_bits_per_byte(
-        *((each.nats[both], each.bytes[both]) for each in (first, scored)), confidence=confidence, seed=seed
-    ).difference
-    return {"difference": found.value, "interval": None if found.low is None else [found.low, found.high]}
+    return {**facts, **difference(first[name].scores, scored, confidence, seed)}
 
 
 def _write_documents(file: Path, scores: Mapping[str, Mapping[str, _SourceScores]]) -> None:
@@ -286,7 +307,7 @@ def _print(console: Console, found: Sequence[Mapping[str, Any]], confidence: flo
             short(each["model"]),
             f"{each['bits_per_byte']:.4f}",
             error,
-            _interval(each),
+            interval(each),
             *figures,
         )
     console.print(table)
@@ -294,15 +315,6 @@ def _print(console: Console, found: Sequence[Mapping[str, Any]], confidence: flo
         for remark in _remarks(each):
             where = f"{short(each['text'])}, {short(each['model'])}"
             console.print(Text(f"  {where}: {remark}", style="dim"), soft_wrap=True)
-
-
-def _interval(each: Mapping[str, Any]) -> str:
-    if "difference" not in each:
-        return ""
-    if each["interval"] is None:
-        return f"{each['difference']:+.4f}"
-    low, high = each["interval"]
-    return f"{each['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def _remarks(each: Mapping[str, Any]) -> Iterator[str]:
