@@ -149,27 +149,26 @@ KINDS = {
 """Tokenizers by what they have in common with."""
 
 
-def write_model(toy: Toy, seed: int = 0) -> Path:
+def write_model(toy: Toy, seed: int = 0, kind: str = "Llama", **settings: Any) -> Path:
     """Put a tiny random model, of which every token depends on all before it, beside a tokenizer."""
     import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+    import transformers
 
     size = 1 + max(json.loads((toy.folder / "tokenizer.json").read_text())["model"]["vocab"].values())
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=size + 3,  # rows without a token
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=128,
-            initializer_range=0.3,
-            bos_token_id=0,
-            eos_token_id=1,
-        )
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=size + 3,  # rows without a token
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=1,
+        **settings,
     )
-    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    model.generation_config = transformers.GenerationConfig(bos_token_id=0, eos_token_id=1)
     model.save_pretrained(toy.folder)
     return toy.folder

@@ -50,7 +50,7 @@ def following(tokens: CanonicalTokens, node: Node, logits: np.ndarray) -> Follow
     exact = np.exp(exact - exact.max())
     all_rows = float(exact.sum())
     found = np.where(node.allowed, exact[tokens.ids], 0.0)
-    end = float(exact[sorted(tokens.bpe.ends)].sum()) if node.may_end else 0.0
+    end = float(exact[tokens.ends[tokens.ends < len(exact)]].sum()) if node.may_end else 0.0
     total = float(found.sum()) + end
     if not total > 0:
         raise DataError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from cpt.errors import DataError, UsageError
+from cpt.errors import DataError, ModelError, UsageError
 from evals.exact_bytes.cover import END, Cover
 from evals.exact_bytes.lattice import Lattice
 from tokenizer_tools.canonical.characters import length_by_first
@@ -54,6 +54,15 @@ class ByteModel:
     packed: PackedLanguageModel
     tokens: CanonicalTokens
     start: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        rows = len(self.packed.model.get_output_embeddings().weight)
+        highest = int(self.tokens.ids.max())
+        if highest >= rows:
+            raise ModelError(
+                f"the tokenizer in {self.tokens.bpe.folder} has ids up to {highest}, the model {rows} rows",
+                hint="Take the tokenizer that the model was trained with.",
+            )
 
     def begin(self, prompt: str | bytes = "", markup: Sequence[int] = ()) -> Cover:
         """Return the state after a prompt, which may end anywhere, within a token or a character.
@@ -132,9 +141,7 @@ def mixed(logarithms: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return found
 
 
-def load_byte_model(
-    model: str | Path, *, start_token: str | None = "auto", precision: Precision = "auto"
-) -> ByteModel:
+def load(model: str | Path, *, start_token: str | None = "auto", precision: Precision = "auto") -> ByteModel:
     """Load a BPE language model as a distribution of bytes.
 
     Args:

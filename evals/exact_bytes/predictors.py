@@ -1,4 +1,4 @@
-"""What follows a node under a model: of many nodes at once, or of one after another with a cache.
+"""Predict what follows nodes: many at once as a tree, or one after another with a cache.
 
 Shapes: R rows of the model's output, N nodes, E width.
 """

@@ -74,12 +74,14 @@ class CanonicalTokens:
         ids: [V] Ids of the tokens.
         surfaces: [V] Bytes of the tokens, ascending.
         lengths: [V] Numbers of bytes.
+        ends: Ids of special tokens, with which a text ends.
         lead: Bytes before every text, which its tokens stand for too.
     """
 
     def __init__(self, bpe: BpeParts) -> None:
         self.bpe, self.ids, self.surfaces = bpe, bpe.ids, bpe.surfaces
         self.lengths = np.array([len(surface) for surface in bpe.surfaces], dtype=np.int32)
+        self.ends = np.array(sorted(bpe.ends), dtype=np.int64)
         self.lead = b"" if bpe.lead == "never" else b" "
         self._whole = {bpe.surfaces[index] for index in np.flatnonzero(bpe.whole).tolist()}
         self._whole_begun = {piece[:end] for piece in self._whole for end in range(len(piece) + 1)}

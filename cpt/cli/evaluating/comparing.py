@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -23,10 +23,12 @@ from cpt.errors import UsageError
 from cpt.sources import GENERAL
 
 if TYPE_CHECKING:
+    from cpt.models.bits_per_byte import Scores
     from evals.comparing.comparison import Comparison, Findings
     from evals.comparing.leaderboard import Ranking, Standing
     from evals.comparing.retention import Retention
     from evals.results import Results as Evaluation
+    from evals.text_scores import TextScores
 
 
 _LEFT = {"task", "metric", "domain", "interval", "verdict"}
@@ -245,3 +247,26 @@ def _against(standing: Standing) -> tuple[str, str, str, str]:
     interval = "" if found.interval is None else " to ".join(number(x, signed=True) for x in found.interval)
     verdict = "tie" if found.verdict == "no change" else found.verdict
     return number(found.difference, signed=True), interval, f"{found.p_adjusted:.3f}", verdict
+
+
+def difference_of_texts(
+    first: Scores | TextScores, scored: Scores | TextScores, confidence: float, seed: int
+) -> dict[str, Any]:
+    """Compute the paired difference of two models' bits per byte, over the documents that both scored."""
+    from evals.comparing.statistics import compare_bits_per_byte
+
+    both = (first.bytes > 0) & (scored.bytes > 0)
+    found = compare_bits_per_byte(
+        *((each.nats[both], each.bytes[both]) for each in (first, scored)), confidence=confidence, seed=seed
+    ).difference
+    return {"difference": found.value, "interval": None if found.low is None else [found.low, found.high]}
+
+
+def difference_with_interval(each: Mapping[str, Any]) -> str:
+    """Return a difference with its interval, or nothing."""
+    if "difference" not in each:
+        return ""
+    if each["interval"] is None:
+        return f"{each['difference']:+.4f}"
+    low, high = each["interval"]
+    return f"{each['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from cpt.cli.evaluating.comparing import difference_of_texts, difference_with_interval
 from cpt.cli.evaluating.inputs import documents_of
 from cpt.cli.output import rows
 from cpt.cli.progress_bar import ProgressBar
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from cpt.models.bits_per_byte import Scores
     from cpt.models.packed_model import PackedLanguageModel
     from evals.exact_bytes.excerpts import Excerpts, ExcerptScores
-    from evals.text_scores import TextScores
 
 ENSEMBLE = "ensemble"
 
@@ -112,12 +112,12 @@ class ExactBytes:
                 facts["left_out_tokens"] = scores.left_out
                 facts["seconds_per_1000_bytes"] = 1000 * scores.seconds / size
                 if model != first:
-                    facts |= difference(reference, scores.exact, confidence, seed)
+                    facts |= difference_of_texts(reference, scores.exact, confidence, seed)
                 found.append(facts)
             if ensemble:
                 mean = score_ensemble([by_text[name] for by_text in self._scores.values()])
                 facts = {"model": ENSEMBLE, "models": list(self._scores), **common, **_figures(mean)}
-                found.append(facts | difference(reference, mean, confidence, seed))
+                found.append(facts | difference_of_texts(reference, mean, confidence, seed))
         return found
 
 
@@ -130,40 +130,15 @@ def check_ensemble(ensemble: bool, most: int | None, models: Sequence[str]) -> N
         )
 
 
-def difference(
-    first: Scores | TextScores, scored: Scores | TextScores, confidence: float, seed: int
-) -> dict[str, Any]:
-    """Compute the paired difference of two models' bits per byte, over the documents that both scored."""
-    from evals.comparing.statistics import compare_bits_per_byte
-
-    both = (first.bytes > 0) & (scored.bytes > 0)
-    found = compare_bits_per_byte(
-        *((each.nats[both], each.bytes[both]) for each in (first, scored)), confidence=confidence, seed=seed
-    ).difference
-    return {"difference": found.value, "interval": None if found.low is None else [found.low, found.high]}
-
-
-def interval(each: Mapping[str, Any]) -> str:
-    """Return a difference with its interval, or nothing."""
-    if "difference" not in each:
-        return ""
-    if each["interval"] is None:
-        return f"{each['difference']:+.4f}"
-    low, high = each["interval"]
-    return f"{each['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
-
-
 def print_exact(console: Console, found: Sequence[Mapping[str, Any]], confidence: float) -> None:
     """Print the table of exact figures, and what a reader must know of them."""
-    console.print(
-        Text("\n  Byte by byte: exact bits per byte of the beginnings, beside those of their tokens")
-    )
+    console.print(Text("\n  First bytes of each text, byte by byte, and the same bytes by their tokens"))
     table = rows(
         "text",
         "model",
         "exact#",
-        "tokens#",
-        "exact - tokens#",
+        "by tokens#",
+        "exact - by tokens#",
         f"difference ({confidence:.0%})",
         "bytes#",
         "s/kB#",
@@ -179,7 +154,7 @@ def print_exact(console: Console, found: Sequence[Mapping[str, Any]], confidence
             short(each["model"]),
             f"{each['bits_per_byte']:.4f}",
             *own[:2],
-            interval(each),
+            difference_with_interval(each),
             f"{each['bytes']:,}",
             own[2],
         )

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.atomic import atomic_file
-from cpt.cli.evaluating.exact_bytes import ExactBytes, check_ensemble, difference, interval, print_exact
+from cpt.cli.evaluating.comparing import difference_of_texts, difference_with_interval
+from cpt.cli.evaluating.exact_bytes import ExactBytes, check_ensemble, print_exact
 from cpt.cli.evaluating.inputs import Confidence, Models, Precision, check_precision, documents_of, file_of
 from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
@@ -264,7 +265,7 @@ def _facts(
     }
     if scores is first:
         return facts
-    return {**facts, **difference(first[name].scores, scored, confidence, seed)}
+    return {**facts, **difference_of_texts(first[name].scores, scored, confidence, seed)}
 
 
 def _write_documents(file: Path, scores: Mapping[str, Mapping[str, _SourceScores]]) -> None:
@@ -307,7 +308,7 @@ def _print(console: Console, found: Sequence[Mapping[str, Any]], confidence: flo
             short(each["model"]),
             f"{each['bits_per_byte']:.4f}",
             error,
-            interval(each),
+            difference_with_interval(each),
             *figures,
         )
     console.print(table)

@@ -20,7 +20,7 @@ from evals.exact_bytes.model import (
     complete,
     ensemble,
     fill_in_the_middle,
-    load_byte_model,
+    load,
     log_probability,
 )
 
@@ -101,7 +101,7 @@ def _logits(model: torch.nn.Module, ids: list[int]) -> np.ndarray:
 @cache
 def _brute_force(kind: str) -> BruteForce:
     toy = KINDS[kind](Path(mkdtemp()))
-    return BruteForce(toy, load_byte_model(write_model(toy), precision="fp32"))
+    return BruteForce(toy, load(write_model(toy), precision="fp32"))
 
 
 def _beginnings(toy: Toy, count: int) -> list[bytes]:
