@@ -98,7 +98,7 @@ def take_excerpts(
         fitting = document.text.encode()[:most].decode(errors="ignore")
         text = _beginning(document.text, len(fitting), tokenizers, rooms)
         try:
-            for tokens in tokenizers:
+            for tokens in dict.fromkeys(tokenizers):
                 Steps(tokens, text)
         except Unspelt as error:
             left_out[error.reason] += 1

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -62,15 +63,23 @@ class MergePairs:
             for rows, of_side in zip((begins, ends), stays, strict=True):
                 for symbol, *times in of_side:
                     rows.extend((numbers.setdefault(symbol, len(numbers)), index, *times))
-        begin, self._ends = (np.array(rows, dtype=np.int32).reshape(-1, 5) for rows in (begins, ends))
-        self._begins = begin[np.argsort(begin[:, 0], kind="stable")]
+        self._symbols = len(numbers)
         known = [
             (numbers[left], numbers[right], rank)
             for (left, right), rank in ranks.items()
             if left in numbers and right in numbers
         ]
-        merges = np.array(known, dtype=np.int32).reshape(-1, 3)
-        self._merges = merges[np.argsort(merges[:, 0], kind="stable")]
+        self._merges = _sorted_columns(known, 3, 0)
+        self._index(_sorted_columns(begins, 5, 0), _sorted_columns(ends, 5, 1))
+
+    def _index(self, begins: np.ndarray, ends: np.ndarray) -> None:
+        """Note where the rows of each symbol, and of each token, start."""
+        self._begins, self._ends = begins, ends
+        symbols = np.arange(self._symbols + 1)
+        self._first_begin, self._first_merge = (
+            np.searchsorted(rows[0], symbols) for rows in (begins, self._merges)
+        )
+        self._first_end = np.searchsorted(ends[1], np.arange(len(self.reachable) + 1))
 
     def restricted(self, kept: np.ndarray) -> MergePairs:
         """Return the pairs of some of the tokens, which are numbered anew.
@@ -78,33 +87,35 @@ class MergePairs:
         Args:
             kept: [V] True for these.
         """
-        found = MergePairs((), {})
-        found.reachable, found._merges = self.reachable[kept], self._merges
+        found = copy(self)
+        found.reachable = self.reachable[kept]
         number = np.cumsum(kept) - 1
-        found._begins, found._ends = (
-            self._begins[kept[self._begins[:, 1]]],
-            self._ends[kept[self._ends[:, 1]]],
-        )
-        for rows in (found._begins, found._ends):
-            rows[:, 1] = number[rows[:, 1]]
+        begins, ends = (stays[:, kept[stays[1]]].copy() for stays in (self._begins, self._ends))
+        for stays in (begins, ends):
+            stays[1] = number[stays[1]]
+        found._index(begins, ends)
         return found
 
     def after(self, token: int) -> np.ndarray:
         """Return the tokens that may follow a token within a piece: [V] bool."""
         found = self.reachable.copy() if self.reachable[token] else np.zeros_like(self.reachable)
-        first, last = np.searchsorted(self._ends[:, 1], [token, token + 1])
-        for symbol, _, start, end, highest in self._ends[first:last].tolist():
-            first, last = np.searchsorted(self._merges[:, 0], [symbol, symbol + 1])
-            _, rights, ranks = self._merges[first:last].T
-            rights, ranks = rights[ranks < highest], ranks[ranks < highest]
-            firsts, lasts = (np.searchsorted(self._begins[:, 0], rights, side) for side in ("left", "right"))
-            counts = lasts - firsts
-            rows = self._begins[
-                np.repeat(firsts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-            ]
-            joined = (np.repeat(ranks, counts) <= rows[:, 4]) & (rows[:, 2] < end) & (start <= rows[:, 3])
-            found[rows[joined, 1]] = False
+        own = self._ends[:, self._first_end[token] : self._first_end[token + 1]]
+        for symbol, _, start, end, highest in own.T.tolist():
+            merges = self._merges[:, self._first_merge[symbol] : self._first_merge[symbol + 1]]
+            _, rights, ranks = merges[:, merges[2] < highest]
+            firsts = self._first_begin[rights]
+            counts = self._first_begin[rights + 1] - firsts
+            places = np.repeat(firsts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+            _, others, starts, ends, highests = self._begins[:, places]
+            joined = (np.repeat(ranks, counts) <= highests) & (starts < end) & (start <= ends)
+            found[others[joined]] = False
         return found
+
+
+def _sorted_columns(rows: array[int] | Sequence[tuple[int, ...]], width: int, by: int) -> np.ndarray:
+    """Return rows of numbers as columns, in the order of one of them: [width, rows]."""
+    columns = np.array(rows, dtype=np.int32).reshape(-1, width).T
+    return columns[:, np.argsort(columns[by], kind="stable")].copy()
 
 
 def stays_of(token: str, ranks: Ranks) -> tuple[list[Stay], list[Stay]] | None:

@@ -10,15 +10,18 @@ Shapes: V tokens, C classes of characters.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tokenizers import normalizers
 
+from cpt.models.tokenizer import FILE, special_tokens
 from tokenizer_tools.canonical.characters import NONE, length_by_first
 from tokenizer_tools.canonical.cuts import DEAD
 from tokenizer_tools.canonical.reading import BpeParts, read_bpe_parts
@@ -56,14 +59,29 @@ class TokenState:
     cut_states: tuple[CutState, ...]
 
 
-@lru_cache(maxsize=4)
+@dataclass(frozen=True)
+class _Content:
+    """The content of a tokenizer, which models in different folders share."""
+
+    digest: str
+    folder: Path = field(compare=False)
+
+
 def canonical_tokens(folder: Path) -> CanonicalTokens:
-    """Read the tokenizer of a folder.
+    """Read the tokenizer of a folder; one whose content was read lately is not read again.
 
     Raises:
         DataError: It is no BPE, or it cuts or changes text in a way that is not followed.
     """
-    return CanonicalTokens(read_bpe_parts(folder))
+    roles = json.dumps(special_tokens(folder), sort_keys=True).encode()
+    file = folder / FILE
+    data = file.read_bytes() if file.is_file() else b""
+    return _read(_Content(sha256(roles + data).hexdigest(), folder))
+
+
+@lru_cache(maxsize=4)
+def _read(content: _Content) -> CanonicalTokens:
+    return CanonicalTokens(read_bpe_parts(content.folder))
 
 
 class CanonicalTokens:
@@ -92,6 +110,7 @@ class CanonicalTokens:
         self._after_cut = cached(self._find_after_cut)
         self._within_character = cached(self._find_within_character)
         self._towards_whole = cached(self._find_towards_whole)
+        self._completing = cached(self._find_completing)
         self._goes_on = cached(self._search)
 
     @property
@@ -189,17 +208,22 @@ class CanonicalTokens:
 
     def _same_piece(self, token: int, at: CutState) -> Iterator[tuple[int, CutState]]:
         """Yield the tokens that may go on with a piece, and the states after them."""
-        allowed = self._followers(token)
         if at.begun:
-            candidates = [index for index in self._continuations if allowed[index]]
+            candidates = self._completing(token)
         else:
-            candidates = np.flatnonzero(self._readable(at.cut, False)[0] & allowed).tolist()
+            readable, _ = self._readable(at.cut, False)
+            candidates = np.flatnonzero(readable & self._followers(token)).tolist()
         for index in candidates:
             surface = self.surfaces[index]
             after = self._read(at if at.begun else at._replace(cut_before=False), surface)
             if after is not None:
                 piece = None if at.piece is None else at.piece + surface
                 yield index, after._replace(piece=piece if piece in self._whole_begun else None)
+
+    def _find_completing(self, token: int) -> list[int]:
+        """Return the tokens that begin within a character, and may follow a token."""
+        allowed = self._followers(token)
+        return [index for index in self._continuations if allowed[index]]
 
     def _read(self, at: CutState, data: bytes) -> CutState | None:
         """Return the state after the bytes of a token, which lie in one piece; None if there is none."""

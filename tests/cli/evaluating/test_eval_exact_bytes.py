@@ -1,11 +1,18 @@
 """`cpt eval text --exact-bytes` on tiny models."""
 
+import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eval_words import Run
 from tiny import write_jsonl, write_tiny_model
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tokenizer_tools"))
+
+from piece_models import write_unigram
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +70,25 @@ def test_what_cannot_be_done_is_told(
         assert (code, "averages the bytes' probabilities of several models" in err) == (2, True)
     code, _, err = run("text", *models, *text, "--exact-bytes", 50, "--window", 12)
     assert (code, "text.jsonl: windows of 12 tokens have no room for bytes" in err) == (1, True)
-    write_jsonl(tmp_path / "blank.jsonl", [" "])
-    code, _, err = run("text", models[0], "--text", tmp_path / "nowhere.jsonl", "--exact-bytes", 50)
-    assert code != 0
-    assert "Traceback" not in err
+    piecewise = Path(shutil.copytree(models[0], tmp_path / "pieces"))
+    write_unigram(piecewise)
+    code, _, err = run("text", models[0], piecewise, *text, "--exact-bytes", 50)
+    assert (code, "exact probabilities of bytes cannot be had" in err, "Unigram" in err) == (1, True, True)
+
+
+def test_documents_that_cannot_be_spelt_are_counted(
+    facts: Any, run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """An added token that is not special is found in a text before any merge."""
+    adding = Path(shutil.copytree(models[0], tmp_path / "adding"))
+    data = json.loads((adding / "tokenizer.json").read_text())
+    token = {**data["added_tokens"][0], "content": "kidneys", "id": 2, "special": False}
+    data["added_tokens"].append(token)
+    data["model"]["vocab"]["kidneys"] = 2
+    (adding / "tokenizer.json").write_text(json.dumps(data))
+    write_jsonl(tmp_path / "kidneys.jsonl", ["A fever.", "Two kidneys are too many.", "The night."])
+    words = ("text", models[0], adding, "--text", tmp_path / "kidneys.jsonl", "--exact-bytes", 500)
+    for each in facts(*words)["exact_bytes"]:
+        reason = "the tokenizer reads some words of the text as added tokens"
+        assert (each["documents"], each["documents_left_out"]) == (2, {reason: 1})
+    assert "1 documents left out: the tokenizer reads some words" in run(*words)[1]

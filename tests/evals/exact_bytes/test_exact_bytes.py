@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import islice, product
 from pathlib import Path
@@ -201,7 +201,8 @@ def test_weights_of_an_ensemble_are_checked() -> None:
 def test_completions_end_with_whole_characters() -> None:
     model = _brute_force("GPT-2").model
     found = {complete(model, b"a\xc3", 1, seed=seed) for seed in range(30)}
-    assert found == {b"\xa9", b"\xb7"}
+    assert found
+    assert found <= {b"\xa9", b"\xb7"}
     assert complete(model, "sa", 12, seed=4) == complete(model, "sa", 12, seed=4)
     assert len({complete(model, "sa", 12, seed=seed) for seed in range(8)}) > 1
     assert len({complete(model, "sa", 6, temperature=0, seed=seed) for seed in range(4)}) == 1
@@ -217,17 +218,21 @@ def test_bytes_are_drawn_as_they_are_distributed() -> None:
     assert drawn.count(b" ") / 100 == pytest.approx(space, abs=4 * math.sqrt(space * (1 - space) / 100))
 
 
-def test_filling_in_the_middle_puts_the_text_after_before_it() -> None:
+def test_filling_in_the_middle_puts_the_text_after_before_the_text_before() -> None:
     brute = _brute_force("GPT-2")
-    markers = ("<s>", "</s>", "<s>")
-    tokenizer = brute.model.tokens.bpe.tokenizer
-    markup = [0, 1, *tokenizer.encode("s a").ids, 0]
+    markup = [1, 0, *brute.model.tokens.bpe.tokenizer.encode("s a").ids, 1]
+    with_markup = replace(brute.model, start=(*brute.model.start, *markup))
+    expected = BruteForce(brute.toy, with_markup)
     state = brute.model.begin("a", markup)
-    expected = bytes([int(state.distribution()[:256].argmax())])
-    found = fill_in_the_middle(brute.model, "a", "s a", 1, markers=markers, temperature=0).encode()
-    assert found[:1] == expected or state.distribution().argmax() == END
-    logits = _logits(brute.model.packed.model, [*brute.model.start, *markup, *tokenizer.encode("a").ids])
-    assert logits.argmax() is not None
+    for byte in b"as":
+        chance = expected.probability(b"a" + bytes([byte])) / expected.probability(b"a")
+        assert state.distribution()[byte] == pytest.approx(chance, abs=2e-6)
+    found = [
+        fill_in_the_middle(brute.model, "a", "s a", 9, markers=("</s>", "<s>", "</s>"), seed=seed)
+        for seed in range(5)
+    ]
+    assert found == [complete(with_markup, "a", 9, seed=seed).decode() for seed in range(5)]
+    assert found != [complete(brute.model, "a", 9, seed=seed).decode() for seed in range(5)]
     with pytest.raises(UsageError, match="lacks some of the tokens"):
         fill_in_the_middle(brute.model, "a", "s", 1)
 

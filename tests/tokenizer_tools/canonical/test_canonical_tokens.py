@@ -60,8 +60,7 @@ def test_tokens_that_may_follow_are_those_of_some_text(kind: str) -> None:
     assert checked > 150
 
 
-def test_equal_rules_have_no_dead_ends() -> None:
-    """A token that leaves a character incomplete is allowed only if some tokens complete it."""
+def test_a_character_is_left_incomplete_only_if_tokens_complete_it() -> None:
     tokens = _toy("GPT-2").tokens
     a, first = (tokens.surfaces.index(each) for each in (b"a", b"\xc3"))
     assert not tokens.allowed(_after(_toy("GPT-2"), (a,)))[tokens.surfaces.index(b"\xa9")]
@@ -101,3 +100,12 @@ def test_space_before_a_text() -> None:
     assert _toy("Llama 2").tokens.bytes_of(" a") == b" a"  # becomes "▁▁a"
     assert _toy("Metaspace").tokens.bytes_of(" a") == b"a"  # becomes "▁a"
     assert [_toy(kind).tokens.lead for kind in ("Llama 2", "Metaspace", "GPT-2")] == [b" ", b" ", b""]
+
+
+def test_tokenizers_of_the_same_content_are_read_once(tmp_path: Path) -> None:
+    one = _changed(tmp_path / "one")
+    copy = _changed(tmp_path / "copy")
+    assert canonical_tokens(one) is canonical_tokens(copy)
+    first = canonical_tokens(one)
+    _changed(one, normalizer=normalizers.NFC())
+    assert (first.bpe.composes, canonical_tokens(one).bpe.composes) == (False, True)
