@@ -163,7 +163,7 @@ def of_stage(files: list[str], data: str | None, suites: list[str]) -> dict[str,
     from cpt.estimate.devices import peak_resident_bytes
     from cpt.progress import NullProgress
     from cpt.stages.base import Context
-    from cpt.stages.corpus.benchmarks import remove_benchmarks
+    from cpt.stages.corpus.benchmarks import read_benchmarks, remove_benchmarks
     from cpt.stages.corpus.config import Decontamination
 
     with tempfile.TemporaryDirectory() as folder:
@@ -187,7 +187,7 @@ def of_stage(files: list[str], data: str | None, suites: list[str]) -> dict[str,
             wanted = Decontamination(suites=tuple(suites), data=data)
             clock = Clock()
             context = Context(Path(folder), Path(folder), 17, clock, {})
-            facts, _ = remove_benchmarks(wanted, corpus, sources, context)
+            facts, _ = remove_benchmarks(read_benchmarks(wanted, context), wanted, corpus, sources, clock)
             seconds = time.process_time() - clock.searching
             result["decontamination"] = {
                 "seconds_reading_items": clock.searching - begun,

@@ -15,14 +15,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from cpt.corpus.mixture import MixturePhase, PlacedPhase, place, replay_rows
+from cpt.corpus.batch_rows import Phases, place
+from cpt.corpus.mixture import MixturePhase, replay_rows
 from cpt.corpus.permutation import Permutation
 from cpt.corpus.shards import PackedSequence, TokenisedSource
 from cpt.errors import DataError
 from cpt.sources import DOMAIN, REPLAY, WITHOUT_LOSS
-
-Phases = Sequence[tuple[int, int]]
-"""Pairs (first step, replay rows of each global batch from there on), ordered, the first at step 0."""
 
 
 class TrainingStream:
@@ -32,6 +30,10 @@ class TrainingStream:
     change the replay share on the way. A batch does not depend on later phases, and a new phase continues
     each source at its next unseen row. Rows are permuted within each batch, so that micro-batches mix. Every
     epoch reads a source in a new permutation.
+
+    Attributes:
+        domain_sources: Sources that domain rows are divided among.
+        phase_ends: Step at which each phase of the mixture is to end, also beyond the end of the run.
     """
 
     def __init__(
@@ -60,13 +62,14 @@ class TrainingStream:
         self._sources, self._seed, self._offset = dict(sources), seed, dict(offset or {})
         whole_run = MixturePhase(1.0, {DOMAIN: 1}, replay_rows(replay_share, batch_sequences))
         self._mixture = tuple(mixture) or (whole_run,)
+        self.domain_sources = tuple(self._mixture[0].weights)
         self._changes: Phases = ()
-        self._lay_out(place(self._mixture, 0))
+        self._lay_out(0)
 
     def for_steps(self, steps: int) -> Self:
         """Return the same stream with the phases of its mixture in a run of so many steps."""
         other = copy.copy(self)
-        other._lay_out(place(self._mixture, steps))
+        other._lay_out(steps)
         return other
 
     def with_replay(self, change: Callable[[int], int]) -> Self:
@@ -79,14 +82,11 @@ class TrainingStream:
         other._mixture = tuple(
             replace(phase, replay_rows=change(phase.replay_rows)) for phase in self._mixture
         )
-        other._lay_out(place(other._mixture, 0))
+        other._lay_out(self._steps)
         return other
 
     def with_phases(self, phases: Phases) -> Self:
-        """Return the same stream with numbers of replay rows that gates have set.
-
-        A number above that of the mixture at its first step is a floor for the mixture's later phases, one
-        below it a ceiling. An equal one gives the share back to the mixture.
+        """Return the same stream with numbers of replay rows that gates have set (see `BatchRows`).
 
         Raises:
             DataError: There are replay rows, but no replay source.
@@ -98,47 +98,26 @@ class TrainingStream:
             raise ValueError(f"{list(phases)} are no phases of batches of {self.batch_sequences} rows")
         other = copy.copy(self)
         other._changes = tuple((first, rows) for first, rows in phases)
-        other._lay_out(self._plan)
+        other._lay_out(self._steps)
         return other
 
-    def _lay_out(self, plan: tuple[PlacedPhase, ...]) -> None:
-        """Place the phases of the mixture, and the replay rows that follow from them and from gates."""
-        self._plan = plan
-        firsts = sorted({phase.first for phase in plan} | {first for first, _ in self._changes})
-        self._phases = tuple((first, self._replay_from(first)) for first in firsts)
-        most = max(rows for _, rows in self._phases)
+    def _lay_out(self, steps: int) -> None:
+        self._steps = steps
+        unread = {name: self.size(name) - self._offset.get(name, 0) for name in self.domain_sources}
+        self._rows, self.phase_ends = place(self._mixture, steps, self._changes, self.batch_sequences, unread)
+        most = self._rows.most_replay
         if most and REPLAY not in self._sources:
             raise DataError(
                 f"a replay share of {most / self.batch_sequences:g} is wanted, but the corpus has no "
                 "replay text",
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
             )
-        self.domain_sources = tuple(plan[0].mixture.weights)
         self._used = (*self.domain_sources, REPLAY) if most else self.domain_sources
-
-    def _replay_from(self, step: int) -> int:
-        planned = self._planned(step).mixture.replay_rows
-        changes = [change for change in self._changes if change[0] <= step]
-        if not changes:
-            return planned
-        changed_at, rows = changes[-1]
-        before = self._planned(changed_at).mixture.replay_rows
-        if rows == before:
-            return planned
-        return max(rows, planned) if rows > before else min(rows, planned)
-
-    def _planned(self, step: int) -> PlacedPhase:
-        return next(phase for phase in reversed(self._plan) if phase.first <= step)
-
-    @property
-    def planned_replay(self) -> Phases:
-        """Phases of the mixture's own replay rows, without what gates have set."""
-        return tuple((phase.first, phase.mixture.replay_rows) for phase in self._plan)
 
     @property
     def is_mixed(self) -> bool:
         """True if domain rows are divided among parts, or the mixture has phases."""
-        return len(self.domain_sources) > 1 or len(self._plan) > 1
+        return len(self.domain_sources) > 1 or len(self._rows.phases) > 1
 
     def size(self, source: str) -> int:
         """Return the number of sequences of a source."""
@@ -146,36 +125,7 @@ class TrainingStream:
 
     def rows(self, step: int) -> dict[str, int]:
         """Return the number of rows of each source in global batch `step`, of those that have any."""
-        phase, first = self._planned(step), self._domain_until(step)
-        before = self._domain_until(phase.first)
-        after = self._domain_until(step + 1)
-        counts = phase.interleaving.counts(after - before) - phase.interleaving.counts(first - before)
-        found = dict(zip(self.domain_sources, counts.tolist(), strict=True))
-        found[REPLAY] = self.batch_sequences - (after - first)
-        return {source: count for source, count in found.items() if count}
-
-    def _replay_until(self, steps: int) -> int:
-        """Return the number of replay rows in the first `steps` global batches."""
-        ends = [*(first for first, _ in self._phases[1:]), steps]
-        lengths = (
-            max(0, min(end, steps) - first) for (first, _), end in zip(self._phases, ends, strict=True)
-        )
-        return sum(length * rows for length, (_, rows) in zip(lengths, self._phases, strict=True))
-
-    def _domain_until(self, steps: int) -> int:
-        return steps * self.batch_sequences - self._replay_until(steps)
-
-    def _rows_until(self, source: str, steps: int) -> int:
-        """Return the number of sequences of a source in the first `steps` global batches."""
-        if source == REPLAY:
-            return self._replay_until(steps)
-        part, rows = self.domain_sources.index(source), 0
-        ends = [*(phase.first for phase in self._plan[1:]), steps]
-        for phase, end in zip(self._plan, ends, strict=True):
-            if phase.first < steps:
-                own = self._domain_until(min(end, steps)) - self._domain_until(phase.first)
-                rows += int(phase.interleaving.counts(own)[part])
-        return rows
+        return self._rows.of(step)
 
     def batch(self, step: int) -> list[PackedSequence]:
         """Return the rows of global batch `step` (from 0), in order. Processes take slices of it."""
@@ -217,7 +167,7 @@ class TrainingStream:
         result: dict[str, dict[str, float]] = {}
         for name in self._used:
             source, offset = self._sources[name], self._offset.get(name, 0)
-            sequences = self._rows_until(name, steps)
+            sequences = self._rows.until(name, steps)
             result[name] = {
                 "sequences": sequences,
                 "tokens": self._sum(name, source.sequence_lengths, offset, offset + sequences),
@@ -226,6 +176,10 @@ class TrainingStream:
             if source.has_weights:
                 result[name][WITHOUT_LOSS] = self._sum(name, source.without_loss, offset, offset + sequences)
         return result
+
+    def tokens(self, steps: int) -> int:
+        """Return the number of tokens, replay included, in the first `steps` global batches."""
+        return sum(int(counts["tokens"]) for counts in self.ledger(steps).values())
 
     def tokens_by_group(
         self, source: str, groups: Mapping[str, np.ndarray], steps: int, dropped: Sequence[int] = ()
@@ -261,8 +215,8 @@ class TrainingStream:
             "sequences", "tokens", "epochs" of each.
         """
         result = []
-        ends = [*(phase.first for phase in self._plan[1:]), steps]
-        for phase, end in zip(self._plan, ends, strict=True):
+        ends = [*(phase.first for phase in self._rows.phases[1:]), steps]
+        for phase, end in zip(self._rows.phases, ends, strict=True):
             first, end = phase.first, min(end, steps)
             if first >= end:
                 break
@@ -329,7 +283,7 @@ class TrainingStream:
         return {**self._offset, **{name: self._consumed(name, steps) for name in self._used}}
 
     def _consumed(self, source: str, steps: int) -> int:
-        return self._offset.get(source, 0) + self._rows_until(source, steps)
+        return self._offset.get(source, 0) + self._rows.until(source, steps)
 
     def _sum(self, name: str, counts: np.ndarray, first: int, end: int) -> int:
         """Add up a count of each sequence, int64 (sequences,), over a source's positions first .. end - 1."""
@@ -356,7 +310,7 @@ class TrainingStream:
 
         def exceeds(steps: int) -> bool:
             run = self if len(self._mixture) == 1 else self.for_steps(steps)
-            read = (name for name in most if run._rows_until(name, steps))
+            read = (name for name in most if run._rows.until(name, steps))
             return any(run._consumed(name, steps) > most[name] for name in read)
 
         # every batch has a domain row
@@ -373,5 +327,4 @@ class TrainingStream:
     def available_tokens(self, max_epochs: float | Mapping[str, float]) -> int:
         """Return the number of tokens, replay included, of the batches that `available_steps` allows."""
         steps = self.available_steps(max_epochs)
-        run = self if len(self._mixture) == 1 else self.for_steps(steps)
-        return sum(int(counts["tokens"]) for counts in run.ledger(steps).values())
+        return self.for_steps(steps).tokens(steps)

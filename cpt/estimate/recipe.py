@@ -144,8 +144,7 @@ def _sequences(
         return heaviness(lengths, model)
 
     heaviest = max(batches, key=lambda batch: sum(map(weight, batch)))
-    tokens = sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
-    return tuple(sorted(heaviest, key=weight, reverse=True)), steps, tokens
+    return tuple(sorted(heaviest, key=weight, reverse=True)), steps, stream.tokens(steps)
 
 
 def _full_sequences(

@@ -14,6 +14,7 @@ from cpt.corpus.documents import Document, DocumentWriter, Item, documents_path,
 from cpt.corpus.index import ListedSource, SourceCounts
 from cpt.corpus.recall import write_recall
 from cpt.corpus.study import questions, reading, shuffled
+from cpt.corpus.study.benchmark_questions import Unwanted
 from cpt.corpus.study.facts import Facts, named_in
 from cpt.corpus.study.items import Item as StudyItem
 from cpt.corpus.study.items import fact_key
@@ -43,6 +44,7 @@ def write_study(
     write: Write | None = None,
     replay: Documents = lambda: (),
     clean: Callable[[SourceCounts], None] = lambda _: None,
+    unwanted: Unwanted = lambda _: False,
 ) -> tuple[SourceCounts, dict[str, Any]]:
     """Write study documents to a corpus folder of their own, and the recall probe to the corpus.
 
@@ -54,6 +56,7 @@ def write_study(
         replay: Documents of the replay, which the probe must not find its facts in.
         clean: Function that removes study documents from the folder and their counts. The probe takes what
             is left for trained on.
+        unwanted: Function that returns True for items that are left out.
 
     Returns:
         Counts of the study documents, and facts about the items: by miner, and by group of the probe.
@@ -64,15 +67,16 @@ def write_study(
     language, facts = load_language(settings.language), Facts(settings.trained, seed)
     training, held_out = _documents(corpus, "train"), _documents(corpus, "heldout")
     ontologies = _not_held_out(ontologies, held_out)
-    mining = Mining(training, settings.miners, language, facts, seed, held_out)
+    mining = Mining(training, settings.miners, language, facts, seed, held_out, unwanted)
     in_documents = set(facts.known)
     for each in ontologies:
         facts.add(each)
-    ontologies = balanced(ontologies, facts.is_trained)
+    ontologies = balanced([each for each in ontologies if not unwanted(each)], facts.is_trained)
     written = write(facts.probed() if settings.probe else ()) if write else Written([], [], {})
     for each in written.items:
         facts.add(each)
-    closed, asked, counted = [*written.items], list[questions.Asked](), Counts()
+    written_items = [each for each in written.items if not unwanted(each)]
+    closed, asked, counted = [*written_items], list[questions.Asked](), Counts()
 
     def made() -> Iterator[Document]:
         yield from written.documents
@@ -93,7 +97,7 @@ def write_study(
         yield from questions.question_documents(asked, seed)
 
     counts = _write(scratch, made(), progress)
-    for each in (*ontologies, *written.items):
+    for each in (*ontologies, *written_items):
         counted.add(each)
     if "train" not in counts.splits:
         raise DataError(

@@ -84,9 +84,11 @@ def decontaminate(
     """
 
     def step(found: BuildState, context: Context) -> None:
-        from cpt.stages.corpus.benchmarks import remove_benchmarks
+        from cpt.stages.corpus.benchmarks import read_benchmarks, remove_benchmarks
 
-        found.metrics, examples = remove_benchmarks(how, output, found.sources, context)
+        found.metrics, examples = remove_benchmarks(
+            read_benchmarks(how, context), how, output, found.sources, progress
+        )
         found.examples += examples
 
     return _written(sources, (), output, progress, step, workers=workers)

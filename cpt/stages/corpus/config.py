@@ -189,7 +189,8 @@ class Decontamination(_Settings):
         default=13,
         ge=5,
         le=100,
-        description="Number of words in a row that make a match; shorter items cannot be found.",
+        description="Number of words in a row that make a match; shorter items are found as questions of "
+        "`study` alone.",
     )
     action: Annotated[Drop | Cut, Field(discriminator="kind")] = Field(
         default=Drop(), description="Treatment of a document with a match: drop or cut."

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from cpt.corpus.examples import Examples
     from cpt.corpus.index import CorpusIndex, SourceCounts
     from cpt.corpus.steps import BuildState
+    from cpt.corpus.study.benchmark_questions import BenchmarkQuestions
     from cpt.corpus.study.settings import MiningSettings
     from cpt.corpus.tasks import Tasks
+    from cpt.stages.corpus.benchmarks import Benchmarks
 
 
 def write_documents(
@@ -176,15 +178,47 @@ class _Writing:
         from cpt.corpus.study.replay import study_instead
 
         counts = found.sources[name]
-        study_instead(self.corpus, name, counts, how, self.context.seed)
+        unwanted = self._benchmark_questions(self._benchmarks(), how, name)
+        study_instead(self.corpus, name, counts, how, self.context.seed, unwanted)
+        self._note_left_out(found, name, unwanted)
         self.context.progress.message(f"{name}, made into study documents: {describe(counts)}")
 
     def _decontaminate(self, found: BuildState, how: Decontamination) -> None:
         from cpt.stages.corpus.benchmarks import remove_benchmarks
 
-        facts, examples = remove_benchmarks(how, self.corpus, found.sources, self.context)
+        facts, examples = remove_benchmarks(
+            self._benchmarks(), how, self.corpus, found.sources, self.context.progress
+        )
         found.metrics["decontamination"] = facts
         found.examples += examples
+
+    def _benchmarks(self) -> Benchmarks:
+        from cpt.stages.corpus.benchmarks import Benchmarks, read_benchmarks
+
+        wanted = self.config.decontaminate
+        return read_benchmarks(wanted, self.context) if wanted else Benchmarks({}, {}, {})
+
+    def _benchmark_questions(
+        self, benchmarks: Benchmarks, how: MiningSettings, source: str
+    ) -> BenchmarkQuestions:
+        from cpt.corpus.study.benchmark_questions import BenchmarkQuestions
+        from cpt.corpus.study.language import load_language
+
+        return BenchmarkQuestions(benchmarks.questions(), load_language(how.language), source)
+
+    def _note_left_out(self, found: BuildState, source: str, items: BenchmarkQuestions) -> None:
+        """Count the study items that benchmarks ask, by source and task."""
+        from cpt.corpus.study.benchmark_questions import SAME_QUESTION
+
+        if not self.config.decontaminate:
+            return
+        found.metrics.setdefault(SAME_QUESTION, {})[source] = dict(items.found)
+        found.examples += items.examples
+        if items.found:
+            tasks = ", ".join(f"{task} {count:,}" for task, count in items.found.most_common())
+            self.context.progress.message(
+                f"{source}: study items left out, as a benchmark asks the same with the same answer: {tasks}"
+            )
 
     def _deduplicate(self, found: BuildState, how: MinHash) -> None:
         from cpt.corpus.near_duplicates import remove_near_duplicates
@@ -204,7 +238,7 @@ class _Writing:
         )
 
     def _study(self, found: BuildState, how: Study) -> None:
-        """Add study documents; those that hold benchmark items are removed like any other text."""
+        """Add study documents without benchmark items: questions as such, text like any other."""
         from cpt.corpus.build import describe
         from cpt.corpus.decontamination import add_listing
         from cpt.corpus.documents import read_documents
@@ -217,12 +251,13 @@ class _Writing:
         write = None
         if how.write is not None:
             write = partial(write_texts, how, how.write, self.corpus, self.base, self.context)
-        searched: dict[str, Any] = {}
+        benchmarks, searched = self._benchmarks(), dict[str, Any]()
+        unwanted = self._benchmark_questions(benchmarks, how, DOMAIN)
 
         def clean(counts: SourceCounts) -> None:
             if config.decontaminate:
                 removed, examples = remove_benchmarks(
-                    config.decontaminate, scratch, {DOMAIN: counts}, self.context
+                    benchmarks, config.decontaminate, scratch, {DOMAIN: counts}, self.context.progress
                 )
                 searched["decontamination"] = removed
                 found.examples += examples
@@ -235,8 +270,9 @@ class _Writing:
 
         items = ontology_items(how, self.context)
         counts, facts = write_study(
-            self.corpus, scratch, how, seed, self.context.progress, items, write, replay, clean
+            self.corpus, scratch, how, seed, self.context.progress, items, write, replay, clean, unwanted
         )
+        self._note_left_out(found, DOMAIN, unwanted)
         facts |= searched
         self.context.progress.message(f"study: {describe(counts)}")
         add_study(self.corpus, found.sources[DOMAIN], scratch, counts)

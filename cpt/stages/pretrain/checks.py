@@ -18,7 +18,7 @@ from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import consumed_before
-from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of
 from cpt.stages.pretrain.input_noise import has_documents, noise_problems
 from cpt.stages.pretrain.mixture import (
     continuation_problems,
@@ -214,7 +214,7 @@ def _corpus_problems(
     planned_stream = planned_stream.for_steps(steps)
     stream = planned_stream.with_replay(  # with which the domain text is gone through fastest
         lambda rows: least_rows(config.gates, rows, config.batch_sequences)
-    ).for_steps(steps)
+    )
     if not steps:
         times = "as often as `epochs` allows" if config.mixture else f"{config.epochs:g} times"
         message = f"the domain text, gone through {times}, does not fill one batch"
@@ -224,7 +224,7 @@ def _corpus_problems(
     if config.mixture is not None:
         return steps, [
             *problems,
-            *step_problems(config, steps),
+            *step_problems(config, planned_stream, steps),
             *epoch_problems(config, planned_stream, stream, steps),
         ]
     most = stream.available_steps(config.epochs)
@@ -235,7 +235,7 @@ def _corpus_problems(
             f"{config.epochs:g} times the domain text are {steps:,} steps, but with as little replay as a "
             f"gate allows (`least`) the text lasts for {most:,}"
         )
-        hint = f"Set tokens: {tokens_of(planned_stream, most)}, or leave `least` out."
+        hint = f"Set tokens: {planned_stream.tokens(most)}, or leave `least` out."
         return steps, [*problems, Problem(message, key="tokens", hint=hint)]
     passes = stream.epochs(steps)
     return steps, [

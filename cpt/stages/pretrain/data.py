@@ -51,14 +51,9 @@ def steps_of(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> in
         return stream.available_steps(epoch_bounds(config, stream))
     most = config.batch_sequences * read_index(corpus).sequence_length
     steps = 0
-    while (missing := config.tokens - tokens_of(stream.for_steps(steps), steps)) > 0:
+    while (missing := config.tokens - stream.for_steps(steps).tokens(steps)) > 0:
         steps += math.ceil(missing / most)
     return steps
-
-
-def tokens_of(stream: TrainingStream, steps: int) -> int:
-    """Return the number of tokens in the first `steps` steps."""
-    return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
 
 
 def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> int | None:
@@ -126,7 +121,7 @@ def planned_tokens(
         passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
     if "corpus" in inputs:
         stream, steps = planned(config, inputs, seed=0)
-        tokens = f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
+        tokens = f"about {stream.tokens(steps):,} tokens in {steps:,} steps"
         named = config.tokens or config.mixture
         return "; ".join([tokens if named else f"{tokens}: {passes}", *described(stream, steps)])
     if config.tokens:
@@ -248,7 +243,7 @@ class Facts:
         if "corpus" in inputs:
             corpus = inputs["corpus"].path("corpus")
             stream, steps = planned(config, inputs, seed=0)
-            return cls(held_out(corpus), Moment(steps, tokens_of(stream, steps)), weights, new_tokens)
+            return cls(held_out(corpus), Moment(steps, stream.tokens(steps)), weights, new_tokens)
         corpora = [each for each in upstream.get("corpus", ()) if isinstance(each, CorpusConfig)]
         tokens = expected_tokens(config, upstream.get("corpus", ()))
         if not corpora or not tokens:

@@ -27,7 +27,6 @@ from cpt.stages.pretrain.data import (
     start_checkpoint,
     steps_of,
     stream_of,
-    tokens_of,
 )
 from cpt.stages.pretrain.input_noise import ordinary_tokens
 from cpt.stages.pretrain.mixture import repeated
@@ -120,7 +119,7 @@ class PretrainStage(Stage[PretrainConfig]):
         for warning in repeated(stream, steps):
             context.progress.message(warning)
         new_tokens = read_new_tokens(model_folder)
-        settings = settings_of(config, steps, tokens_of(stream, steps), new_tokens, context.seed)
+        settings = settings_of(config, steps, stream.tokens(steps), new_tokens, context.seed)
         settings = replace(settings, tracking=_tracking(config, context))
         if config.input_noise:
             rows = model.get_input_embeddings().num_embeddings
