@@ -98,6 +98,25 @@ def test_a_fine_tuned_variant(
     assert all(torch.equal(made[name], own[name]) for name in own if name != EMBEDDING)
 
 
+def test_n_shot_training_is_added_to_a_variant_by_task_arithmetic(
+    run: Any, called: Any, tiny_model: Path, tmp_path: Path, another_model: Callable[..., Path]
+) -> None:
+    """variant + lambda * (trained - transferred), weight by weight."""
+    other = another_model("other", vocabulary=330)
+    variant = variant_of(tiny_model, tmp_path / "variant")
+    assert run("--tokenizer", other, "--out", "transferred")[0] == 0
+    assert run("--tokenizer", other, "--model", variant, "--out", "tuned")[0] == 0
+    variant_of(tmp_path / "transferred", tmp_path / "trained")
+    code, _, err = called(
+        *("merge", "--base", "transferred", "--add", "variant=tuned:1.0", "--add", "nshot=trained:0.5"),
+        *("--method", "task-arithmetic", "--out", "merged"),
+    )
+    assert code == 0, err
+    base, tuned, trained, merged = (weights(x) for x in ("transferred", "tuned", "trained", "merged"))
+    for name, made in merged.items():
+        torch.testing.assert_close(made, tuned[name] + 0.5 * (trained[name] - base[name]))
+
+
 def test_a_copy_of_the_source_model_is_no_variant(
     run: Any, tiny_model: Path, tmp_path: Path, another_model: Callable[..., Path]
 ) -> None:

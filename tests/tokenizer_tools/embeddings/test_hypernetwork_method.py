@@ -107,6 +107,14 @@ def test_a_new_special_token_gets_the_mean_of_shared_rows(transfer: Transfer, tm
     assert (facts["spelt_by_bytes"], facts["pieces_cut_off"]) == (0, 0)
 
 
+def test_an_untrained_residual_of_the_mean_is_the_subtoken_mean(transfer: Transfer, tmp_path: Path) -> None:
+    write_hypernetwork(tmp_path / "h", transfer.model, changed=False, residual="mean", pieces=12)
+    rows = rows_of(transfer, transfer.model, folder=tmp_path / "h")
+    mean = method("subtoken-mean")
+    expected = mean.prepare(transfer, mean.parameters())(read_source(transfer.model).rows["tied"], "tied")
+    torch.testing.assert_close(rows, expected)
+
+
 def test_tokens_of_many_pieces_are_cut_off_and_counted(transfer: Transfer, tmp_path: Path) -> None:
     write_hypernetwork(tmp_path / "h", transfer.model, pieces=2)
     facts = METHOD.facts(transfer, METHOD.parameters(folder=tmp_path / "h"))
