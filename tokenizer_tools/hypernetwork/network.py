@@ -233,23 +233,27 @@ class EncoderLayer(nn.Module):
 
     def _attend(self, query_QC: Tensor, key_value_PE: Tensor, packed: Packed, only_first: bool) -> Tensor:
         """Attend within each token, all tokens of one length at a time. E is twice C."""
-        seen, pieces, queries = [], 0, 0
-        for length, count in packed.groups:
-            asked = 1 if only_first else length
-            group_QC = query_QC[queries : queries + count * asked]
-            group_PE = key_value_PE[pieces : pieces + count * length]
-            queries, pieces = queries + count * asked, pieces + count * length
-            if length == 1:  # one piece sees itself alone
-                seen.append(group_PE.chunk(2, dim=1)[1])
-                continue
-            query = group_QC.unflatten(1, (self.heads, -1)).unflatten(0, (count, asked))
-            key, value = (
-                part.unflatten(1, (self.heads, -1)).unflatten(0, (count, length)).transpose(1, 2)
-                for part in group_PE.chunk(2, dim=1)
-            )
-            made = F.scaled_dot_product_attention(query.transpose(1, 2), key, value)
-            seen.append(made.transpose(1, 2).flatten(2).flatten(0, 1))
+        pieces = [length * count for length, count in packed.groups]
+        asked = [count for _, count in packed.groups] if only_first else pieces
+        # `split` and not slices: the gradient of a slice is a matrix of zeros of the whole size.
+        groups = zip(packed.groups, query_QC.split(asked), key_value_PE.split(pieces), strict=True)
+        seen = [self._attend_alike(*group) for group in groups]
         return torch.cat(seen) if seen else query_QC
+
+    def _attend_alike(self, group: tuple[int, int], query_QC: Tensor, key_value_PE: Tensor) -> Tensor:
+        """Attend within tokens of one length."""
+        length, count = group
+        key_PC, value_PC = key_value_PE.chunk(2, dim=1)
+        if length == 1:  # a piece alone sees only itself
+            return value_PC
+        query, key, value = (
+            part.view(count, -1, self.heads, part.shape[1] // self.heads).transpose(1, 2)
+            for part in (query_QC, key_PC, value_PC)
+        )
+        # Plain products: for so few pieces the fused kernel's gradient takes twice their time in bfloat16.
+        scores = query @ key.transpose(2, 3) / sqrt(query.shape[-1])
+        made = scores.softmax(-1).to(value.dtype) @ value
+        return made.transpose(1, 2).reshape(query_QC.shape)
 
 
 @dataclass(frozen=True)
