@@ -2,8 +2,8 @@
 
 A sampled tokenizer is a Unigram model over byte-level words. Its tokens are substrings of the words of a
 queue of recent texts. Their probabilities are substring counts times lengths, with noise of a scale that is
-drawn anew for each tokenizer. Source: Minixhofer et al. 2024, "Zero-Shot Tokenizer Transfer" (arXiv 2405.07883),
-section 3.1 and appendix A.
+drawn anew for each tokenizer. Source: Minixhofer, Ponti, Vulić, "Zero-Shot Tokenizer Transfer"
+(arXiv 2405.07883, section 3.2).
 
 Shapes: P different words, T bytes of all of them, M starts of substrings, K substrings, S different ones.
 """
