@@ -86,6 +86,8 @@ def change_vocabulary(
     """
     from tokenizer_tools.transfer import plan_transfer
 
+    if change.brings_new_tokens:
+        check_initialisation(change.initialisation, source)
     facts = change_tokenizer(change, source, texts, output, samples=samples, progress=progress)
     transfer = plan_transfer(source, output, model=source, seed=seed, texts=texts)
     facts |= change_model(
@@ -162,18 +164,33 @@ def change_model(
     from tokenizer_tools.resize_model import write_model
     from tokenizer_tools.validation import check_model
 
-    rule = None
+    rule, facts = None, {}
     if len(transfer.new):
         progress.message(f"making the rows of {len(transfer.new):,} new tokens by {embeddings.method}")
-        parameters = embeddings.parameters({**(embeddings.model_extra or {}), **_resolved(embeddings)})
-        rule = method(embeddings.method).prepare(transfer, parameters)
+        chosen, parameters = method(embeddings.method), _parameters(embeddings)
+        rule = chosen.prepare(transfer, parameters)
+        if chosen.facts is not None:
+            facts = {"initialisation": chosen.facts(transfer, parameters)}
     rows = write_model(output, transfer, rule, pad_to_multiple_of=pad_to_multiple_of)
     return {
         "rows": rows,
         "copied_rows": len(transfer.shared_target),
         "new_rows": len(transfer.new),
+        **facts,
         "model_guards": asdict(check_model(transfer.model, output, transfer)),
     }
+
+
+def check_initialisation(embeddings: EmbeddingsConfig, model: Path) -> None:
+    """Raise if the initialisation method cannot work for a model, as far as that is known before learning.
+
+    Raises:
+        CptError: The method cannot work, or a reference among its parameters cannot be resolved.
+    """
+    from tokenizer_tools.embeddings import method
+
+    if embeddings.model_extra and (check := method(embeddings.method).check) is not None:
+        check(model, _parameters(embeddings))
 
 
 def _prune(config: PruneConfig, step: _Step) -> dict[str, Any]:
@@ -282,6 +299,11 @@ def _sizes(transfer: Transfer) -> dict[str, int]:
         when: sum(token is not None for token in vocabulary.tokens)
         for when, vocabulary in (("before", transfer.source), ("after", transfer.target))
     }
+
+
+def _parameters(embeddings: EmbeddingsConfig) -> Any:
+    """Return the parameters of the method, with local paths."""
+    return embeddings.parameters({**(embeddings.model_extra or {}), **_resolved(embeddings)})
 
 
 def _resolved(embeddings: EmbeddingsConfig) -> Mapping[str, Path]:

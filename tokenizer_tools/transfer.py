@@ -86,10 +86,25 @@ def plan_transfer(
         shared_source=np.array([pairs[token_id] for token_id in shared_target.tolist()], dtype=np.int64),
         shared_target=shared_target,
         new=np.array(new, dtype=np.int64),
-        pieces=_pieces(source, target, new),
+        pieces=pieces_of(source, target, new),
         seed=seed,
         texts=texts,
     )
+
+
+def pieces_of(source: Vocabulary, target: Vocabulary, new: Sequence[int]) -> list[list[int]]:
+    """Return the source ids that spell each of some target tokens; none where the source cannot spell it.
+
+    A token lies within a word if both vocabularies cut words alike.
+    """
+    added = target.tokenizer.get_added_tokens_decoder()
+    same_words = _words(source) == _words(target)
+    pieces: dict[int, list[int]] = {}
+    for one_word in (True, False):
+        ids = [token_id for token_id in new if (same_words and token_id not in added) == one_word]
+        surfaces = [target.surfaces[token_id] or b"" for token_id in ids]
+        pieces.update(zip(ids, source.segment_all(surfaces, one_word=one_word), strict=True))
+    return [pieces[token_id] for token_id in new]
 
 
 def _shared(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
@@ -169,18 +184,6 @@ def _same_content(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[int,
     for content, target_id in target.special.items():
         if content in source.special:
             yield target_id, source.special[content]
-
-
-def _pieces(source: Vocabulary, target: Vocabulary, new: Sequence[int]) -> list[list[int]]:
-    """Return the source ids of each new token; it lies within a word if both cut words alike."""
-    added = target.tokenizer.get_added_tokens_decoder()
-    same_words = _words(source) == _words(target)
-    pieces: dict[int, list[int]] = {}
-    for one_word in (True, False):
-        ids = [token_id for token_id in new if (same_words and token_id not in added) == one_word]
-        surfaces = [target.surfaces[token_id] or b"" for token_id in ids]
-        pieces.update(zip(ids, source.segment_all(surfaces, one_word=one_word), strict=True))
-    return [pieces[token_id] for token_id in new]
 
 
 def _words(vocabulary: Vocabulary) -> tuple[str, str]:
