@@ -14,13 +14,12 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from cpt.references.tiktoken import byte_alphabet, spell
+from tokenizer_tools.hypernetwork.training.settings import SamplingConfig
 
 _KEY_BYTES = 16
 """Bytes of a substring's key: up to 15 of the substring, then its length."""
@@ -29,49 +28,6 @@ _IMPOSSIBLE = -1e5
 """Log-probability of a token whose noisy probability is not positive."""
 
 _WHITESPACE = (b" ", b"\n", b"\t")
-
-
-class SamplingConfig(BaseModel):
-    """Settings of the tokenizers that a hypernetwork is trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    vocabulary: int = Field(
-        default=8_192,
-        gt=0,
-        description="Tokens of a sampled tokenizer, 256 bytes and runs of whitespace among them. The paper "
-        "has 32,768. A step's work grows with it, since each of them gets a predicted row.",
-    )
-    queue: int = Field(
-        default=2_048,
-        gt=0,
-        description="Texts whose words the tokens come from: the batch's and those before.",
-    )
-    longest: int = Field(
-        default=15, ge=2, lt=_KEY_BYTES, description="Most bytes of a token, and of a run of whitespace."
-    )
-    stride: int = Field(
-        default=4, gt=0, description="Characters of a word from one start of substrings to the next."
-    )
-    noise: float = Field(
-        default=1e-5,
-        ge=0,
-        description="Median of the noise's standard deviation, as a probability; 0 adds no noise.",
-    )
-    noise_spread: float = Field(
-        default=4.0,
-        ge=0,
-        description="Standard deviation of the logarithm of the noise's standard deviation, over tokenizers.",
-    )
-
-    @model_validator(mode="after")
-    def _has_room(self) -> Self:
-        fixed = 256 + len(whitespace_runs(self.longest))
-        if self.vocabulary <= fixed:
-            raise ValueError(
-                f"vocabulary {self.vocabulary} has no room beside the {fixed} bytes and runs of whitespace"
-            )
-        return self
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from tokenizers import pre_tokenizers
 
 from cpt.references.tiktoken import spell
 from tokenizer_tools.hypernetwork.sampling import (
-    SamplingConfig,
     TokenizerSampler,
     substring_scores,
     whitespace_runs,
 )
+from tokenizer_tools.hypernetwork.training.settings import SamplingConfig
 
 TEXTS = [*SENTENCES, "naïve 日本語のテキスト\n\n\n  42 tabs\t\t😀😀😀", "don't  stop,\r\nit's 1999!!!"]
 ROOM = 256 + len(whitespace_runs(15))
@@ -175,7 +175,7 @@ def test_an_empty_queue_leaves_bytes_and_whitespace() -> None:
     ("settings", "message"),
     [
         ({"vocabulary": ROOM}, f"vocabulary {ROOM} has no room"),
-        ({"longest": 16}, "less than 16"),
+        ({"longest": 16}, "less than or equal to 15"),
         ({"noise": -1}, "greater than or equal to 0"),
         ({"noise": math.inf}, "finite"),
     ],

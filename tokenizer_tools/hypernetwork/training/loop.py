@@ -29,6 +29,7 @@ from cpt.training.optimizers import AdamW
 from cpt.training.optimizers.groups import Group
 from cpt.training.stopping import HeldSignals
 from tokenizer_tools.hypernetwork.network import Hypernetwork
+from tokenizer_tools.hypernetwork.predict import predict_rows
 from tokenizer_tools.hypernetwork.source import SourceModel
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms
 from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings, Rows
@@ -36,12 +37,11 @@ from tokenizer_tools.hypernetwork.training.batches import Batch, Batches
 from tokenizer_tools.hypernetwork.training.gradients import (
     Gradient,
     Gradients,
-    autocast,
     parameters_of,
     source_ids,
 )
 from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, TrainingConfig
-from tokenizer_tools.hypernetwork.training.zero_shot import ZeroShotProbe, due, predict_in_chunks
+from tokenizer_tools.hypernetwork.training.zero_shot import ZeroShotProbe, due
 
 STEPS = "steps.jsonl"
 """Name of the log in a run's work folder."""
@@ -218,10 +218,8 @@ class HypernetworkTraining:
         self._log.close()
 
     def predict(self, forms: SurfaceForms) -> Rows:
-        """Predict rows in the model's precision."""
-        device, dtype = self._processes.device, self._backbone.model.dtype
-        with autocast(dtype, device):
-            return predict_in_chunks(self.network, forms, device, dtype)
+        """Predict rows, with products in the model's precision."""
+        return predict_rows(self.network, forms, products=self._backbone.model.dtype)
 
     def _apply(self, gradient: Gradient, began: float, batch: Batch | None = None) -> None:
         """Move the weights, and log the step.

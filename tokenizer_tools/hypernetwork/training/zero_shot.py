@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cpt.errors import DataError
@@ -152,27 +151,3 @@ def due(step: int, total: int, every: int, readings: Sequence[Mapping[str, Any]]
     """Return True if probes are read after a step: the first, every few, and the last, each once."""
     known = any(reading["step"] == step for reading in readings)
     return not known and (step in (0, total) or step % every == 0)
-
-
-@torch.no_grad()
-def predict_in_chunks(
-    network: Callable[[Tensor, Tensor], Mapping[Role, Tensor]],
-    forms: SurfaceForms,
-    device: torch.device,
-    dtype: torch.dtype,
-    chunk: int = 4096,
-) -> dict[Role, Tensor]:
-    """Predict the rows [W, H] of many tokens with little memory.
-
-    Args:
-        network: Hypernetwork, in the precision in which it is called.
-        forms: Pieces of the tokens.
-        device: Device of the network.
-        dtype: Data type of the rows.
-        chunk: Tokens that are predicted at once.
-    """
-    parts = [
-        {role: made_CH.to(dtype) for role, made_CH in network(ids_CL.to(device), mask_CL.to(device)).items()}
-        for ids_CL, mask_CL in zip(forms.ids_NL.split(chunk), forms.mask_NL.split(chunk), strict=True)
-    ]
-    return {role: torch.cat([part[role] for part in parts]) for role in parts[0]}
