@@ -6,7 +6,8 @@ both: each predicts its part of the rows and reads its part of the texts.
 
 Source of both losses: Minixhofer, Ponti, Vulić (arXiv 2405.07883, sections 3.2 and 3.3).
 
-Shapes: W predicted tokens, R of them predicted by this process, L pieces at most, H width of a matrix.
+Shapes: W tokens of a step, P of them with predicted rows, R of these predicted by this process, L pieces at
+most, H width of a matrix.
 """
 
 from __future__ import annotations
@@ -61,18 +62,20 @@ class Gradients:
 
     def of_language_modelling(self, batch: Batch) -> Gradient:
         """Compute the gradient of the mean cross entropy per token, plus the weighted lexical loss."""
-        rows, mine = self._predict_share(batch.forms)
-        table = {role: self._whole(made_RH, mine, len(batch.bytes)) for role, made_RH in rows.items()}
+        forms, source = batch.forms, self._network.source
+        places_P = predicted_places(forms, source.size, copied=self._config.copied)
+        rows, mine = self._predict_share(forms.at(places_P))
+        table = {role: self._table(role, made_RH, mine, places_P, forms) for role, made_RH in rows.items()}
         nats = self._read_texts(batch, table)
         whole = [
-            leaf_WH.grad if leaf_WH.grad is not None else torch.zeros_like(leaf_WH)
-            for leaf_WH in table.values()
+            torch.zeros_like(leaf_WH) if leaf_WH.grad is None else leaf_WH.grad for leaf_WH in table.values()
         ]
         self._processes.sum_all(whole)
-        outputs, gradients = list(rows.values()), [gradient_WH[mine] for gradient_WH in whole]
+        mine_R = places_P[mine].to(self._processes.device)
+        outputs, gradients = list(rows.values()), [gradient_WH[mine_R] for gradient_WH in whole]
         figures: dict[str, float | int] = {}
         if weight := self._config.lexical_weight:
-            lexical = lexical_loss(rows, self._network.source, batch.forms, mine)
+            lexical = lexical_loss(rows, source, forms, mine)
             outputs.append(lexical * weight)
             gradients.append(torch.ones_like(lexical))
             figures["lexical"] = float(self._processes.sum(lexical.detach()))
@@ -88,7 +91,8 @@ class Gradients:
                 "bytes_per_token": batch.target_bytes / batch.targets,
                 "vocabulary": batch.vocabulary,
                 "noise": batch.noise,
-                "truncated": batch.forms.truncated,
+                "predicted": len(places_P),
+                "truncated": forms.truncated,
             },
         )
 
@@ -109,13 +113,20 @@ class Gradients:
             rows = self._network(forms.ids_NL[mine].to(device), forms.mask_NL[mine].to(device))
         return rows, mine
 
-    def _whole(self, made_RH: Tensor, mine: slice, size: int) -> Tensor:
-        """Return all processes' rows [W, H] as a leaf whose gradient is taken."""
-        if self._processes.count == 1:
-            return made_RH.detach().requires_grad_()
-        rows_WH = made_RH.new_zeros(size, made_RH.shape[1])
-        rows_WH[mine] = made_RH.detach()
-        return self._processes.sum(rows_WH).requires_grad_()
+    def _table(
+        self, role: Role, made_RH: Tensor, mine: slice, places_P: Tensor, forms: SurfaceForms
+    ) -> Tensor:
+        """Return all rows [W, H] as a leaf whose gradient is taken: predicted ones, and the source's."""
+        made_PH = made_RH.detach()
+        if self._processes.count > 1:
+            made_PH = made_RH.new_zeros(len(places_P), made_RH.shape[1])
+            made_PH[mine] = made_RH.detach()
+            self._processes.sum(made_PH)
+        if len(places_P) == len(forms.ids_NL):
+            return made_PH.requires_grad_()
+        rows_WH = self._network.source.rows(role, forms.ids_NL[:, 0].to(made_PH.device)).detach()
+        rows_WH[places_P.to(made_PH.device)] = made_PH
+        return rows_WH.requires_grad_()
 
     def _read_texts(self, batch: Batch, table: Mapping[Role, Tensor]) -> Tensor:
         """Take the gradient of this process's texts, and return their sum of nats []."""
@@ -139,6 +150,19 @@ class Gradients:
         return float(clip_grad_norm_(parameters, self._config.clip))
 
 
+def predicted_places(forms: SurfaceForms, size: int, *, copied: bool) -> Tensor:
+    """Return the places [P] of the tokens whose rows are predicted.
+
+    Args:
+        forms: Pieces of all tokens.
+        size: Number of ids of the source vocabulary.
+        copied: True if tokens that are one source token have its row.
+    """
+    if not copied:
+        return torch.arange(len(forms.ids_NL))
+    return (~forms.is_source_token(size)).nonzero()[:, 0]
+
+
 def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[None]:
     """Return the context in which the hypernetwork computes in the model's precision."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
@@ -156,7 +180,7 @@ def lexical_loss(rows: Mapping[Role, Tensor], source: SourceRows, forms: Surface
         forms: Pieces of all W tokens.
         mine: Tokens of this process among them.
     """
-    is_one_W = (forms.mask_NL.sum(1) == 1) & (forms.ids_NL[:, 0] < source.size)
+    is_one_W = forms.is_source_token(source.size)
     places_R = is_one_W[mine].nonzero()[:, 0]
     ids_W = forms.ids_NL[is_one_W, 0]
     parts = []

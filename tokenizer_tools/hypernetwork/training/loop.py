@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cpt.errors import StageFailed
 from cpt.progress import Progress
@@ -28,6 +29,7 @@ from cpt.training.json_lines import JsonLines
 from cpt.training.optimizers import AdamW
 from cpt.training.optimizers.groups import Group
 from cpt.training.stopping import HeldSignals
+from tokenizer_tools.embeddings import Role
 from tokenizer_tools.hypernetwork.network import Hypernetwork
 from tokenizer_tools.hypernetwork.predict import predict_rows
 from tokenizer_tools.hypernetwork.source import SourceModel
@@ -38,6 +40,7 @@ from tokenizer_tools.hypernetwork.training.gradients import (
     Gradient,
     Gradients,
     parameters_of,
+    predicted_places,
     source_ids,
 )
 from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, TrainingConfig
@@ -218,8 +221,17 @@ class HypernetworkTraining:
         self._log.close()
 
     def predict(self, forms: SurfaceForms) -> Rows:
-        """Predict rows, with products in the model's precision."""
-        return predict_rows(self.network, forms, products=self._backbone.model.dtype)
+        """Return the rows of tokens as training has them, with products in the model's precision."""
+        source = self.network.source
+        places_P = predicted_places(forms, source.size, copied=self._config.copied)
+        made = predict_rows(self.network, forms.at(places_P), products=self._backbone.model.dtype)
+        if len(places_P) == len(forms.ids_NL):
+            return made
+        rows: dict[Role, Tensor] = {}
+        for role, made_PH in made.items():
+            rows[role] = source.get_buffer(role)[forms.ids_NL[:, 0].clamp(max=source.size - 1)].cpu()
+            rows[role][places_P] = made_PH
+        return rows
 
     def _apply(self, gradient: Gradient, began: float, batch: Batch | None = None) -> None:
         """Move the weights, and log the step.
