@@ -58,12 +58,15 @@ def random_forms(count: int, length: int = 7, size: int = 50, seed: int = 0) -> 
     return torch.randint(size + 256, (count, length), generator=generator) * mask, mask
 
 
-def write_hypernetwork(folder: Path, model: Path, *, seed: int = 0, **settings: object) -> Hypernetwork:
-    """Write the folder of a changed hypernetwork for a model."""
+def write_hypernetwork(
+    folder: Path, model: Path, *, changed: bool = True, seed: int = 0, **settings: object
+) -> Hypernetwork:
+    """Write the folder of a hypernetwork for a model; with `changed`, as if it had been trained."""
     torch.manual_seed(seed)
     source = read_source(model)
     config = HypernetworkConfig.model_validate({"layers": 1, "heads": 2, **settings})
-    network = change(Hypernetwork(config, source.rows))
+    network = Hypernetwork(config, source.rows)
+    network = change(network) if changed else network
     training = TrainingFacts(data=("a.jsonl",), steps=3, settings={"rate": 1e-4}, figures={"bpb": 1.25})
     save_hypernetwork(network, folder, source, str(model), training)
     return network

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.errors import StageFailed
 from cpt.progress import NullProgress, Progress
 from cpt.references import resolve_file, resolve_model, resolve_tokenizer
+from cpt.references.resolve import is_gguf
 from cpt.references.syntax import HubModel, parse
 from tokenizer_tools.settings import (
     EmbeddingsConfig,
@@ -308,9 +309,10 @@ def _parameters(embeddings: EmbeddingsConfig) -> Any:
 
 def _resolved(embeddings: EmbeddingsConfig) -> Mapping[str, Path]:
     """Return the parameters of the method that name files, as local paths."""
-    return {
-        name: resolve_model(reference)
-        if isinstance(parse(reference).location, HubModel)
-        else resolve_file(reference)
-        for name, reference in embeddings.files().items()
-    }
+
+    def resolve(reference: str) -> Path:
+        parsed = parse(reference)
+        names_model = isinstance(parsed.location, HubModel) or is_gguf(parsed)
+        return resolve_model(reference) if names_model else resolve_file(reference)
+
+    return {name: resolve(reference) for name, reference in embeddings.files().items()}
