@@ -165,20 +165,21 @@ def change_model(
     from tokenizer_tools.resize_model import write_model
     from tokenizer_tools.validation import check_model
 
+    chosen, parameters = method(embeddings.method), _parameters(embeddings)
+    made = chosen.remake(transfer, parameters) if chosen.remake is not None else transfer
     rule, facts = None, {}
-    if len(transfer.new):
-        progress.message(f"making the rows of {len(transfer.new):,} new tokens by {embeddings.method}")
-        chosen, parameters = method(embeddings.method), _parameters(embeddings)
-        rule = chosen.prepare(transfer, parameters)
+    if len(made.new):
+        progress.message(f"making the rows of {len(made.new):,} tokens by {embeddings.method}")
+        rule = chosen.prepare(made, parameters)
         if chosen.facts is not None:
-            facts = {"initialisation": chosen.facts(transfer, parameters)}
-    rows = write_model(output, transfer, rule, pad_to_multiple_of=pad_to_multiple_of)
+            facts = {"initialisation": chosen.facts(made, parameters)}
+    rows = write_model(output, transfer, rule, made=made, pad_to_multiple_of=pad_to_multiple_of)
     return {
         "rows": rows,
-        "copied_rows": len(transfer.shared_target),
-        "new_rows": len(transfer.new),
+        "copied_rows": len(made.shared_target),
+        "new_rows": len(made.new),
         **facts,
-        "model_guards": asdict(check_model(transfer.model, output, transfer)),
+        "model_guards": asdict(check_model(transfer.model, output, transfer, made)),
     }
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny import clinical_texts, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cpt.models.token_ids import read_new_tokens
 from tokenizer_tools.hypernetwork.predict import predict_rows
 from tokenizer_tools.hypernetwork.surface_forms import surface_forms
 from tokenizer_tools.transfer import plan_transfer
@@ -70,6 +71,25 @@ def test_new_rows_are_predicted_and_others_copied(
     assert torch.equal(after[ids], before[:2])
     config = AutoModelForCausalLM.from_pretrained("out").config
     assert [config.bos_token_id, config.eos_token_id] == ids
+
+
+def test_all_plain_rows_are_predicted_where_that_is_asked_for(
+    run: Any, tiny_model: Path, tmp_path: Path, another_model: Callable[..., Path]
+) -> None:
+    """Special rows are copied, ids follow their tokens, and only tokens that are new count as such."""
+    other = another_model("other", vocabulary=330)
+    code, out, err = run("shared=predicted", "--tokenizer", other, "--out", "out", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert (facts["copied_rows"], facts["new_rows"]) == (2, 328)
+    network = write_hypernetwork(tmp_path / "again", tiny_model)
+    vocabulary = read_vocabulary(other)
+    forms = surface_forms(read_vocabulary(tiny_model), vocabulary.surfaces[2:], 7, one_word=True)
+    made = weights("out")[EMBEDDING]
+    torch.testing.assert_close(made[2:330], predict_rows(network, forms)["tied"])
+    assert torch.equal(made[:2], weights(tiny_model)[EMBEDDING][:2])
+    assert len(read_new_tokens(Path("out"))) == 30
+    assert AutoModelForCausalLM.from_pretrained("out").generation_config.eos_token_id == 1
 
 
 def variant_of(model: Path, output: Path) -> Path:
@@ -161,15 +181,20 @@ def test_replace_and_compare_take_the_method(
     assert code == 0, err
     assert torch.equal(weights("a")[EMBEDDING], weights("b")[EMBEDDING])
     write_jsonl(Path("text.jsonl"), clinical_texts())
-    code, _, err = called(
+    compare = (
         *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--replace", other, "--steps", "0"),
         *("--method", "hypernetwork:folder=zett", "--method", "mean", "--sequence-length", 64),
         *("--out", "table"),
     )
+    code, _, err = called(*compare)
     assert code == 0, err
     rows = json.loads(Path("table/comparison.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["unchanged", "hypernetwork(folder=zett)", "mean"]
     assert not any(row["failure"] for row in rows)
+    write_hypernetwork(Path("zett"), tiny_model, seed=1)
+    code, _, err = called(*compare)
+    assert code != 0
+    assert "table" in err
     code, _, err = called("tokenizer", "replace", tiny_model, other, *method[:2], "--out", "c")
     assert code == 2
     assert "hypernetwork needs folder" in " ".join(err.split())

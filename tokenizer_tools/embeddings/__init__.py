@@ -48,6 +48,8 @@ class Method:
         needs: Names of the parameters without which the method cannot work.
         check: Function (model folder, parameters) that raises a `CptError` if the method cannot work for the
             model. It is called before anything is learned.
+        remake: Function (transfer, parameters) -> transfer in which shared tokens that the method makes rows
+            for too are new; None if shared tokens keep their rows.
         facts: Function (transfer, parameters) -> plain data on what the method does with the new tokens.
     """
 
@@ -58,6 +60,7 @@ class Method:
     needs_texts: bool = False
     needs: tuple[str, ...] = ()
     check: Callable[[Path, Any], None] | None = None
+    remake: Callable[[Transfer, Any], Transfer] | None = None
     facts: Callable[[Transfer, Any], dict[str, Any]] | None = None
 
 

@@ -1,8 +1,9 @@
 """Predict rows by a hypernetwork that was trained for the model.
 
-Source: zero-shot tokenizer transfer, Minixhofer, Ponti, Vulić (arXiv 2405.07883). Tokens that both
-vocabularies have keep their rows. New special tokens are names, not text, so they get the mean of the rows of
-shared tokens.
+Source: zero-shot tokenizer transfer, Minixhofer, Ponti, Vulić (arXiv 2405.07883). In the paper the rows of
+all plain tokens are predicted (`shared: predicted`). Here those of tokens that both vocabularies have are
+copied unless asked otherwise, so that the same tokenizer changes nothing. New special tokens are names, not
+text, so they get the mean of the source rows.
 
 A fine-tuned variant of the model gets the rows that the model itself would get, as in the paper, beside its
 own rows of shared tokens.
@@ -10,8 +11,9 @@ own rows of shared tokens.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor
 from cpt.errors import DataError
 from cpt.models.packed_model import best_device
 from tokenizer_tools.embeddings import Method, NoParameters, Role, Rule
-from tokenizer_tools.embeddings._weights import shared_or_used
+from tokenizer_tools.embeddings._weights import used_ids
 from tokenizer_tools.hypernetwork.folder import (
     load_hypernetwork,
     read_facts,
@@ -45,6 +47,29 @@ class Parameters(NoParameters):
             "it; by default the changed model."
         ),
     )
+    shared: Literal["copied", "predicted"] = Field(
+        "copied", description="Rows of plain tokens that both vocabularies have."
+    )
+
+
+def remake(transfer: Transfer, parameters: Parameters) -> Transfer:
+    """Return a transfer in which plain shared tokens are new, if their rows are to be predicted."""
+    if parameters.shared == "copied":
+        return transfer
+    is_plain_O = np.array(
+        [bool(transfer.target.surfaces[token_id]) for token_id in transfer.shared_target], bool
+    )
+    spelt = {int(token_id): ids for token_id, ids in zip(transfer.new, transfer.pieces, strict=True)}
+    moved = zip(transfer.shared_target[is_plain_O], transfer.shared_source[is_plain_O], strict=True)
+    spelt |= {int(target_id): [int(source_id)] for target_id, source_id in moved}
+    new = sorted(spelt)
+    return replace(
+        transfer,
+        shared_source=transfer.shared_source[~is_plain_O],
+        shared_target=transfer.shared_target[~is_plain_O],
+        new=np.array(new, dtype=np.int64),
+        pieces=[spelt[token_id] for token_id in new],
+    )
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
@@ -54,13 +79,13 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
     _require_variant(transfer.model, parameters)
     has_text_N, forms = _surface_forms(transfer, folder)
     predicted = predict_rows(network.to(best_device()), forms)
-    shared = torch.from_numpy(shared_or_used(transfer))
+    used = torch.from_numpy(used_ids(transfer.source))
 
     def rows(matrix_VH: Tensor, role: Role) -> Tensor:
         made_NH = matrix_VH.new_empty(len(transfer.new), matrix_VH.shape[1])
         made_NH[has_text_N] = predicted[role].to(matrix_VH.dtype)
         if not has_text_N.all():
-            made_NH[~has_text_N] = matrix_VH[shared].mean(0, dtype=torch.float32).to(matrix_VH.dtype)
+            made_NH[~has_text_N] = matrix_VH[used].mean(0, dtype=torch.float32).to(matrix_VH.dtype)
         return made_NH
 
     return rows
@@ -120,5 +145,6 @@ METHOD = Method(
     parameters=Parameters,
     needs=("folder",),
     check=check,
+    remake=remake,
     facts=facts,
 )

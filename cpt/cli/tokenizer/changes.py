@@ -122,6 +122,7 @@ def transfer(
         str, typer.Option("--tokenizer", metavar="REF", help="The other tokenizer: folder, hub id, file.")
     ],
     output: Out,
+    settings: Settings = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -135,14 +136,14 @@ def transfer(
 ) -> None:
     """Give a model any tokenizer without training, by a hypernetwork that was trained for it (ZeTT).
 
-    Rows of tokens that both tokenizers have are copied; the others are predicted.
+    Rows of tokens that both tokenizers have are copied, or predicted too with shared=predicted.
 
     Example: cpt tokenizer transfer --hypernet zett-smollm2 --tokenizer mistralai/Mistral-7B-v0.3 --out DIR
     """
     from tokenizer_tools.hypernetwork.folder import fits, read_facts
 
     source = read_facts(hypernet).source.model
-    embeddings = {"method": "hypernetwork", "folder": str(hypernet.absolute())}
+    embeddings = {**parameters(settings or []), "method": "hypernetwork", "folder": str(hypernet.absolute())}
     if model is not None and not fits(hypernet, resolve_model(located(model), shown())):
         shown().message(f"the embeddings of {model} are not those of {source}: reading the rows of {source}")
         embeddings["base"] = str(resolve_model(located(source), shown()))
@@ -285,7 +286,7 @@ def _print(facts: Mapping[str, Any], output: Path) -> None:
         ("new_rows", "rows made"),
         ("spelt_by_bytes", "of them read byte by byte"),
         ("pieces_cut_off", "of them read without their last pieces"),
-        ("without_text", "of them special tokens, mean of copied rows"),
+        ("without_text", "of them special tokens, mean of all rows"),
     ):
         if shown_facts.get(key) is not None:
             table.add_row("", name, f"{shown_facts[key]:,}")

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from made_hypernetworks import write_hypernetwork
@@ -19,6 +20,7 @@ from vocabulary_kinds import save
 
 from cpt.errors import DataError, MissingInput
 from cpt.models.weights import load_tensor, stored_tensors
+from tokenizer_tools import change
 from tokenizer_tools.change import change_model, check_initialisation
 from tokenizer_tools.embeddings import method
 from tokenizer_tools.hypernetwork.source import read_source
@@ -97,14 +99,27 @@ def rows_of(transfer: Transfer, model: Path, **parameters: Path) -> Tensor:
     return METHOD.prepare(transfer, METHOD.parameters(**parameters))(matrix, "tied")
 
 
-def test_a_new_special_token_gets_the_mean_of_shared_rows(transfer: Transfer, tmp_path: Path) -> None:
+def test_a_new_special_token_gets_the_mean_of_the_source_rows(transfer: Transfer, tmp_path: Path) -> None:
     write_hypernetwork(tmp_path / "h", transfer.model)
     rows = rows_of(transfer, transfer.model, folder=tmp_path / "h")
     matrix = read_source(transfer.model).rows["tied"]
-    torch.testing.assert_close(rows[-1], matrix[torch.from_numpy(transfer.shared_source)].mean(0))
+    torch.testing.assert_close(rows[-1], matrix.mean(0))
     facts = METHOD.facts(transfer, METHOD.parameters(folder=tmp_path / "h"))
     assert (facts["predicted"], facts["without_text"]) == (30, 1)
     assert (facts["spelt_by_bytes"], facts["pieces_cut_off"]) == (0, 0)
+
+
+def test_predicted_shared_tokens_are_new_ones_of_one_piece(transfer: Transfer, tmp_path: Path) -> None:
+    """Those with text; special tokens stay copied. By default nothing moves."""
+    assert METHOD.remake(transfer, METHOD.parameters(folder=tmp_path)) is transfer
+    made = METHOD.remake(transfer, METHOD.parameters(folder=tmp_path, shared="predicted"))
+    assert [transfer.target.tokens[at] for at in made.shared_target] == ["<s>", "</s>"]
+    plain = {
+        at: [was] for was, at in zip(transfer.shared_source, transfer.shared_target, strict=True) if at > 1
+    }
+    new = dict(zip(transfer.new, transfer.pieces, strict=True))
+    assert dict(zip(made.new, made.pieces, strict=True)) == plain | new
+    assert (np.diff(made.new) > 0).all()
 
 
 def test_an_untrained_residual_of_the_mean_is_the_subtoken_mean(transfer: Transfer, tmp_path: Path) -> None:
@@ -141,6 +156,18 @@ def test_a_variant_gets_the_rows_of_its_base(transfer: Transfer, tmp_path: Path)
         rows_of(changed, variant, folder=tmp_path / "h")
     rows = rows_of(changed, variant, folder=tmp_path / "h", base=base)
     assert torch.equal(rows[:30], rows_of(transfer, base, folder=tmp_path / "h")[:30])
+
+
+def test_the_base_may_be_a_gguf_file(
+    transfer: Transfer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_hypernetwork(tmp_path / "h", transfer.model)
+    variant = write_variant(transfer.model, tmp_path / "variant")
+    asked = []
+    monkeypatch.setattr(change, "resolve_model", lambda reference: asked.append(reference) or transfer.model)
+    embeddings = {"method": "hypernetwork", "folder": str(tmp_path / "h"), "base": "base.gguf"}
+    check_initialisation(EmbeddingsConfig.model_validate(embeddings), variant)
+    assert asked == ["base.gguf"]
 
 
 def test_a_model_that_is_no_variant_is_refused(
