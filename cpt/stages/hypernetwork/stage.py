@@ -16,6 +16,7 @@ from cpt.stages.base import BASE, Artifact, Context, Stage, StageConfig, Upstrea
 from cpt.stages.hypernetwork.config import HypernetworkStageConfig
 
 if TYPE_CHECKING:
+    from cpt.training.distributed.environment import Environment
     from tokenizer_tools.hypernetwork.training.loop import HypernetworkTraining
 
 KIND = "hypernetwork"
@@ -64,6 +65,14 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
                     )
                 )
         return problems
+
+    def check_environment(
+        self, config: HypernetworkStageConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
+    ) -> list[Problem]:
+        """Refuse sharded weights: every process needs the whole model and the whole network."""
+        if not place.sharded:
+            return []
+        return [Problem("a hypernetwork cannot be trained with FSDP2", hint="Launch without --use_fsdp.")]
 
     def forecast(
         self,

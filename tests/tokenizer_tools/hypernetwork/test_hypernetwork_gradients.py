@@ -119,11 +119,11 @@ def test_loss_and_gradient_are_those_of_the_whole_graph(source: SourceModel) -> 
 
 
 def test_copied_rows_get_no_gradient_and_are_the_sources(tied: SourceModel) -> None:
-    config = small(copied=True)
+    config = small(shared="copied")
     network = changed_network(tied, config)
     loss, batch = expected_loss(tied, config, network, copied=True)
     loss.backward()
-    found, gradients = computed(tied, copied=True)
+    found, gradients = computed(tied, shared="copied")
     assert found.loss == pytest.approx(loss.item(), rel=1e-5)
     assert 0 < found.figures["predicted"] < len(batch.bytes)
     near(gradients, {n: w.grad for n, w in parameters_of(network).items() if w.grad is not None})
@@ -225,7 +225,7 @@ def together(works: list[Callable[[], Computed]]) -> list[Computed]:
 
 
 @pytest.mark.parametrize(
-    ("count", "settings"), [(2, {}), (4, {"lexical": 1.0}), (2, {"copied": True, "micro_batch": 1})]
+    ("count", "settings"), [(2, {}), (4, {"lexical": 1.0}), (2, {"shared": "copied", "micro_batch": 1})]
 )
 def test_several_processes_have_the_gradient_of_one(tied: SourceModel, count: int, settings: dict) -> None:
     """Four processes have three texts: one of them has none."""

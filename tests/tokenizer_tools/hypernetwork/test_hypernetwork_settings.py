@@ -16,7 +16,7 @@ ZETT = {"network": {"variant": "zett"}}
         ({"schedule": {"kind": "constant", "unit": "tokens"}}, "progress is counted in steps"),
         ({"micro_batch": 17}, "micro_batch 17 is more than the 16 texts"),
         ({"predicted": 9_000}, "predicted 9000 is more than a vocabulary of 8192"),
-        ({"copied": True, "lexical": 0.1}, "lexical goes with predicted rows"),
+        ({"shared": "copied", "lexical": 0.1}, "lexical goes with predicted rows"),
         ({"probes": {"tokenizers": {"Llama 3": "x"}}}, "should match pattern"),
         ({"steps": 0}, "greater than 0"),
         ({"sequence_length": 1}, "greater than 1"),
@@ -46,6 +46,6 @@ def test_the_residual_variant_has_one_stage() -> None:
 def test_the_lexical_loss_is_the_papers_for_its_variant() -> None:
     assert small().lexical_weight == 0
     assert small(**ZETT).lexical_weight == 0.5
-    assert small(**ZETT, copied=True).lexical_weight == 0
+    assert small(**ZETT, shared="copied").lexical_weight == 0
     assert small(**ZETT, lexical=0.0).lexical_weight == 0
     assert small(lexical=0.3).lexical_weight == 0.3

@@ -63,7 +63,7 @@ class Gradients:
     def of_language_modelling(self, batch: Batch) -> Gradient:
         """Compute the gradient of the mean cross entropy per token, plus the weighted lexical loss."""
         forms, source = batch.forms, self._network.source
-        places_P = predicted_places(forms, source.size, copied=self._config.copied)
+        places_P = predicted_places(forms, source.size, copied=self._config.shared == "copied")
         rows, mine = self._predict_share(forms.at(places_P))
         table = {role: self._table(role, made_RH, mine, places_P, forms) for role, made_RH in rows.items()}
         nats = self._read_texts(batch, table)

@@ -223,7 +223,7 @@ class HypernetworkTraining:
     def predict(self, forms: SurfaceForms) -> Rows:
         """Return the rows of tokens as training has them, with products in the model's precision."""
         source = self.network.source
-        places_P = predicted_places(forms, source.size, copied=self._config.copied)
+        places_P = predicted_places(forms, source.size, copied=self._config.shared == "copied")
         made = predict_rows(self.network, forms.at(places_P), products=self._backbone.model.dtype)
         if len(places_P) == len(forms.ids_NL):
             return made

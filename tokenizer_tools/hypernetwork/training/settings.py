@@ -143,11 +143,11 @@ class TrainingConfig(_Settings):
         "at random up to this number; default: all. Large vocabularies cost less, and the loss is that among "
         "these tokens.",
     )
-    copied: bool = Field(
-        default=False,
-        description="Copy the source's rows for tokens that are one source token, in training and in probes, "
-        "instead of predicting them too. Cheaper by a third; but tokens that both vocabularies have then "
-        "cannot adapt to an unfamiliar cut of the text around them.",
+    shared: Literal["predicted", "copied"] = Field(
+        default="predicted",
+        description="Rows of tokens that are one source token, in training and in probes. Copied, they cost "
+        "a third less, but cannot adapt to an unfamiliar cut of the text around them. Use the hypernetwork "
+        "with the same setting.",
     )
     schedule: Schedule = Field(
         default=RewarmCosine(peak=6e-5, floor=6e-6, warmup=0.05),
@@ -176,7 +176,7 @@ class TrainingConfig(_Settings):
     def _fits(self) -> TrainingConfig:
         if self.warm_start is not None and self.network.variant != "zett":
             raise ValueError("warm_start goes with variant zett: residual starts as a copy and needs none")
-        if self.copied and self.lexical_weight:
+        if self.shared == "copied" and self.lexical_weight:
             raise ValueError("lexical goes with predicted rows of source tokens, not with copied ones")
         if self.schedule.unit != "steps":
             raise ValueError("schedule.unit: a hypernetwork's progress is counted in steps")
@@ -208,7 +208,7 @@ class TrainingConfig(_Settings):
         """Return the weight of the lexical loss."""
         if self.lexical is not None:
             return self.lexical
-        return LEXICAL_OF_PAPER if self.network.variant == "zett" and not self.copied else 0.0
+        return LEXICAL_OF_PAPER if (self.network.variant, self.shared) == ("zett", "predicted") else 0.0
 
     def rate(self, step: int) -> float:
         """Return the learning rate of the step after `step` steps of both stages."""
