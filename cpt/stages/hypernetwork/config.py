@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from cpt.stages.base import StageConfig
-from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, TrainingConfig
+from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, HypernetworkTrainingConfig
 
 
-class HypernetworkStageConfig(TrainingConfig, StageConfig):
+class HypernetworkStageConfig(HypernetworkTrainingConfig, StageConfig):
     """Configuration of the hypernetwork stage."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"checkpoint"})

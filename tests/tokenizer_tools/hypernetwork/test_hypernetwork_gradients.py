@@ -25,7 +25,7 @@ from tokenizer_tools.hypernetwork.training.gradients import (
     parameters_of,
     source_ids,
 )
-from tokenizer_tools.hypernetwork.training.settings import TrainingConfig
+from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
 UNCLIPPED = {"clip": 1e9}
 
@@ -42,7 +42,7 @@ def source(request, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) 
     return untied(tiny_model, tmp_path_factory.mktemp("untied"))
 
 
-def changed_network(source: SourceModel, config: TrainingConfig) -> Hypernetwork:
+def changed_network(source: SourceModel, config: HypernetworkTrainingConfig) -> Hypernetwork:
     """A network that predicts something else than copies."""
     torch.manual_seed(0)
     network = Hypernetwork(config.network, source.rows)
@@ -52,7 +52,7 @@ def changed_network(source: SourceModel, config: TrainingConfig) -> Hypernetwork
     return network
 
 
-def batch_of(source: SourceModel, config: TrainingConfig) -> Batch:
+def batch_of(source: SourceModel, config: HypernetworkTrainingConfig) -> Batch:
     return next(Batches(source.vocabulary, TEXTS, config, 17).of_steps(0, 1))
 
 
@@ -77,7 +77,7 @@ def computed(source: SourceModel, **settings: object) -> Computed:
 
 
 def expected_loss(
-    source: SourceModel, config: TrainingConfig, network: Hypernetwork, copied: bool = False
+    source: SourceModel, config: HypernetworkTrainingConfig, network: Hypernetwork, copied: bool = False
 ) -> tuple[torch.Tensor, Batch]:
     """The loss of the whole graph, by a transformers model whose embeddings were replaced."""
     batch = batch_of(source, config)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 from tiny_hypernetworks import small
 
-from tokenizer_tools.hypernetwork.training.settings import TrainingConfig
+from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
 ZETT = {"network": {"variant": "zett"}}
 
@@ -26,7 +26,7 @@ ZETT = {"network": {"variant": "zett"}}
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        TrainingConfig.model_validate(settings)
+        HypernetworkTrainingConfig.model_validate(settings)
 
 
 def test_the_first_stage_rises_in_a_straight_line_and_the_second_follows_its_schedule() -> None:

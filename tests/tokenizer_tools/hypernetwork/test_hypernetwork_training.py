@@ -15,7 +15,7 @@ from cpt.errors import StageFailed
 from cpt.progress import NullProgress
 from tokenizer_tools.hypernetwork.source import SourceModel, read_source
 from tokenizer_tools.hypernetwork.training.loop import STEPS, HypernetworkTraining
-from tokenizer_tools.hypernetwork.training.settings import TrainingConfig
+from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
 ZETT = {"network": {**SMALL["network"], "variant": "zett"}, "warm_start": {"steps": 3, "tokens": 40}}
 OFTEN = {"checkpoint": {"every": 2}, "probes": {"every": 3, "tokenizers": {"other": "a file"}}}
@@ -144,7 +144,11 @@ def test_a_finished_run_changes_nothing_when_it_is_run_again(source: SourceModel
 
 @pytest.mark.parametrize(
     ("changes", "seed", "named"),
-    [({"lexical": 0.2}, 17, "lexical"), ({"texts": 2}, 17, "texts"), ({}, 18, "seed")],
+    [
+        ({"lexical": 0.2}, 17, "lexical was None and is 0.2"),
+        ({"sampling": {"vocabulary": 500}}, 17, "sampling.vocabulary was 450 and is 500"),
+        ({}, 18, "seed was 17 and is 18"),
+    ],
 )
 def test_a_run_goes_on_only_as_it_began(
     source: SourceModel, tmp_path: Path, changes: dict[str, Any], seed: int, named: str
@@ -199,7 +203,9 @@ def test_a_diverging_run_ends_with_a_message(source: SourceModel, tmp_path: Path
 
 
 def test_seeds_and_settings_of_the_optimizer_matter(source: SourceModel, tmp_path: Path) -> None:
-    def trained(name: str, config: TrainingConfig | None = None, seed: int = 17) -> dict[str, torch.Tensor]:
+    def trained(
+        name: str, config: HypernetworkTrainingConfig | None = None, seed: int = 17
+    ) -> dict[str, torch.Tensor]:
         run = training(source, tmp_path / name, config or small(steps=2), seed=seed)
         run.run()
         return weights(run)

@@ -17,7 +17,7 @@ from cpt.training.distributed.context import DistributedContext
 from tokenizer_tools.hypernetwork.source import SourceModel, read_source
 from tokenizer_tools.hypernetwork.training.backbone import load_backbone
 from tokenizer_tools.hypernetwork.training.loop import HypernetworkTraining
-from tokenizer_tools.hypernetwork.training.settings import TrainingConfig
+from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 from tokenizer_tools.hypernetwork.training.zero_shot import build_probes
 
 T = TypeVar("T")
@@ -33,9 +33,9 @@ SMALL: dict[str, Any] = {
 }
 
 
-def small(**settings: Any) -> TrainingConfig:
+def small(**settings: Any) -> HypernetworkTrainingConfig:
     """Settings of a training of a second."""
-    return TrainingConfig.model_validate({**SMALL, **settings})
+    return HypernetworkTrainingConfig.model_validate({**SMALL, **settings})
 
 
 def alone() -> ProcessGroup:
@@ -46,7 +46,7 @@ def alone() -> ProcessGroup:
 def training(
     source: SourceModel,
     work: Path,
-    config: TrainingConfig | None = None,
+    config: HypernetworkTrainingConfig | None = None,
     *,
     tokenizers: dict[str, Path] | None = None,
     progress: Progress | None = None,

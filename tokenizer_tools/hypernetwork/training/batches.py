@@ -13,7 +13,7 @@ import numpy as np
 from cpt.training.data import one_ahead
 from tokenizer_tools.hypernetwork.sampling import TokenizerSampler
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms, surface_forms
-from tokenizer_tools.hypernetwork.training.settings import TrainingConfig
+from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 from tokenizer_tools.hypernetwork.training.texts import TextStream
 from tokenizer_tools.vocabulary import Vocabulary
 
@@ -59,7 +59,7 @@ class Batches:
     """The batches of a run, each a pure function of the step and of seed, settings and text."""
 
     def __init__(
-        self, source: Vocabulary, documents: Sequence[str], config: TrainingConfig, seed: int
+        self, source: Vocabulary, documents: Sequence[str], config: HypernetworkTrainingConfig, seed: int
     ) -> None:
         """Cut the documents into texts.
 

@@ -29,7 +29,7 @@ from tokenizer_tools.hypernetwork.network import Hypernetwork, SourceRows
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms
 from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings
 from tokenizer_tools.hypernetwork.training.batches import Batch
-from tokenizer_tools.hypernetwork.training.settings import TrainingConfig
+from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Gradients:
         self,
         network: Hypernetwork,
         backbone: ReplacedEmbeddings,
-        config: TrainingConfig,
+        config: HypernetworkTrainingConfig,
         processes: ProcessGroup,
     ) -> None:
         self._network, self._backbone = network, backbone

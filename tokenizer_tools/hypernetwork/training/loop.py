@@ -22,12 +22,13 @@ from torch import Tensor
 from cpt.errors import StageFailed
 from cpt.progress import Progress
 from cpt.training.checkpoint.snapshot import Snapshot
-from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
+from cpt.training.checkpoint.stateful import FixedSettings, OptimizerState, Stateful, WeightState
 from cpt.training.checkpoint.store import Store, require_space
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.json_lines import JsonLines
 from cpt.training.optimizers import AdamW
 from cpt.training.optimizers.groups import Group
+from cpt.training.settings import flat_values
 from cpt.training.stopping import HeldSignals
 from tokenizer_tools.embeddings import Role
 from tokenizer_tools.hypernetwork.network import Hypernetwork
@@ -43,7 +44,7 @@ from tokenizer_tools.hypernetwork.training.gradients import (
     predicted_places,
     source_ids,
 )
-from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, TrainingConfig
+from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, HypernetworkTrainingConfig
 from tokenizer_tools.hypernetwork.training.zero_shot import ZeroShotProbe, due
 
 STEPS = "steps.jsonl"
@@ -87,26 +88,6 @@ class RunState:
         return {reading["probe"]: reading["value"] for reading in self.readings}
 
 
-class FixedSettings:
-    """The settings that a run must continue with: all but `CHANGEABLE`."""
-
-    def __init__(self, config: TrainingConfig, seed: int) -> None:
-        self._settings = {**config.model_dump(mode="json", exclude=set(CHANGEABLE)), "seed": seed}
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return self._settings
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Change nothing, but raise if the run began with other settings."""
-        changed = [name for name in self._settings if self._settings[name] != saved.get(name)]
-        if changed:
-            raise StageFailed(
-                f"a run cannot go on with other settings than it began with: {', '.join(changed)}",
-                hint=f"Set them back, or train in an empty folder. Only {', '.join(sorted(CHANGEABLE))} may "
-                "change.",
-            )
-
-
 class Log:
     """The log of steps, cut back to the checkpoint that a run continues from."""
 
@@ -144,7 +125,7 @@ class HypernetworkTraining:
         backbone: ReplacedEmbeddings,
         documents: Sequence[str],
         probes: Sequence[ZeroShotProbe],
-        config: TrainingConfig,
+        config: HypernetworkTrainingConfig,
         seed: int,
         work: Path,
         progress: Progress,
@@ -176,8 +157,10 @@ class HypernetworkTraining:
         self._optimizer = _optimizer(config, parameters)
         self.state, self._log = RunState(), Log(work / STEPS)
         self._store = Store(work, config.checkpoint.keep)
+        fixed = dict(flat_values({**config.model_dump(mode="json", exclude=set(CHANGEABLE)), "seed": seed}))
+        hint = f"Set them back, or train in an empty folder. {', '.join(sorted(CHANGEABLE))} may change."
         self._stateful: dict[str, Stateful] = {
-            "settings": FixedSettings(config, seed),  # first: it refuses the checkpoint of another run
+            "settings": FixedSettings(fixed, hint),  # first: it refuses the checkpoint of another run
             "weights": WeightState(self.network.state_dict(), lambda: None),
             "optimizer": OptimizerState(self._optimizer, parameters),
             "run": self.state,
@@ -326,11 +309,13 @@ class HypernetworkTraining:
             self._store.save(snapshots)
 
 
-def _tokens_of(config: TrainingConfig) -> int:
+def _tokens_of(config: HypernetworkTrainingConfig) -> int:
     return config.first_stage.tokens if config.first_stage is not None else 0
 
 
-def _optimizer(config: TrainingConfig, parameters: Mapping[str, torch.nn.Parameter]) -> torch.optim.Optimizer:
+def _optimizer(
+    config: HypernetworkTrainingConfig, parameters: Mapping[str, torch.nn.Parameter]
+) -> torch.optim.Optimizer:
     vectors = {name: weight for name, weight in parameters.items() if weight.ndim < 2}
     matrices = {name: weight for name, weight in parameters.items() if name not in vectors}
     groups = [Group("matrices", "matrix", matrices), Group("norms and biases", "vector", vectors)]

@@ -103,7 +103,7 @@ class ProbeConfig(_Settings):
     )
 
 
-class CheckpointConfig(_Settings):
+class KeptCheckpoints(_Settings):
     """Checkpoints from which a stopped run continues."""
 
     every: int = Field(default=50, gt=0, description="Steps between checkpoints.")
@@ -114,7 +114,7 @@ class CheckpointConfig(_Settings):
     )
 
 
-class TrainingConfig(_Settings):
+class HypernetworkTrainingConfig(_Settings):
     """Settings of a training that do not depend on its model and its text."""
 
     network: HypernetworkConfig = Field(
@@ -170,10 +170,10 @@ class TrainingConfig(_Settings):
         default="auto", description="Precision of matrix products; auto: bf16 where the hardware has it."
     )
     probes: ProbeConfig = Field(default=ProbeConfig(), description="Real tokenizers that are measured.")
-    checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="Checkpoints.")
+    checkpoint: KeptCheckpoints = Field(default=KeptCheckpoints(), description="Checkpoints.")
 
     @model_validator(mode="after")
-    def _fits(self) -> TrainingConfig:
+    def _fits(self) -> HypernetworkTrainingConfig:
         if self.warm_start is not None and self.network.variant != "zett":
             raise ValueError("warm_start goes with variant zett: residual starts as a copy and needs none")
         if self.shared == "copied" and self.lexical_weight:
