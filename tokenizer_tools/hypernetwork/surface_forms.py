@@ -35,6 +35,15 @@ class SurfaceForms:
     mask_NL: Tensor
     truncated: int
 
+    def is_source_token(self, size: int) -> Tensor:
+        """Return True [N] for tokens that are one token of a source vocabulary with `size` ids."""
+        found: Tensor = (self.mask_NL.sum(1) == 1) & (self.ids_NL[:, 0] < size)
+        return found
+
+    def at(self, places_P: Tensor) -> SurfaceForms:
+        """Return the spellings of some tokens; the number of truncated ones stays that of all."""
+        return SurfaceForms(self.ids_NL[places_P], self.mask_NL[places_P], self.truncated)
+
 
 def surface_forms(
     source: Vocabulary, surfaces: Sequence[bytes], length: int, *, one_word: bool = False
