@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from cpt.corpus.mixture import replay_rows
-from cpt.corpus.shards import ShardWriter, TokenisedSource
-from cpt.corpus.stream import Permutation, TrainingStream
+from cpt.corpus.permutation import Permutation
+from cpt.corpus.shards import ShardWriter
+from cpt.corpus.stream import TrainingStream
+from cpt.corpus.tokenised_source import TokenisedSource
 from cpt.errors import DataError, UsageError
 
 
@@ -71,7 +73,9 @@ def test_every_epoch_visits_every_sequence_once_in_another_order(
 ) -> None:
     stream = TrainingStream({"domain": sources["domain"]}, 0.0, 4, 17)
     drawn = [id for step in range(23) for id in ids(stream.batch(step))]  # 4 epochs of 23
-    drawn_in_order = [number for step in range(23) for number in stream._numbers("domain", step * 4, 4)]
+    drawn_in_order = [
+        number for step in range(23) for number in stream._orders["domain"].numbers(step * 4, 4)
+    ]
     epochs = [drawn_in_order[epoch * 23 : (epoch + 1) * 23] for epoch in range(4)]
     assert all(sorted(epoch) == list(range(23)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4

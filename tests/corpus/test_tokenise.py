@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ import pytest
 from tokenizers import Tokenizer
 
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index, retokenise
+from cpt.corpus import documents as documents_module
 from cpt.corpus.build import always, by_hash, write_source
+from cpt.corpus.document_columns import ListedSources
 from cpt.corpus.document_tokenizer import DocumentTokenizer, special_token
-from cpt.corpus.documents import Document, documents_path, listed_sources
+from cpt.corpus.documents import Document, documents_path
 from cpt.corpus.index import CorpusIndex
+from cpt.corpus.shards import ShardWriter
 from cpt.corpus.texts import former_tokenizer
 from cpt.corpus.tokenise import tokenise, tokenizer_sha256
 from cpt.errors import DataError, UsageError
@@ -226,7 +230,7 @@ def test_weights_follow_their_tokens_through_packing(
         source = open_source(corpus, "replay")
         assert source.has_weights
         counts = read_index(corpus).sources["replay"].splits["train"]
-        assert counts.tokens > counts.tokens_without_loss == source.without_loss.sum() > 0
+        assert counts.tokens > counts.tokens_without_loss == source.sums[0, 2] > 0
     assert not open_source(_replay(tmp_path / "plain", model_folder)[0], "replay").has_weights
 
 
@@ -369,7 +373,12 @@ def test_a_folder_without_a_fast_tokenizer_is_explained(tmp_path: Path, new_mode
         load_tokenizer(folder)
 
 
-def test_tokens_of_listed_sources_are_counted_by_what_was_read(tmp_path: Path, model_folder: Path) -> None:
+@pytest.mark.parametrize("rows_of_a_group", [7, 1000])
+def test_tokens_of_listed_sources_are_counted_by_what_was_read(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, rows_of_a_group: int
+) -> None:
+    monkeypatch.setattr(documents_module, "_ROWS_OF_A_GROUP", rows_of_a_group)
+    monkeypatch.setattr(ShardWriter, "__init__", partialmethod(ShardWriter.__init__, shard_tokens=300))
     documents = [
         Document(f"r{number}", f"{number} " + "fever heart " * (number % 9 + 1), source="ab"[number % 3 == 0])
         for number in range(60)
@@ -377,16 +386,20 @@ def test_tokens_of_listed_sources_are_counted_by_what_was_read(tmp_path: Path, m
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
     index.sources["replay"] = write_source(tmp_path, "replay", documents, always("train"), set())
     tokenise(tmp_path, index, model_folder)
-    names, groups = listed_sources(tmp_path, "replay", "train")
-    assert [names[group] for group in groups["replay"]] == [document.source for document in documents]
+    listed = ListedSources(tmp_path, "replay", "train")
+    rows = np.random.default_rng(1).permutation(60)
+    assert [listed.names[group] for group in listed("replay", rows)] == [documents[at].source for at in rows]
     source = open_source(tmp_path, "replay")
     times = np.arange(len(source)) % 3
-    expected = Counter[str]()
-    rows = np.load(tmp_path / "tokens" / "replay" / "shard-00000.documents.npy")
+    expected, whole = Counter[str](), Counter[str]()
+    files = sorted((tmp_path / "tokens" / "replay").glob("*.documents.npy"))
+    assert len(files) > 2
+    rows = np.concatenate([np.load(file) for file in files])
     at = 0
     for number in range(len(source)):
         for length in source.sequence(number).piece_lengths:
             expected[documents[rows[at]].source] += int(length * times[number])
+            whole[documents[rows[at]].source] += int(length)
             at += 1
-    found = source.tokens_by_group(groups, times)
-    assert dict(zip(names, found.tolist(), strict=True)) == expected
+    found = source.tokens_by_group(listed, len(listed.names), lambda begin, stop: times[begin:stop])
+    assert [dict(zip(listed.names, each, strict=True)) for each in found.tolist()] == [expected, whole]
