@@ -7,6 +7,8 @@ million digests (25 MB) itself.
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import numpy as np
 
 from cpt.corpus.links import link
 from cpt.corpus.mapped import read_mapped
+from cpt.models.encoding import blocks
 
 DIGEST = 16
 """Bytes of a document's digest."""
@@ -26,6 +29,16 @@ _NEWEST = 1 << 18
 
 _AT_ONCE = 1 << 20
 """Digests that are merged at once, about: 50 MB."""
+
+
+def digest(text: str) -> bytes:
+    """Hash a text to 16 bytes, equal for texts that differ only in Unicode form or white space."""
+    hashed, space = hashlib.blake2b(digest_size=16), ""
+    for block in blocks(text):  # a list of all words of a long text would be ten times as large as the text
+        if words := unicodedata.normalize("NFC", block).split():
+            hashed.update(f"{space}{' '.join(words)}".encode())
+            space = " "
+    return hashed.digest()
 
 
 class KeySet(Protocol):

@@ -132,7 +132,13 @@ class DocumentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._flush()
+            self.close()
+        else:
+            self._writer.close()
+
+    def close(self) -> None:
+        """Write what is left, and end the file."""
+        self._flush()
         self._writer.close()
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from cpt.atomic import atomic_file
-from cpt.corpus.build import check_sums, digest
+from cpt.corpus.build import check_sums
+from cpt.corpus.digests import digest
 from cpt.corpus.document_tokenizer import DocumentTokenizer
 from cpt.corpus.documents import Document, DocumentWriter, documents_path, read_documents
 from cpt.corpus.index import SourceCounts

@@ -61,8 +61,9 @@ class Steps:
             link_all(kept / _FILES, corpus)
             for name in _DIGESTS:
                 link_all(kept / name, digests / name)
-        facts = _read(kept) if self._kept else {}
-        self.found = BuildState(**facts, **{name: DigestSet(digests / name) for name in _DIGESTS})
+        self.found = _read(kept) if self._kept else BuildState()
+        for name in _DIGESTS:
+            setattr(self.found, name, DigestSet(digests / name))
 
     def do(self, step: Callable[[BuildState], None]) -> None:
         """Do the next step, unless it is done, and keep what it leaves."""
@@ -87,11 +88,11 @@ def _write(folder: Path, corpus: Path, found: BuildState) -> None:
     (folder / _STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """Return what a folder has of a state, besides files and digests."""
+def _read(folder: Path) -> BuildState:
+    """Read a state without its files and digests."""
     state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    return {
-        "sources": {name: SourceCounts.model_validate(counts) for name, counts in state["sources"].items()},
-        "examples": [Example(*each) for each in state["examples"]],
-        "metrics": state["metrics"],
-    }
+    return BuildState(
+        sources={name: SourceCounts.model_validate(counts) for name, counts in state["sources"].items()},
+        examples=[Example(*each) for each in state["examples"]],
+        metrics=state["metrics"],
+    )

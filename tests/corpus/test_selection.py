@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpt.corpus.build import always, by_hash, digest, write_source
+from cpt.corpus.build import write_source
+from cpt.corpus.digests import digest
 from cpt.corpus.document_tokenizer import DocumentTokenizer
 from cpt.corpus.documents import Document, read_documents
+from cpt.corpus.heldout import Always, ByHash
 from cpt.corpus.selection import (
     Candidates,
     best,
@@ -80,7 +82,7 @@ def test_chance_is_uniform_seeded_and_each_documents_own() -> None:
     assert np.array_equal(ratings, chance(keys, 17))
     assert ratings[5] == chance(keys[5:6], 17)[0]
     assert abs(np.corrcoef(ratings, chance(keys, 18))[0, 1]) < 0.1
-    held_out_first = [by_hash(0.5, 17)(key) == "heldout" for key in keys]
+    held_out_first = [ByHash(0.5, 17)(key) == "heldout" for key in keys]
     assert abs(np.corrcoef(ratings, held_out_first)[0, 1]) < 0.1
 
 
@@ -100,7 +102,7 @@ def test_candidates_are_counted_and_what_is_not_kept_is_counted_out(
 ) -> None:
     texts = [f"fever {number} " * (number + 1) for number in range(8)]
     documents = [Document(str(number), text, ended=number % 3 > 0) for number, text in enumerate(texts)]
-    counts = write_source(tmp_path, "domain", documents, always("train"), set())
+    counts = write_source(tmp_path, "domain", documents, Always("train"), set())
     tokenizer = DocumentTokenizer(model_folder, 64, "<s>", "</s>")
     among = candidates(tmp_path, "domain", tokenizer)
     pieces = list(tokenizer.pieces(documents))

@@ -18,10 +18,11 @@ from tokenizers import Tokenizer
 
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index, retokenise
 from cpt.corpus import documents as documents_module
-from cpt.corpus.build import always, by_hash, write_source
+from cpt.corpus.build import write_source
 from cpt.corpus.document_columns import ListedSources
 from cpt.corpus.document_tokenizer import DocumentTokenizer, special_token
 from cpt.corpus.documents import Document, documents_path
+from cpt.corpus.heldout import Always, ByHash
 from cpt.corpus.index import CorpusIndex
 from cpt.corpus.shards import ShardWriter
 from cpt.corpus.texts import former_tokenizer
@@ -48,8 +49,8 @@ def corpus(tmp_path: Path, model_folder: Path) -> Path:
     folder, heldout = tmp_path / "corpus", set()
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
     general = [Document(f"g{number}", f"general text {number} " * 4) for number in range(5)]
-    index.sources["general"] = write_source(folder, "general", general, always("heldout"), heldout)
-    index.sources["domain"] = write_source(folder, "domain", documents, by_hash(0.1, 17), heldout)
+    index.sources["general"] = write_source(folder, "general", general, Always("heldout"), heldout)
+    index.sources["domain"] = write_source(folder, "domain", documents, ByHash(0.1, 17), heldout)
     tokenise(folder, index, model_folder)
     return folder
 
@@ -180,7 +181,7 @@ def _replay(folder: Path, model_folder: Path) -> tuple[Path, CorpusIndex]:
         for number in range(60)
     ]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["replay"] = write_source(folder, "replay", documents, always("train"), set())
+    index.sources["replay"] = write_source(folder, "replay", documents, Always("train"), set())
     return folder, tokenise(folder, index, model_folder)
 
 
@@ -220,7 +221,7 @@ def test_weights_follow_their_tokens_through_packing(
 ) -> None:
     documents = [_weighted(number) for number in range(40)]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["replay"] = write_source(tmp_path / "a", "replay", documents, always("train"), set())
+    index.sources["replay"] = write_source(tmp_path / "a", "replay", documents, Always("train"), set())
     assert list(read_documents(tmp_path / "a", "replay", "train")) == documents
     tokenise(tmp_path / "a", index, model_folder)
     other = new_model_folder("other", merges=5)
@@ -237,7 +238,7 @@ def test_weights_follow_their_tokens_through_packing(
 def test_parts_tell_their_tokens_without_loss(tmp_path: Path, model_folder: Path) -> None:
     documents = [replace(_weighted(number), part="ab"[number < 20]) for number in range(40)]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["domain"] = write_source(tmp_path, "domain", documents, always("train"), set())
+    index.sources["domain"] = write_source(tmp_path, "domain", documents, Always("train"), set())
     parts = tokenise(tmp_path, index, model_folder).sources["domain"].parts
     stream = TrainingStream({"domain": open_source(tmp_path, "domain")}, 0.0, 1, 17)
     once = stream.available_steps(1)
@@ -278,7 +279,7 @@ def test_parts_count_conversations_and_hold_no_empty_facts(tmp_path: Path, model
     ]
     documents += [Document(f"s{number}", f"heart {number}", part="b") for number in range(4)]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["replay"] = write_source(tmp_path, "replay", documents, always("train"), set())
+    index.sources["replay"] = write_source(tmp_path, "replay", documents, Always("train"), set())
     facts = tokenise(tmp_path, index, model_folder).facts()["sources"]["replay"]
     assert facts["splits"]["train"]["marked"] == facts["parts"]["a"]["marked"] == 3
     assert not {"marked", "listed"} & set(facts["parts"]["b"])
@@ -384,7 +385,7 @@ def test_tokens_of_listed_sources_are_counted_by_what_was_read(
         for number in range(60)
     ]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["replay"] = write_source(tmp_path, "replay", documents, always("train"), set())
+    index.sources["replay"] = write_source(tmp_path, "replay", documents, Always("train"), set())
     tokenise(tmp_path, index, model_folder)
     listed = ListedSources(tmp_path, "replay", "train")
     rows = np.random.default_rng(1).permutation(60)
