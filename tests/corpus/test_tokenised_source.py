@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_a_stream_counts_without_opening_and_opens_what_is_read(tmp_path: Path, 
 
 
 def test_few_shards_stay_open(tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenised_source, "_OPEN", 2)
+    monkeypatch.setattr(tokenised_source, "_opened", lru_cache(2)(tokenised_source._opened.__wrapped__))
     write(tmp_path, None)
     source = TokenisedSource(tmp_path)
     for _ in range(2):
