@@ -156,7 +156,8 @@ class Clock:
 
 def of_stage(files: list[str], data: str | None, suites: list[str]) -> dict[str, Any]:
     """Return what the corpus stage's two steps remove of a text, their time and memory."""
-    from cpt.corpus.build import by_hash, write_source
+    from cpt.corpus.build import write_source
+    from cpt.corpus.heldout import ByHash
     from cpt.corpus.minhash import MinHash
     from cpt.corpus.near_duplicates import remove_near_duplicates
     from cpt.corpus.readers import read as read_files
@@ -169,7 +170,7 @@ def of_stage(files: list[str], data: str | None, suites: list[str]) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         items = (item for file in files for item in read_files(Path(file), "auto", "text"))
-        sources = {"domain": write_source(corpus, "domain", items, by_hash(0.02, 17), set())}
+        sources = {"domain": write_source(corpus, "domain", items, ByHash(0.02, 17), set())}
         counts = sources["domain"]
         size = sum(split.bytes for split in counts.splits.values())
         result: dict[str, Any] = {"documents": counts.documents_in, "megabytes": size / 1e6}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Self
@@ -18,7 +18,9 @@ import numpy as np
 from cpt.corpus.batch_rows import Phases, place
 from cpt.corpus.mixture import MixturePhase, replay_rows
 from cpt.corpus.permutation import Permutation
-from cpt.corpus.shards import PackedSequence, TokenisedSource
+from cpt.corpus.reading_order import ReadingOrder
+from cpt.corpus.shards import DocumentFact
+from cpt.corpus.tokenised_source import PackedSequence, StoredSequence, TokenisedSource
 from cpt.errors import DataError
 from cpt.sources import DOMAIN, REPLAY, WITHOUT_LOSS
 
@@ -60,6 +62,7 @@ class TrainingStream:
         """
         self.batch_sequences = batch_sequences
         self._sources, self._seed, self._offset = dict(sources), seed, dict(offset or {})
+        self._orders = {name: ReadingOrder.of(source, seed, name) for name, source in sources.items()}
         whole_run = MixturePhase(1.0, {DOMAIN: 1}, replay_rows(replay_share, batch_sequences))
         self._mixture = tuple(mixture) or (whole_run,)
         self.domain_sources = tuple(self._mixture[0].weights)
@@ -127,9 +130,15 @@ class TrainingStream:
         """Return the number of rows of each source in global batch `step`, of those that have any."""
         return self._rows.of(step)
 
-    def batch(self, step: int) -> list[PackedSequence]:
-        """Return the rows of global batch `step` (from 0), in order. Processes take slices of it."""
-        return [self._sources[source].sequence(number) for source, number in self.places(step)]
+    def batch(self, step: int) -> list[StoredSequence]:
+        """Return the rows of global batch `step` (from 0), in order. Processes take slices of it.
+
+        No shard is opened: a process reads only the rows that it asks for their tokens.
+        """
+        rows: list[StoredSequence] = []
+        for source, numbers in self._numbers(step):
+            rows += self._sources[source].rows(numbers)
+        return [rows[at] for at in self._row_order(step)]
 
     def row(self, position: int) -> PackedSequence:
         """Return the sequence at a position of the stream: row position % B of batch position // B."""
@@ -139,25 +148,17 @@ class TrainingStream:
 
     def places(self, step: int) -> list[tuple[str, int]]:
         """Return (source, number of the sequence) of each row of global batch `step`."""
-        rows: list[tuple[str, int]] = []
+        rows = [(source, number) for source, numbers in self._numbers(step) for number in numbers.tolist()]
+        return [rows[at] for at in self._row_order(step)]
+
+    def _numbers(self, step: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield each source with the numbers of its sequences in a global batch, int64 (rows,)."""
         for source, count in self.rows(step).items():
-            numbers = self._numbers(source, self._consumed(source, step), count)
-            rows.extend((source, int(number)) for number in numbers)
+            yield source, self._orders[source].numbers(self._consumed(source, step), count)
+
+    def _row_order(self, step: int) -> list[int]:
         order = Permutation(self.batch_sequences, self._seed, "rows", step)
-        return [rows[at] for at in order(np.arange(self.batch_sequences))]
-
-    def _numbers(self, source: str, first: int, count: int) -> np.ndarray:
-        """Return the sequence numbers at positions first .. first + count - 1 of a source's reading order."""
-        size = len(self._sources[source])
-        positions = np.arange(first, first + count)
-        numbers = np.empty(count, dtype=np.int64)
-        for epoch in range(first // size, (first + count - 1) // size + 1):
-            inside = positions // size == epoch
-            numbers[inside] = self._epoch(source, epoch)(positions[inside] % size)
-        return numbers
-
-    def _epoch(self, source: str, epoch: int) -> Permutation:
-        return Permutation(len(self._sources[source]), self._seed, source, epoch)
+        return order(np.arange(self.batch_sequences)).tolist()
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:
         """Count the first `steps` global batches by source: "sequences", "tokens", "epochs".
@@ -168,13 +169,8 @@ class TrainingStream:
         for name in self._used:
             source, offset = self._sources[name], self._offset.get(name, 0)
             sequences = self._rows.until(name, steps)
-            result[name] = {
-                "sequences": sequences,
-                "tokens": self._sum(name, source.sequence_lengths, offset, offset + sequences),
-                "epochs": sequences / len(source),
-            }
-            if source.has_weights:
-                result[name][WITHOUT_LOSS] = self._sum(name, source.without_loss, offset, offset + sequences)
+            counts = self._orders[name].count(offset, offset + sequences).sum(axis=0)
+            result[name] = _entry(sequences, counts, len(source), source.has_weights)
         return result
 
     def tokens(self, steps: int) -> int:
@@ -182,27 +178,32 @@ class TrainingStream:
         return sum(int(counts["tokens"]) for counts in self.ledger(steps).values())
 
     def tokens_by_group(
-        self, source: str, groups: Mapping[str, np.ndarray], steps: int, dropped: Sequence[int] = ()
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, source: str, group: DocumentFact, groups: int, steps: int, dropped: Sequence[int] = ()
+    ) -> np.ndarray:
         """Count the tokens of groups of a source's documents, such as those of one listed source.
 
         Args:
-            groups: For each file of documents the group of each, by its row: int (documents,).
+            group: Function that returns the group of documents.
+            groups: Number of groups.
             dropped: Global batches among the first `steps` that are not counted.
 
         Returns:
-            Tokens in the first `steps` global batches and in one epoch: int64 (groups,) each.
+            int64 (2, groups): tokens in the first `steps` global batches, and in one epoch.
         """
-        size = len(self._sources[source])
-        times = np.zeros(size, dtype=np.int64)
         first, end = self._offset.get(source, 0), self._consumed(source, steps)
-        for epoch in range(first // size, -(-end // size)):
-            read = np.arange(max(first, epoch * size), min(end, (epoch + 1) * size))
-            times[self._epoch(source, epoch)(read % size)] += 1
-        for step in dropped:
-            np.subtract.at(times, [number for name, number in self.places(step) if name == source], 1)
-        opened = self._sources[source]
-        return opened.tokens_by_group(groups, times), opened.tokens_by_group(groups, np.ones_like(times))
+        skipped = self._dropped(source, dropped)
+
+        def times(begin: int, stop: int) -> np.ndarray:
+            read = self._orders[source].times(first, end, begin, stop)
+            lost = skipped[(begin <= skipped) & (skipped < stop)] - begin
+            return read - np.bincount(lost, minlength=stop - begin)
+
+        return self._sources[source].tokens_by_group(group, groups, times)
+
+    def _dropped(self, source: str, steps: Iterable[int]) -> np.ndarray:
+        """Return the numbers of a source's sequences in global batches: int64 (rows,)."""
+        numbers = [own for step in steps for name, own in self._numbers(step) if name == source]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *numbers])
 
     def by_phase(self, steps: int, dropped: Sequence[int] = ()) -> list[dict[str, Any]]:
         """Count the first `steps` global batches by phase of the mixture and source.
@@ -220,7 +221,7 @@ class TrainingStream:
             first, end = phase.first, min(end, steps)
             if first >= end:
                 break
-            skipped = [place for step in dropped if first <= step < end for place in self.places(step)]
+            skipped = [step for step in dropped if first <= step < end]
             counts = {}
             for name in self._used:
                 source, before, after = (
@@ -228,10 +229,8 @@ class TrainingStream:
                     self._consumed(name, first),
                     self._consumed(name, end),
                 )
-                lost = [number for of, number in skipped if of == name]
-                sequences = after - before - len(lost)
-                tokens = self._sum(name, source.sequence_lengths, before, after)
-                tokens -= int(source.sequence_lengths[lost].sum())
+                own = self._orders[name].count(before, after) - source.count(self._dropped(name, skipped))
+                sequences, tokens, _ = own.sum(axis=0).tolist()
                 epochs = sequences / len(source)
                 counts[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
             result.append(
@@ -250,30 +249,17 @@ class TrainingStream:
             "tokens_without_loss".
         """
         result = {}
-        skipped = [place for step in dropped for place in self.places(step)]
         for name in self._used:
             source = self._sources[name]
             if len(source.parts) < 2:
                 continue
-            before, after = (self._part_counts(name, self._consumed(name, at)) for at in (0, steps))
-            lost = source.count_parts(np.array([number for of, number in skipped if of == name], int))
-            counts = {part: after[part] - before[part] - lost[part] for part in source.parts}
+            counts = self._orders[name].count(self._consumed(name, 0), self._consumed(name, steps))
+            counts -= source.count(self._dropped(name, dropped))
             result[name] = {
-                part: {"sequences": int(sequences), "tokens": int(tokens), "epochs": float(sequences) / size}
-                | ({WITHOUT_LOSS: int(without)} if source.has_weights else {})
-                for (part, size), (sequences, tokens, without) in zip(
-                    source.parts.items(), counts.values(), strict=True
-                )
+                part: _entry(int(own[0]), own, size, source.has_weights)
+                for (part, size), own in zip(source.parts.items(), counts, strict=True)
             }
         return result
-
-    def _part_counts(self, name: str, sequences: int) -> dict[str, np.ndarray]:
-        """Return sequences, tokens and tokens of weight 0 of each part in the first sequences: int64 (3,)."""
-        source = self._sources[name]
-        epochs, rest = divmod(sequences, len(source))
-        whole = source.count_parts(np.arange(len(source)))
-        rest_counts = source.count_parts(self._epoch(name, epochs)(np.arange(rest)))
-        return {part: epochs * np.array(whole[part]) + rest_counts[part] for part in whole}
 
     def consumed(self, steps: int) -> dict[str, int]:
         """Return the sequences of each source consumed by `steps` global batches, earlier runs included.
@@ -284,16 +270,6 @@ class TrainingStream:
 
     def _consumed(self, source: str, steps: int) -> int:
         return self._offset.get(source, 0) + self._rows.until(source, steps)
-
-    def _sum(self, name: str, counts: np.ndarray, first: int, end: int) -> int:
-        """Add up a count of each sequence, int64 (sequences,), over a source's positions first .. end - 1."""
-
-        def until(sequences: int) -> int:
-            epochs, rest = divmod(sequences, len(counts))
-            rest_numbers = self._epoch(name, epochs)(np.arange(rest))
-            return epochs * int(counts.sum()) + int(counts[rest_numbers].sum())
-
-        return until(end) - until(first)
 
     def available_steps(self, max_epochs: float | Mapping[str, float]) -> int:
         """Return the number of global batches until a domain source has been read `max_epochs` times.
@@ -327,4 +303,16 @@ class TrainingStream:
     def available_tokens(self, max_epochs: float | Mapping[str, float]) -> int:
         """Return the number of tokens, replay included, of the batches that `available_steps` allows."""
         steps = self.available_steps(max_epochs)
-        return self.for_steps(steps).tokens(steps)
+        run = self if len(self._mixture) == 1 else self.for_steps(steps)
+        return run.tokens(steps)
+
+
+def _entry(sequences: int, counts: np.ndarray, size: int, has_weights: bool) -> dict[str, float]:
+    """Return an entry of a ledger.
+
+    Args:
+        counts: int64 (3,), sequences, tokens and tokens of weight 0.
+        size: Sequences of an epoch.
+    """
+    entry = {"sequences": sequences, "tokens": int(counts[1]), "epochs": sequences / size}
+    return entry | ({WITHOUT_LOSS: int(counts[2])} if has_weights else {})

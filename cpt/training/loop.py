@@ -104,7 +104,7 @@ def train(
                     stepper.drop()
                     stopping = True
                     break
-                size = sum(len(row.tokens) for row in batch)
+                size = sum(row.length for row in batch)
                 rate = settings.rate(state.step, state.tokens, size) * gates.rate_factor
                 anomaly = anomalies.find(gradient, state)
                 if anomaly is None:

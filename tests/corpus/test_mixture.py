@@ -35,12 +35,19 @@ class Source:
         self.name, self.parts = name, {name: sequences}
         self.sequence_lengths = 5 + np.arange(sequences) % 7
         self.has_weights = False
+        self.sums = self.count(np.arange(sequences))
 
     def __len__(self) -> int:
         return len(self.sequence_lengths)
 
     def sequence(self, number: int) -> SimpleNamespace:
         return SimpleNamespace(source=self.name, number=number, tokens=range(self.sequence_lengths[number]))
+
+    def rows(self, numbers: np.ndarray) -> list[SimpleNamespace]:
+        return [self.sequence(number) for number in numbers.tolist()]
+
+    def count(self, numbers: np.ndarray) -> np.ndarray:
+        return np.array([[len(numbers), self.sequence_lengths[numbers].sum(), 0]])
 
 
 def sources(**sizes: int) -> dict[str, Source]:

@@ -10,7 +10,9 @@ from typing import Any
 
 from cpt.atomic import atomic_file
 from cpt.corpus.build import check_sums, divide
+from cpt.corpus.digests import DigestSet
 from cpt.corpus.documents import Document, DocumentWriter, Item, documents_path, read_documents
+from cpt.corpus.heldout import Always
 from cpt.corpus.index import ListedSource, SourceCounts
 from cpt.corpus.recall import write_recall
 from cpt.corpus.study import questions, reading, shuffled
@@ -171,7 +173,7 @@ def _write(scratch: Path, documents: Iterable[Document], progress: Progress) -> 
     counts = SourceCounts(listed={name: ListedSource(path=f"study of {DOMAIN}") for name in sources})
     with DocumentWriter(documents_path(scratch, DOMAIN, "train")) as writer:
         items: Iterable[Item] = _counted(documents, progress)
-        for _, document in divide(items, lambda _: "train", set(), counts):
+        for _, document in divide(items, Always("train"), DigestSet(), counts):
             writer.write(document)
     counts.listed = {name: each for name, each in counts.listed.items() if each.documents_in}
     return counts

@@ -34,9 +34,9 @@ from cpt.stages.corpus.sources import (
 from cpt.stages.corpus.study_config import Study
 
 if TYPE_CHECKING:
-    from cpt.corpus.build import Minimum, Split
     from cpt.corpus.documents import Document
     from cpt.corpus.examples import Examples
+    from cpt.corpus.heldout import Minimum, Rule
     from cpt.corpus.index import CorpusIndex, SourceCounts
     from cpt.corpus.steps import BuildState
     from cpt.corpus.study.benchmark_questions import BenchmarkQuestions
@@ -134,17 +134,24 @@ class _Writing:
             raise
 
     def _general(self, found: BuildState) -> None:
-        from cpt.corpus.build import always, require_heldout
+        from cpt.corpus.heldout import Always, require_heldout
 
-        self._read(found, GENERAL, self.config.general, always("heldout"))
+        self._read(found, GENERAL, self.config.general, Always("heldout"))
         require_heldout(GENERAL, found.sources[GENERAL], self._minimum())
 
     def _domain(self, found: BuildState) -> None:
-        from cpt.corpus.build import by_hash, describe, hold_out_more, require_both_sides
+        from cpt.corpus.build import describe
+        from cpt.corpus.heldout import ByHash, hold_out_more, require_both_sides
 
         share, seed = self.config.heldout, self.context.seed
-        self._read(found, DOMAIN, self.config.domain, by_hash(share, seed))
+        rule = ByHash(share, seed, self.config.heldout_max, self._minimum())
+        self._read(found, DOMAIN, self.config.domain, rule)
         counts = found.sources[DOMAIN]
+        if rule.returned:
+            self.context.progress.message(
+                f"domain: heldout {share:g} gave more than heldout_max, so {len(rule.returned):,} documents "
+                f"fewer are held out: {describe(counts)}"
+            )
         if moved := hold_out_more(self.corpus, DOMAIN, counts, self._minimum(), seed, found.heldout):
             self.context.progress.message(
                 f"domain: heldout {share:g} gave less than heldout_min, so {moved:,} more are held out: "
@@ -153,23 +160,24 @@ class _Writing:
         require_both_sides(counts, share)
 
     def _minimum(self) -> Minimum:
-        from cpt.corpus.build import Minimum
+        from cpt.corpus.heldout import Minimum
 
         return Minimum(**self.config.heldout_min.model_dump())
 
     def _replay(self, found: BuildState, name: str, part: ReplayPart | Replay) -> None:
-        from cpt.corpus.build import always, write_source
+        from cpt.corpus.build import write_source
         from cpt.corpus.examples import Examples
+        from cpt.corpus.heldout import Always
 
         if part.self_generated is None:
-            self._read(found, name, part.sources or [], always("train"))
+            self._read(found, name, part.sources or [], Always("train"))
             if isinstance(part, ReplayPart) and part.study is not None:
                 self._study_replay(found, name, part.study)
             return None
         marks, examples = (self.index.start_token, self.index.end_token), Examples(name)
         made = sample(part.self_generated, self.base, *marks, self.context)
         counts = write_source(
-            self.corpus, name, made, always("train"), found.heldout, [], examples, trained=found.trained
+            self.corpus, name, made, Always("train"), found.heldout, [], examples, trained=found.trained
         )
         return self._note(found, name, counts, examples)
 
@@ -286,9 +294,7 @@ class _Writing:
         model = self.base.path("model")
         found.metrics["mixture"] = mix(parts, model, self.corpus, self.index, self.context)
 
-    def _read(
-        self, found: BuildState, name: str, sources: Sequence[Source], rule: Callable[[bytes], Split]
-    ) -> None:
+    def _read(self, found: BuildState, name: str, sources: Sequence[Source], rule: Rule) -> None:
         """Clean the documents of listed sources, leave out exact duplicates, and write the rest."""
         from cpt.corpus.blocks import learn
         from cpt.corpus.build import write_source

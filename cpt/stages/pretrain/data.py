@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.corpus.texts import has_texts, iterate_texts
+from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import Problem
 from cpt.monitor.budget import Demand, ProbeBudget, planned_shares
 from cpt.monitor.schedule import Moment
@@ -269,8 +269,7 @@ def _measured(
     if "model" in inputs:
         model = inputs["model"].path("model")
         for name in found.keys() & sizes.limits.keys():
-            texts = list(iterate_texts(corpus, name, "heldout"))
-            found[name] = measured(texts, 0, monitor, model, corpus)
+            found[name] = measured(heldout_texts(corpus, name), 0, monitor, model, corpus)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from cpt.errors import StageFailed
@@ -33,9 +34,9 @@ class TrainingProofs(TrainingFeature):
     def on_start(self, run: Run) -> None:
         from cpt.training.data import pieces
 
-        found = [piece for row in run.stream.batch(0) for piece in pieces(row) if len(piece) > 1]
-        if len(found) > 1:
-            check_isolation(run.module, found[0], found[1])
+        found = (piece for row in run.stream.batch(0) for piece in pieces(row) if len(piece) > 1)
+        if len(two := list(islice(found, 2))) == 2:
+            check_isolation(run.module, *two)
 
     def on_resume(self, run: Run) -> None:
         # stochastic rounding may leave a small tensor where it was: nothing is proven then
