@@ -13,8 +13,7 @@ import numpy as np
 
 from tokenizer_tools.vocabulary import Vocabulary
 
-NOWHERE = -1
-"""End of a token that is unknown, or that reads none of the text's bytes alone."""
+_NOWHERE = -1
 
 
 @dataclass(frozen=True)
@@ -38,37 +37,26 @@ def segment(vocabulary: Vocabulary, text: str) -> Segmentation:
     character offsets give them: of tokens that end with the same character, the last is known to end after
     it, and after text that the tokenizer drops there or joins to it.
     """
-    return segment_all(vocabulary, [text])[0]
-
-
-def segment_all(vocabulary: Vocabulary, texts: Sequence[str]) -> list[Segmentation]:
-    """Segment texts as `segment` does, in as many threads as the tokenizer takes."""
-    encodings = vocabulary.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    pairs = zip(texts, (encoding.ids for encoding in encodings), strict=True)
-    return [Segmentation(np.array(ids, dtype=np.int64), _ends(vocabulary, text, ids)) for text, ids in pairs]
-
-
-def _ends(vocabulary: Vocabulary, text: str, ids: Sequence[int]) -> np.ndarray:
-    """Return the bytes [T] read after each token."""
-    surfaces = [vocabulary.surfaces[token_id] for token_id in ids]
+    encoding = vocabulary.tokenizer.encode(text, add_special_tokens=False)
+    surfaces = [vocabulary.surfaces[token_id] for token_id in encoding.ids]
     spelt, data = b"".join(surface or b"" for surface in surfaces), text.encode()
-    if None in surfaces or spelt not in (data, b" " + data):
-        offsets = vocabulary.tokenizer.encode(text, add_special_tokens=False).offsets
-        return _ends_by_offsets(text, offsets)
-    lengths = np.array([len(surface or b"") for surface in surfaces], dtype=np.int64)
-    ends = np.cumsum(lengths) - (len(spelt) - len(data))
-    ends[:-1][ends[:-1] == ends[1:]] = NOWHERE
-    return ends
+    if None not in surfaces and spelt in (data, b" " + data):
+        lengths = np.array([len(surface or b"") for surface in surfaces], dtype=np.int64)
+        ends = np.cumsum(lengths) - (len(spelt) - len(data))
+        ends[:-1][ends[:-1] == ends[1:]] = _NOWHERE
+    else:
+        ends = _ends_by_offsets(text, encoding.offsets)
+    return Segmentation(np.array(encoding.ids, dtype=np.int64), ends)
 
 
 def _ends_by_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     """Return the bytes [T] read after each token, by the characters [start, end) of its text."""
     bytes_before, ends = _byte_positions(text), []
-    for (_, end), (start, next_end) in zip(offsets, [*offsets[1:], (len(text), NOWHERE)], strict=False):
+    for (_, end), (start, next_end) in zip(offsets, [*offsets[1:], (len(text), _NOWHERE)], strict=False):
         after = end
         while after < start and not text[after].isspace():
             after += 1
-        ends.append(NOWHERE if end == next_end else bytes_before[after])
+        ends.append(_NOWHERE if end == next_end else bytes_before[after])
     return np.array(ends, dtype=np.int64)
 
 
