@@ -20,10 +20,11 @@ from alm_runs import (
     write_marked_model,
 )
 from test_objectives import summed, untie
-from tiny import write_tiny_model
+from tiny import sharpen, write_tiny_model
 from tiny_runs import SETTINGS, equal, records, run
 from torch.nn.functional import sigmoid
 
+from cpt.models import attention
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.training.data import pack_sequences
 from cpt.training.features.checkpoints import Checkpoints
@@ -31,6 +32,8 @@ from cpt.training.objectives import Alm
 from cpt.training.objectives.alm import AlmLoss, Chunks, chunk_losses, join
 from cpt.training.settings import Settings
 from cpt.training.trainable import Layers, Lora
+from tokenizer_tools.alignment import Aligner
+from tokenizer_tools.vocabulary import read_vocabulary
 
 ALM = Alm(kind="alm")
 MATCHING = SETTINGS.with_changes(objective=ALM)
@@ -43,24 +46,13 @@ def settings_with(**changes: Any) -> Settings:
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with a byte-level vocabulary of longer tokens."""
-    return sharpened(write_tiny_model(tmp_path_factory.mktemp("longer") / "model", seed=3, vocabulary=360))
+    return sharpen(write_tiny_model(tmp_path_factory.mktemp("longer") / "model", seed=3, vocabulary=360))
 
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with a Unigram tokenizer."""
-    return sharpened(write_marked_model(tmp_path_factory.mktemp("marked") / "model"))
-
-
-def sharpened(folder: Path) -> Path:
-    """Give a model weights that are large enough to prefer some tokens."""
-    model = load_model(folder)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.mul_(25)
-    model.save_pretrained(folder)
-    return folder
+    return sharpen(write_marked_model(tmp_path_factory.mktemp("marked") / "model"))
 
 
 @pytest.mark.parametrize(("tied", "micro"), [(True, 1), (False, 3), (True, 4)])
@@ -101,6 +93,26 @@ def test_loss_and_gradient_are_those_of_brute_force(
     assert parts[1].item() / targets["left_out"] == pytest.approx(left_out, abs=1e-5)
     assert left_out < 0.9
     assert left_out > 0.01 or not objective.boundary
+
+
+def test_documents_and_teachers_may_have_no_start_token(tiny_model: Path, marked: Path) -> None:
+    """Then the text up to the end of the first chunk is not predicted, by one of both or by either."""
+    model, other = load_model(tiny_model), load_model(marked)
+    mine, its = read_vocabulary(tiny_model), read_vocabulary(marked)
+    bare, framed = Documents(tiny_model).batch(0), Documents(tiny_model).batch(0)
+    for row in bare:
+        row.tokens = np.where(row.tokens < 2, row.tokens[2], row.tokens)  # text in the place of <s> and </s>
+    cases = [(framed, Aligner(mine, its, start=(0, None))), (bare, Aligner(mine, its))]
+    for batch, alignment in cases:
+        loss = AlmLoss(PackedLanguageModel(other), alignment, ALM)
+        ours = summed(loss, PackedLanguageModel(model), batch, 2)
+        for each in (model, other):
+            each.set_attn_implementation("eager")
+        plain, left_out = brute_force(ALM, model, other, alignment, batch)
+        for each in (model, other):
+            each.set_attn_implementation(attention.NAME)
+        torch.testing.assert_close(ours, plain.float(), rtol=1e-4, atol=1e-5)
+        assert 0.05 < left_out < 0.9
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -171,7 +171,7 @@ def against_forgetting(config: PretrainConfig) -> list[str]:
     if isinstance(config.objective, SelfDistillation):
         said.append(f"taught by {config.objective.teacher}")
     if isinstance(config.objective, Alm):
-        said.append(f"chunks of text as likely as {config.objective.teacher} gives them (ALM)")
+        said.append(f"taught by {config.objective.teacher}, chunk by chunk of text (ALM)")
     return said + [words for feature in features_of(config) if (words := feature.describe())]
 
 

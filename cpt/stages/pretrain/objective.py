@@ -22,19 +22,24 @@ _TRIED = 64
 """Number of sequences of the corpus that are aligned before a run, which takes about a tenth of a second."""
 
 
-def wire_teacher(
-    objective: ObjectiveConfig, earlier: Sequence[UpstreamArtifact], student: str
-) -> dict[str, str]:
+def wire_teacher(config: PretrainConfig, earlier: Sequence[UpstreamArtifact], student: str) -> dict[str, str]:
     """Return role and name of the teacher, if the objective has one.
 
     The student of a self-distillation must start where the teacher's training started: so they also have one
-    vocabulary and width. For ALM any model will do.
+    vocabulary and width. For ALM any other model will do.
 
     Args:
         student: name of the stage whose model the student starts from.
     """
+    objective = config.objective
     if isinstance(objective, Alm):
-        return {TEACHER: _model(objective.teacher, earlier)}
+        name = _model(objective.teacher, earlier)
+        is_itself = name == student and (config.start is None or config.start.checkpoint == "last")
+        if is_itself and not objective.cross_entropy:
+            hint = "Name the model from before its vocabulary was changed, or give cross_entropy a weight."
+            message = f"`{name}` is the model that trains: it has nothing to learn from itself"
+            raise WiringError(Problem(message, key="objective.teacher", hint=hint))
+        return {TEACHER: name}
     if not isinstance(objective, SelfDistillation):
         return {}
     name = objective.teacher

@@ -52,7 +52,7 @@ class PretrainStage(Stage[PretrainConfig]):
         roles = super().wire(config, earlier)
         if config.start is not None:
             wire_start(earlier, roles["model"])
-        return roles | wire_teacher(config.objective, earlier, roles["model"])
+        return roles | wire_teacher(config, earlier, roles["model"])
 
     def selects_by_tasks(self, config: PretrainConfig) -> bool:
         """Return True where gates act by the p_gold of tasks."""

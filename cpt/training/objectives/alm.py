@@ -31,11 +31,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from cpt.errors import StageFailed
 from cpt.training.objectives.base import Loss, ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ _MARGIN = 1e-6
 
 _LEAST_WEIGHT = 1e-12
 """Less than the weight of any chunk that has one."""
+
+_MUCH, _ALL = 0.5, 1 - 1e-6
+"""Shares of targets that are left out: from the first on it is worth a word."""
 
 
 class Alm(ObjectiveConfig):
@@ -101,6 +106,17 @@ class Alm(ObjectiveConfig):
         reference: AlignedTeacher = teacher
         return reference
 
+    def check_first_step(self, parts: Mapping[str, float]) -> str:
+        """See `ObjectiveConfig`; a run without chunks would learn nothing."""
+        left_out = parts.get("left_out", 0.0)
+        if left_out < _MUCH:
+            return ""
+        message = f"{left_out:.0%} of the first batch's targets are in no chunk that ends where a word ends"
+        hint = "Lower objective.boundary, or set it to null, as for text without spaces between words."
+        if left_out > _ALL and not self.cross_entropy:
+            raise StageFailed(message, hint=hint)
+        return f"{message}: {hint[0].lower()}{hint[1:]}"
+
     def loss(self, reference: ReferenceModel | None) -> Loss:
         """See `ObjectiveConfig`."""
         teacher: AlignedTeacher = reference  # type: ignore[assignment]
@@ -112,10 +128,18 @@ class AlmLoss:
 
     def __init__(self, teacher: PackedLanguageModel, aligner: Aligner, settings: Alm) -> None:
         self._teacher, self._aligner, self._settings = teacher, aligner, settings
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="align")
+        self._ahead: dict[int, tuple[Sequence[PackedSequence], Future[AlignedRows]]] = {}
 
     def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
-        """See `Loss`."""
+        """See `Loss`; rows are aligned in a thread while the model works on those before."""
+        self._ahead[id(rows)] = (rows, self._worker.submit(self._align, rows))  # an id lasts as long as rows
         return [rows]
+
+    def _align(self, rows: Sequence[PackedSequence]) -> AlignedRows:
+        from cpt.training.objectives.aligned_rows import AlignedRows
+
+        return AlignedRows.of(rows, self._aligner, every_target=self._settings.cross_entropy > 0)
 
     def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, float]:
         """Return the parts "alm", "left_out" (share of targets in no chunk) and, if any, "cross_entropy"."""
@@ -130,11 +154,8 @@ class AlmLoss:
         """See `Loss`."""
         import torch
 
-        from cpt.training.objectives.aligned_rows import AlignedRows
-
-        weight = self._settings.cross_entropy
-        aligned = AlignedRows.of(rows, self._aligner, every_target=weight > 0)
-        aligned = aligned.to(packed.input_ids.device)
+        _, ahead = self._ahead.pop(id(rows), (rows, None))
+        aligned = (ahead.result() if ahead else self._align(rows)).to(packed.input_ids.device)
         with torch.no_grad():
             teacher, teacher_boundary, _ = log_probabilities(
                 self._teacher, aligned.teacher_batch, aligned.teacher, self._aligner.teacher_boundaries
@@ -144,6 +165,7 @@ class AlmLoss:
         )
         chunks = Chunks(teacher, teacher_boundary, student, student_boundary)
         matching, left_out = self._matching(aligned, chunks)
+        weight = self._settings.cross_entropy
         if not weight:
             return matching, torch.stack([matching.detach(), left_out])
         nats = -(aligned.label_weights * labels_P).sum()

@@ -73,6 +73,14 @@ class ObjectiveConfig(BaseModel):
         """
         return None
 
+    def check_first_step(self, parts: Mapping[str, float]) -> str:  # noqa: ARG002
+        """Return a warning about the parts of the first step's loss, or nothing.
+
+        Raises:
+            StageFailed: the run would learn nothing.
+        """
+        return ""
+
     def loss(self, reference: ReferenceModel | None) -> Loss:
         """Return the loss.
 
