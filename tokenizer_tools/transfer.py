@@ -116,6 +116,14 @@ def _shared(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
             if target_id not in pairs and source_id not in used:
                 pairs[target_id] = source_id
                 used.add(source_id)
+    for target_id, source_id in shared_special(source, target).items():
+        pairs.setdefault(target_id, source_id)
+    return pairs
+
+
+def shared_special(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
+    """Return the source id of each special target token: of the same role, or else of the same content."""
+    pairs: dict[int, int] = {}
     for matches in (_same_role, _same_content):
         for target_id, source_id in matches(source, target):
             pairs.setdefault(target_id, source_id)

@@ -146,7 +146,7 @@ def pack_sequences(sequences: Sequence[PackedSequence]) -> PackedBatch:
     documents = [piece for sequence in sequences for piece in pieces(sequence)]
     weights = None
     if any(sequence.weights is not None for sequence in sequences):
-        weights = np.concatenate([_weights(sequence) for sequence in sequences])
+        weights = np.concatenate([token_weights(sequence) for sequence in sequences])
     packed = pack(documents, weights)
     if not any(isinstance(sequence, NoisySequence) for sequence in sequences):
         return packed
@@ -155,7 +155,7 @@ def pack_sequences(sequences: Sequence[PackedSequence]) -> PackedBatch:
     return replace(packed, input_ids=ids[None])
 
 
-def _weights(sequence: PackedSequence) -> np.ndarray:
+def token_weights(sequence: PackedSequence) -> np.ndarray:
     """Return the weights of a sequence's tokens in the loss: (tokens,)."""
     return np.ones(len(sequence.tokens), np.float16) if sequence.weights is None else sequence.weights
 

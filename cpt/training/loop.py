@@ -63,7 +63,7 @@ def train(
             after.
         probes: probes that are read during the training.
         work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `anomalies.jsonl`; it survives a kill.
-        teacher: float32 model for an objective that names one.
+        teacher: float32 model for an objective that names one; for `alm` an `AlignedTeacher`.
 
     Raises:
         StageFailed: documents see each other, a parameter does not train, a loss is not finite, the

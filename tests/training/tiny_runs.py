@@ -80,13 +80,17 @@ def run(
     die_at: int | None = None,
     stream: Any = None,
     probes: Sequence[Probe] | None = None,
-    teacher: Path | None = None,
+    teacher: Any = None,
 ) -> tuple[dict[str, torch.Tensor], Result, list[str]]:
-    """Train a fresh copy of the tiny model; returns its weights, the result and the messages."""
+    """Train a fresh copy of the tiny model; returns its weights, the result and the messages.
+
+    Args:
+        teacher: Folder of a model, or what the objective takes instead.
+    """
     model = load_model(folder)
     probes = tiny_probes(folder) if probes is None else probes
     progress = Said(die_at)
-    taught = {"teacher": load_model(teacher)} if teacher else {}
+    taught = {"teacher": load_model(teacher) if isinstance(teacher, Path) else teacher}
     result = train(model, stream or Batches(), probes, settings, work, progress, **taught)
     return {name: p.detach().clone() for name, p in model.named_parameters()}, result, progress.messages
 

@@ -30,7 +30,7 @@ from cpt.stages.pretrain.probes import planned_names
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import may_replay
-from cpt.training.objectives import SelfConstraint, SelfDistillation
+from cpt.training.objectives import Alm, SelfConstraint, SelfDistillation
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -165,6 +165,8 @@ def against_forgetting(config: PretrainConfig) -> list[str]:
         said.append("replay rows hold it to its start")
     if isinstance(config.objective, SelfDistillation):
         said.append(f"taught by {config.objective.teacher}")
+    if isinstance(config.objective, Alm):
+        said.append(f"taught by {config.objective.teacher}, chunk by chunk of text (ALM)")
     return said + [words for feature in features_of(config) if (words := feature.describe())]
 
 

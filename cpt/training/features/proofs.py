@@ -46,7 +46,11 @@ class TrainingProofs(TrainingFeature):
         if self._movement:
             self._movement.begin(run.state.step)
 
-    def after_step(self, run: Run, step: StepOutcome) -> None:  # noqa: ARG002
+    def after_step(self, run: Run, step: StepOutcome) -> None:
+        if run.state.step == 1 and (
+            warning := run.settings.config.objective.check_first_step(step.gradient.parts)
+        ):
+            run.progress.message(warning)
         if self._movement and step.anomaly is None:
             self._movement.stepped(step.rate)
         elif self._movement:

@@ -14,16 +14,14 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from cpt.errors import StageFailed
 from tokenizer_tools.embeddings._contexts import (
-    Segmentation,
     Snippet,
     SnippetParameters,
     batches,
     collect,
     cut,
-    meeting_points,
     rows_of_tokens,
-    segment,
 )
+from tokenizer_tools.segmentation import Segmentation, meeting_points, segment
 from tokenizer_tools.transfer import Transfer, plan_transfer
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
