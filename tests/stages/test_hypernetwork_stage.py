@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from stage_runs import Heard, make_corpus, model_artifact, run_stage
 from tiny import clinical_texts, write_jsonl
 
+from cpt.errors import StageFailed
 from cpt.recipe.fingerprint import config_data
 from cpt.recipe.load import load
 from cpt.stages.base import BASE, Artifact, Context
@@ -114,6 +115,34 @@ def test_the_budget_and_what_touches_no_weights_may_change_on_the_way() -> None:
     assert fingerprinted() != fingerprinted(steps=5)
     with pytest.raises(ValidationError, match="Extra inputs"):
         STAGE.Config.model_validate(SMALL | {"tokens": 3})
+
+
+def test_a_finished_run_is_continued(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    """At a constant rate, two runs end as a single one of all steps."""
+    constant = SMALL | {"schedule": {"kind": "constant", "peak": 1e-3}}
+    run_stage(STAGE, constant | {"steps": 2}, inputs, tmp_path / "first")
+    start = tmp_path / "first" / "output" / "hypernetwork"
+    longer = constant | {"steps": 5, "start": str(start)}
+    assert str(start) in STAGE.references(STAGE.Config.model_validate(longer))
+    assert STAGE.check(STAGE.Config.model_validate(longer), inputs) == []
+    metrics = run_stage(STAGE, longer, inputs, tmp_path / "second")
+    whole = run_stage(STAGE, constant | {"steps": 5}, inputs, tmp_path / "whole")
+    assert metrics["steps"] == 5
+    assert metrics["tokens"] == whole["tokens"]
+    weights = [
+        (tmp_path / name / "output" / "hypernetwork" / "hypernetwork.safetensors").read_bytes()
+        for name in ("second", "whole")
+    ]
+    assert weights[0] == weights[1]
+    log = (tmp_path / "second" / "output" / "hypernetwork" / "steps.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5]
+    with pytest.raises(StageFailed, match="other settings than it began with: texts was 2 and is 3"):
+        run_stage(STAGE, longer | {"texts": 3}, inputs, tmp_path / "other")
+
+
+def test_a_start_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    (problem,) = STAGE.check(STAGE.Config.model_validate(SMALL | {"start": str(tmp_path)}), {})
+    assert (problem.key, "holds no checkpoint" in problem.message) == ("start", True)
 
 
 def test_a_recipe_wires_the_stage_and_forecasts_its_work(tiny_model: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from cpt.stages.base import StageConfig
 from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, HypernetworkTrainingConfig
 
@@ -13,3 +15,15 @@ class HypernetworkStageConfig(HypernetworkTrainingConfig, StageConfig):
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
     resumable_fields: ClassVar[frozenset[str]] = CHANGEABLE - {"checkpoint"}
+
+    start: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of a hypernetwork whose training this one continues, up to its own `steps`.",
+    )
+
+    @property
+    def training(self) -> HypernetworkTrainingConfig:
+        """Return the settings of the training alone."""
+        names = HypernetworkTrainingConfig.model_fields
+        return HypernetworkTrainingConfig(**{name: getattr(self, name) for name in names})

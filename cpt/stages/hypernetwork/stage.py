@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,8 +33,9 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
     distributed: ClassVar[bool] = True
 
     def references(self, config: HypernetworkStageConfig) -> list[str]:
-        """Return the references of the tokenizers that are measured."""
-        return list(config.probes.tokenizers.values())
+        """Return the references of the tokenizers that are measured, and of the run that is continued."""
+        start = [config.start] if config.start is not None else []
+        return [*config.probes.tokenizers.values(), *start]
 
     def fetch(self, config: HypernetworkStageConfig, progress: Progress) -> list[Problem]:
         """Fetch the tokenizers that are measured, and report those that cannot be had."""
@@ -51,7 +51,7 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
 
     def check(self, config: HypernetworkStageConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Return problems of the network with the model's width, and of a corpus without text."""
-        problems = []
+        problems = _start_problems(config)
         if "model" in inputs:
             problems += _width_problems(config, inputs["model"].path("model"))
         if "corpus" in inputs and config.probes.tokenizers:
@@ -97,7 +97,8 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
         from tokenizer_tools.hypernetwork.folder import save_hypernetwork
         from tokenizer_tools.hypernetwork.source import read_source
         from tokenizer_tools.hypernetwork.training.backbone import load_backbone
-        from tokenizer_tools.hypernetwork.training.loop import STEPS, HypernetworkTraining
+        from tokenizer_tools.hypernetwork.training.continuation import begin_from, keep_checkpoint
+        from tokenizer_tools.hypernetwork.training.loop import HypernetworkTraining
         from tokenizer_tools.hypernetwork.training.zero_shot import build_probes
 
         model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
@@ -118,12 +119,14 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
                 config.probes.window,
                 config.network.pieces,
             )
+            if config.start is not None and processes.is_main:
+                begin_from(Path(config.start), context.work)
         training = HypernetworkTraining(
             source,
             load_backbone(source, resolve_precision(config.precision), processes.device),
             list(_training_texts(corpus)),
             probes,
-            config,
+            config.training,
             context.seed,
             context.work,
             context.progress,
@@ -136,9 +139,18 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
         folder, metrics = context.output / KIND, _metrics(training)
         facts = _training_facts(config, inputs["corpus"], metrics)
         save_hypernetwork(training.network, folder, source, _reference(inputs["model"], context), facts)
-        shutil.copyfile(context.work / STEPS, folder / STEPS)
+        keep_checkpoint(context.work, training.state.step, folder)
         write_lines(folder / PROBES, training.state.readings)
         return metrics
+
+
+def _start_problems(config: HypernetworkStageConfig) -> list[Problem]:
+    if config.start is None or not Path(config.start).is_absolute():  # it is not located yet
+        return []
+    from tokenizer_tools.hypernetwork.training.continuation import start_problem
+
+    problem = start_problem(Path(config.start))
+    return [problem] if problem is not None else []
 
 
 def _width_problems(config: HypernetworkStageConfig, model: Path) -> list[Problem]:
@@ -195,7 +207,7 @@ def _training_facts(config: HypernetworkStageConfig, corpus: Artifact, metrics: 
     return TrainingFacts(
         data=tuple(str(entry["path"]) for entry in listed if "path" in entry),
         steps=metrics["steps"],
-        settings=config.model_dump(mode="json", exclude={"name", "from_"}),
+        settings=config.training.model_dump(mode="json"),
         figures={"tokens": metrics["tokens"], "bytes": metrics["bytes"], **figures},
     )
 

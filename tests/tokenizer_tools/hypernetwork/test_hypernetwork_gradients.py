@@ -186,10 +186,10 @@ def test_the_lexical_loss_of_copies_is_zero(tied: SourceModel) -> None:
     network = Hypernetwork(small().network, tied.rows)
     forms = batch_of(tied, small()).forms
     rows = network(forms.ids_NL, forms.mask_NL)
-    assert float(lexical_loss(rows, network.source, forms, slice(0, len(forms.ids_NL)))) == 0
+    assert lexical_loss(rows, network.source, forms, slice(0, len(forms.ids_NL))).item() == 0
     none = SurfaceForms(torch.tensor([[1, 2]]), torch.ones(1, 2, dtype=torch.bool), 0)
     made = network(none.ids_NL, none.mask_NL)
-    assert float(lexical_loss(made, network.source, none, slice(0, 1))) == 0
+    assert lexical_loss(made, network.source, none, slice(0, 1)).item() == 0
 
 
 def test_the_first_stage_compares_rows_with_the_true_ones(source: SourceModel) -> None:
@@ -206,7 +206,7 @@ def test_the_first_stage_compares_rows_with_the_true_ones(source: SourceModel) -
     network.zero_grad()
     expected.backward()
     near(got, {n: w.grad for n, w in parameters_of(network).items() if w.grad is not None})
-    assert float(distance(rows, network.source, ids, 4)) == pytest.approx(expected.item(), rel=1e-5)
+    assert distance(rows, network.source, ids, 4).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_source_tokens_are_drawn_by_step_without_repeats(tied: SourceModel) -> None:
