@@ -86,17 +86,15 @@ def whole_documents(
     return chosen
 
 
-def cut_sample(documents: Sequence[str], size: int, seed: int) -> list[str]:
+def cut_sample(documents: Sequence[str] | HeldOutTexts, size: int, seed: int) -> list[str]:
     """Return documents in a seeded order, `size` bytes in total, each cut to a tenth of that."""
-    import numpy as np
-
     taken: list[str] = []
     left = size
-    for at in np.random.default_rng(seed).permutation(len(documents)):
+    for document in shuffled(documents, seed):
         if left <= 0:
             break
         most = min(left, max(size // 10, 1))
-        text = documents[at].encode()[:most].decode(errors="ignore").rstrip()
+        text = document.encode()[:most].decode(errors="ignore").rstrip()
         if text:
             taken.append(text)
             left -= len(text.encode())

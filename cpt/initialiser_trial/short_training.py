@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cpt.corpus import TrainingStream, open_source, read_documents, read_index
-from cpt.corpus.texts import cut_sample, has_texts
+from cpt.corpus import TrainingStream, open_source, read_index
+from cpt.corpus.texts import cut_sample, has_texts, heldout_texts
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
 from cpt.models.shared_windows import Reader, WindowBytes, tokenise_shared
@@ -154,7 +154,7 @@ def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: TrialSettings) ->
     documented = tokenizers[0][1]
     for source in ("domain", "general"):
         if has_texts(documented, source, "heldout"):
-            documents = [document.text for document in read_documents(documented, source, "heldout")]
+            documents = heldout_texts(documented, source)
             shared = tokenise_shared(readers, cut_sample(documents, settings.heldout_bytes, settings.seed))
             found.windows[source] = shared.bytes
             for texts, text in zip(found.texts, shared.texts, strict=True):

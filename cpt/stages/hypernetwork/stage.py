@@ -15,6 +15,7 @@ from cpt.stages.base import BASE, Artifact, Context, Stage, StageConfig, Upstrea
 from cpt.stages.hypernetwork.config import HypernetworkStageConfig
 
 if TYPE_CHECKING:
+    from cpt.corpus.heldout_texts import HeldOutTexts
     from cpt.training.distributed.environment import Environment
     from tokenizer_tools.hypernetwork.training.loop import HypernetworkTraining
 
@@ -169,9 +170,9 @@ def _training_texts(corpus: Path) -> Iterable[str]:
             yield from iterate_texts(corpus, source, "train")
 
 
-def _heldout(corpus: Path) -> Iterable[tuple[str, list[str]]]:
+def _heldout(corpus: Path) -> Iterable[tuple[str, HeldOutTexts]]:
     found = ((source, heldout_texts(corpus, source)) for source in (DOMAIN, GENERAL))
-    return ((source, texts) for source, texts in found if texts)
+    return ((source, texts) for source, texts in found if len(texts))
 
 
 def _metrics(training: HypernetworkTraining) -> dict[str, Any]:
