@@ -129,6 +129,8 @@ def test_a_run_that_leaves_all_text_out_ends_after_its_first_step() -> None:
     with pytest.raises(StageFailed, match="100% of the first batch's targets are in no chunk") as raised:
         settings.check_first_step({"alm": 0.0, "left_out": 1.0})
     assert "objective.boundary" in (raised.value.hint or "")
+    whole = settings.model_copy(update={"boundary": None})
+    assert "objective.teacher" in whole.check_first_step({"alm": 0.5, "left_out": 0.7})
 
 
 # what is found wrong before anything runs

@@ -51,13 +51,13 @@ if TYPE_CHECKING:
     from cpt.training.objectives.reference_model import AlignedTeacher, ReferenceModel
 
 _MARGIN = 1e-6
-"""What keeps ln(1 - e^b) finite, in the paper's code too."""
+"""Keeps ln(1 - e^b) finite; the paper's code has it, too."""
 
 _LEAST_WEIGHT = 1e-12
 """Less than the weight of any chunk that has one."""
 
 _MUCH, _ALL = 0.5, 1 - 1e-6
-"""Shares of targets that are left out: from the first on it is worth a word."""
+"""Shares of the targets that are in no chunk, from which on there is a warning, or an error."""
 
 
 class Alm(ObjectiveConfig):
@@ -111,8 +111,10 @@ class Alm(ObjectiveConfig):
         left_out = parts.get("left_out", 0.0)
         if left_out < _MUCH:
             return ""
-        message = f"{left_out:.0%} of the first batch's targets are in no chunk that ends where a word ends"
+        message = f"{left_out:.0%} of the first batch's targets are in no chunk that can be compared"
         hint = "Lower objective.boundary, or set it to null, as for text without spaces between words."
+        if self.boundary is None:
+            hint = "Name a teacher whose tokenizer keeps text as it is (objective.teacher)."
         if left_out > _ALL and not self.cross_entropy:
             raise StageFailed(message, hint=hint)
         return f"{message}: {hint[0].lower()}{hint[1:]}"
