@@ -91,7 +91,7 @@ class ListedSources:
 
 
 class PlainDocuments:
-    """Which training documents are neither study documents nor conversations."""
+    """Mask of a source's training documents that are neither study documents nor conversations."""
 
     def __init__(self, corpus: Path, source: str) -> None:
         self._columns = DocumentColumns(corpus, source, "train", PLAIN)
