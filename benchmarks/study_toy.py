@@ -1,16 +1,19 @@
-"""The direction of study at toy size: do questions on some facts help to recall others, read in documents alone?
+"""The direction of study at toy size: do questions on some facts help to recall others, which were only read?
 
-    python benchmarks/study_toy.py --model DIR --documents 200 --tokens 2_000_000 --seeds 17,18,19
+    python benchmarks/study_toy.py --seeds 17,18,19
 
-Documents define five invented things each, "A pebun is a warm train that swims in soup.", without anything that
-a guess could use. Of half of the facts questions are trained on; the recall probe asks for the others, one
-answer of four. Arms, each with the same number of tokens:
+Documents define five invented things each ("A pebun is a warm train that swims in soup."), with nothing that
+a guess could use. Of half of the things questions are trained on; the recall probe asks for the others, in new
+wordings, one answer of four. The model is a random Llama of 0.5 million weights, or --model. Arms, each with
+the same number of tokens:
 
-*documents*: nothing else. *one wording*: half of the tokens are questions, one on each fact. *questions*: the
-same, in eight wordings and both directions. *forms*: questions, and the documents in five forms, half of them
-with shuffled sentences. *noise*: questions, and a tenth of the documents' input tokens is replaced (D-AR).
+*documents*: nothing else. *one wording*: half of the tokens are questions, one on each thing. *questions*:
+the same, in up to eight wordings and both directions. *forms*: questions, and the documents in five forms,
+half of them with shuffled sentences. *noise*: questions, and a tenth of the documents' input tokens is
+replaced (D-AR).
 
-Differences are paired by question, over all seeds; the place of a fact is that of its sentence.
+Differences are paired by question, over all seeds; the place of a thing is that of its sentence. Runs that
+are recorded already are not made again.
 """
 
 from __future__ import annotations
@@ -22,15 +25,13 @@ import shutil
 import tempfile
 import time
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import record
 from forgetting import Part
 from ruamel.yaml import YAML
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PLACES = 5
 FORMS = (
@@ -43,11 +44,14 @@ FORMS = (
 """Ways to state a fact. Only the first one is mined."""
 
 _SYLLABLES = [f"{consonant}{vowel}" for consonant in "bdfgklmnprtvz" for vowel in "aeiou"]
-_LOOKS = "red blue green pink soft wet warm cold sad happy loud quiet brave round thin fat".split()
+_LOOKS = (
+    *("red", "blue", "green", "pink", "soft", "wet", "warm", "cold"),
+    *("sad", "happy", "loud", "quiet", "brave", "round", "thin", "fat"),
+)
 _KINDS = (
-    "bird cat dog fish frog bear mouse fox duck cow bee boat car train tree flower hat ball box bell doll "
-    "cake stone lamp"
-).split()
+    *("bird", "cat", "dog", "fish", "frog", "bear", "mouse", "fox", "duck", "cow", "bee", "boat"),
+    *("car", "train", "tree", "flower", "hat", "ball", "box", "bell", "doll", "cake", "stone", "lamp"),
+)
 _HABITS = (
     *("sings at night", "sleeps in a box", "jumps over the wall", "eats only bread", "lives by the sea"),
     *("runs in the rain", "hides from the sun", "plays with water", "smells of milk", "talks to the moon"),
@@ -102,7 +106,7 @@ def write_texts(folder: Path, told: list[list[tuple[str, str]]]) -> None:
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
-def recipe(options: argparse.Namespace, arm: str, seed: int, texts: Path) -> Part:
+def recipe(options: argparse.Namespace, arm: str, seed: int, texts: Path, model: Path) -> Part:
     """Return the recipe of one arm."""
     how = ARMS[arm]
     corpus = {
@@ -128,31 +132,32 @@ def recipe(options: argparse.Namespace, arm: str, seed: int, texts: Path) -> Par
         "checkpoint": {"every": 1_000_000},
     }
     stages = [{"corpus": corpus}, {"pretrain": pretrain}]
-    return {"name": f"study-toy-{seed}", "base": str(options.model), "seed": seed, "stages": stages}
+    return {"name": f"study-toy-{seed}", "base": str(model), "seed": seed, "stages": stages}
 
 
 def measure(options: argparse.Namespace, arm: str, seed: int, work: Path) -> dict[str, Any]:
-    """Train an arm; return the answers to the recall probe's questions, and the seconds that it took."""
+    """Train an arm; return its answers to the recall probe's questions, and seconds of processor time."""
     import cpt
 
-    path, texts = work / f"{seed}.yaml", work / f"texts-{seed}"
-    if not texts.is_dir():
-        write_texts(texts, facts(options.documents, seed))
+    told, texts, path = facts(options.documents, seed), work / f"texts-{seed}", work / f"{seed}.yaml"
+    write_texts(texts, told)
+    model = options.model.absolute() if options.model else write_model(work / f"model-{seed}", told, seed)
     with path.open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(recipe(options, arm, seed, texts), file)
+        YAML(typ="safe").dump(recipe(options, arm, seed, texts, model), file)
     began = time.process_time()
     result = cpt.run(path, runs=work / "runs")
+    seconds = time.process_time() - began
     learned, corpus = (result.stages[name].folder for name in ("learn", "corpus"))
     assert learned is not None
     assert corpus is not None
-    seconds = time.process_time() - began
-    answers = answered(learned / "model", corpus / "corpus", work)
+    places = {name: at for pairs in told for at, (name, _) in enumerate(pairs, start=1)}
+    answers = answered(learned / "model", corpus / "corpus", places, work)
     shutil.rmtree(learned)
     return {"seconds": round(seconds, 1), **answers}
 
 
-def answered(model: Path, corpus: Path, work: Path) -> dict[str, Any]:
-    """Return by group which questions a model answers, its likelihoods of the right answers, and the facts."""
+def answered(model: Path, corpus: Path, places: dict[str, int], work: Path) -> dict[str, Any]:
+    """Return by group which questions a model answers, and its likelihoods of the right answers."""
     from cpt.corpus.recall import read_recall
     from cpt.corpus.texts import start_token_of
     from cpt.models.packed_model import PackedLanguageModel, load_model, resolve_precision
@@ -163,8 +168,8 @@ def answered(model: Path, corpus: Path, work: Path) -> dict[str, Any]:
 
     probe = read_recall(corpus)
     items = {
-        group: [spaced_item(item.question, item.choices, item.answer) for item in found]
-        for group, found in probe.items()
+        group: [spaced_item(item.question, item.choices, item.answer) for item in probe[group]]
+        for group in ("trained", "untrained")
     }
     packed = PackedLanguageModel(load_model(model, resolve_precision("auto")))
     lm = PackedLM(packed, load_tokenizer(model), start_token=start_token_of(corpus, model))
@@ -172,33 +177,134 @@ def answered(model: Path, corpus: Path, work: Path) -> dict[str, Any]:
     return {
         group: {
             "facts": [item.fact for item in probe[group]],
-            "right": scores[group].acc_norm.tolist(),
-            "p_gold": scores[group].p_gold.tolist(),
+            "places": [places[item.fact] for item in probe[group]],
+            "right": [int(each) for each in scores[group].acc_norm],
+            "p_gold": [round(float(each), 4) for each in scores[group].p_gold],
         }
-        for group in probe
+        for group in ("trained", "untrained")
     }
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--documents", type=int, default=200)
-    parser.add_argument("--tokens", type=int, default=500_000)
-    parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--peak", type=float, default=3e-3)
-    parser.add_argument("--seeds", default="17")
-    parser.add_argument("--only", nargs="*", default=list(ARMS))
-    options = parser.parse_args()
+def write_model(folder: Path, told: list[list[tuple[str, str]]], seed: int) -> Path:
+    """Write a random Llama whose tokens are the words of the documents and questions, and syllables."""
     import torch
-    torch.set_num_threads(1)
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from cpt.corpus.study.language import load_language
+
+    language = load_language("en")
+    texts = [form.format(name=name, what=what) for form in FORMS for pairs in told for name, what in pairs]
+    for task, unseen in product(("copular.define", "copular.name"), (False, True)):
+        texts += list(language.wordings(task, unseen=unseen))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    marks = ["<s>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=768, special_tokens=marks, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(
+        **{"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 512, **sizes},
+        **{"num_key_value_heads": 4, "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 1},
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(
+        folder
+    )
+    return folder
+
+
+def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the differences of pairs of arms, over the seeds that have both, by group and by place."""
+    import numpy as np
+
+    from evals.comparing.statistics import compare_accuracy, compare_means
+
+    found = []
+    for (before, after), group in product(PAIRS, ("trained", "untrained")):
+        answers = [
+            (old[group], new[group])
+            for old in rows
+            for new in rows
+            if (old["arm"], new["arm"]) == (before, after) and old["seed"] == new["seed"]
+        ]
+        if not answers:
+            continue
+        assert all(old["facts"] == new["facts"] for old, new in answers), "the probe is the same for all arms"
+        places = np.concatenate([old["places"] for old, _ in answers])
+        right, p_gold = (
+            [np.concatenate([pair[side][key] for pair in answers]) for side in (0, 1)]
+            for key in ("right", "p_gold")
+        )
+        for place in (None, *range(1, PLACES + 1)) if group == "untrained" else (None,):
+            chosen = places == place if place else np.full(len(places), True)
+            sides = [each[chosen] for each in right], [each[chosen] for each in p_gold]
+            accuracy = compare_accuracy(*sides[0], confidence=0.95)
+            found.append(
+                {
+                    **{"before": before, "after": after, "group": group, "place": place},
+                    **{"questions": int(chosen.sum()), "accuracy": asdict(accuracy)},
+                    "p_gold": asdict(compare_means(*sides[1], confidence=0.95)),
+                    "seeds": [
+                        float(np.mean(_at(new, place)) - np.mean(_at(old, place))) for old, new in answers
+                    ],
+                }
+            )
+    return found
+
+
+def _at(answers: dict[str, Any], place: int | None) -> list[int]:
+    """Return which questions on things of a place are answered."""
+    pairs = zip(answers["right"], answers["places"], strict=True)
+    return [right for right, at in pairs if place in (None, at)]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the share of questions that are answered, by arm, seed, group and place."""
+    places = "".join(f"{f'place {place}':>9}" for place in range(1, PLACES + 1))
+    lines = [f"{'arm':<13}{'seed':>5}{'seconds':>9}{'trained':>9}{'untrained':>11}{places}"]
+    for row in rows:
+        shares = [f"{_mean(row['trained']['right']):>9.3f}", f"{_mean(row['untrained']['right']):>11.3f}"]
+        shares += [f"{_mean(_at(row['untrained'], place)):>9.3f}" for place in range(1, PLACES + 1)]
+        lines.append(f"{row['arm']:<13}{row['seed']:>5}{row['seconds']:>9.0f}{''.join(shares)}")
+    return "\n".join(lines)
+
+
+def _mean(values: list[int]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", type=Path, metavar="DIR", help="model folder; by default a random model")
+    parser.add_argument("--documents", type=int, default=40)
+    parser.add_argument("--tokens", type=lambda text: int(text.replace("_", "")), default=300_000)
+    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence")
+    parser.add_argument("--batch", type=int, default=8, help="sequences of a step")
+    parser.add_argument("--peak", type=float, default=3e-3)
+    parser.add_argument("--seeds", default="17,18,19")
+    parser.add_argument("--only", nargs="*", choices=ARMS, default=list(ARMS), help="arms")
+    parser.add_argument("--name", default="study_toy", help="of the result file")
+    options = parser.parse_args()
+    same = ("documents", "tokens", "length", "batch", "peak")
+    setting = {"model": options.model.name if options.model else "random"}
+    setting |= {name: getattr(options, name) for name in same}
+    earlier, rows = record.RESULTS / f"{options.name}.json", list[dict[str, Any]]()
+    if earlier.exists():
+        figures = json.loads(earlier.read_text(encoding="utf-8"))["figures"]
+        rows = figures["rows"] if figures["setting"] == setting else []
     with tempfile.TemporaryDirectory() as work:
-        for seed in map(int, options.seeds.split(",")):
-            for arm in options.only:
-                found = measure(options, arm, seed, Path(work))
-                line = [f"{arm:12} {seed} {found['seconds']:.0f}s"]
-                for group in ("trained", "untrained", "reversed"):
-                    if group in found:
-                        g = found[group]
-                        line.append(f"{group} n{len(g['right'])} acc {sum(g['right'])/len(g['right']):.3f} p {sum(g['p_gold'])/len(g['right']):.3f}")
-                print("; ".join(line), flush=True)
+        for seed, arm in product(map(int, options.seeds.split(",")), options.only):
+            if not any((row["arm"], row["seed"]) == (arm, seed) for row in rows):
+                rows.append({"arm": arm, "seed": seed} | measure(options, arm, seed, Path(work)))
+                record.write(options.name, {"setting": setting, "pairs": compared(rows), "rows": rows})
+                print(table(rows), flush=True)
+
+
+if __name__ == "__main__":
+    main()
