@@ -3,9 +3,9 @@
     python benchmarks/study_toy.py --seeds 17,18,19
 
 Documents define five invented things each ("A pebun is a warm train that swims in soup."), with nothing that
-a guess could use. Of half of the things questions are trained on; the recall probe asks for the others, in new
-wordings, one answer of four. The model is a random Llama of 0.5 million weights, or --model. Arms, each with
-the same number of tokens:
+a guess could use. Of half of the things questions are trained on; the recall probe asks for the others, in
+new wordings, one answer of four. The model is a random Llama of 0.5 million weights, or --model. Arms, each
+with the same number of tokens:
 
 *documents*: nothing else. *one wording*: half of the tokens are questions, one on each thing. *questions*:
 the same, in up to eight wordings and both directions. *forms*: questions, and the documents in five forms,

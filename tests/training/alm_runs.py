@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from test_objectives import logits_of
 from tiny import SENTENCES, varied_texts, write_tiny_model
-from tiny_runs import Batches
+from tiny_runs import Batches, Row
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from cpt.models.packed_model import load_model
@@ -66,16 +65,14 @@ class Documents(Batches):
     def __init__(self, folder: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         draw = np.random.default_rng(step)
         rows = []
         for source in ("domain", "replay", "domain", "domain"):
             documents = [self.document(draw) for _ in range(3)]
             tokens = np.concatenate(documents).astype(np.uint32)
             lengths = np.array([len(document) for document in documents])
-            rows.append(
-                SimpleNamespace(source=source, tokens=tokens, piece_lengths=lengths, weights=None, plain=None)
-            )
+            rows.append(Row(source=source, tokens=tokens, piece_lengths=lengths, weights=None, plain=None))
         return rows
 
     def document(self, draw: np.random.Generator) -> list[int]:
@@ -87,7 +84,7 @@ class Documents(Batches):
 class WeightedDocuments(Documents):
     """The same rows, in which some tokens count a half or nothing."""
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         rows = super().batch(step)
         for row in rows[1:]:
             drawn = np.random.default_rng(step).integers(0, 3, len(row.tokens))
