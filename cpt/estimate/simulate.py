@@ -285,7 +285,10 @@ def _batch(lengths: Lengths) -> PackedBatch:
 def _row(source: str, lengths: Lengths) -> Any:
     """Return a sequence of the documents of `_batch`."""
     tokens = np.zeros(sum(lengths), dtype=np.int64)
-    return SimpleNamespace(source=source, tokens=tokens, piece_lengths=np.array(lengths), weights=None)
+    targets = float(len(tokens) - len(lengths))
+    return SimpleNamespace(
+        source=source, tokens=tokens, piece_lengths=np.array(lengths), weights=None, target_weight=targets
+    )
 
 
 def _teacher(job: Job) -> Any:
