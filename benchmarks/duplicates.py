@@ -156,20 +156,21 @@ class Clock:
 
 def of_stage(files: list[str], data: str | None, suites: list[str]) -> dict[str, Any]:
     """Return what the corpus stage's two steps remove of a text, their time and memory."""
-    from cpt.corpus.build import by_hash, write_source
+    from cpt.corpus.build import write_source
+    from cpt.corpus.heldout import ByHash
     from cpt.corpus.minhash import MinHash
     from cpt.corpus.near_duplicates import remove_near_duplicates
     from cpt.corpus.readers import read as read_files
     from cpt.estimate.devices import peak_resident_bytes
     from cpt.progress import NullProgress
     from cpt.stages.base import Context
-    from cpt.stages.corpus.benchmarks import remove_benchmarks
+    from cpt.stages.corpus.benchmarks import read_benchmarks, remove_benchmarks
     from cpt.stages.corpus.config import Decontamination
 
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         items = (item for file in files for item in read_files(Path(file), "auto", "text"))
-        sources = {"domain": write_source(corpus, "domain", items, by_hash(0.02, 17), set())}
+        sources = {"domain": write_source(corpus, "domain", items, ByHash(0.02, 17), set())}
         counts = sources["domain"]
         size = sum(split.bytes for split in counts.splits.values())
         result: dict[str, Any] = {"documents": counts.documents_in, "megabytes": size / 1e6}
@@ -187,7 +188,7 @@ def of_stage(files: list[str], data: str | None, suites: list[str]) -> dict[str,
             wanted = Decontamination(suites=tuple(suites), data=data)
             clock = Clock()
             context = Context(Path(folder), Path(folder), 17, clock, {})
-            facts, _ = remove_benchmarks(wanted, corpus, sources, context)
+            facts, _ = remove_benchmarks(read_benchmarks(wanted, context), wanted, corpus, sources, clock)
             seconds = time.process_time() - clock.searching
             result["decontamination"] = {
                 "seconds_reading_items": clock.searching - begun,

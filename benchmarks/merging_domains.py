@@ -77,8 +77,8 @@ def held_out(corpora: Mapping[str, Path], half: str) -> dict[str, list[str]]:
     """Held-out documents of one half by text."""
     from cpt.corpus.texts import heldout_texts
 
-    texts = {name: heldout_texts(corpora[name], "domain", half) for name in DOMAINS}
-    return {**texts, "general": heldout_texts(corpora["medical"], "general", half)}
+    texts = {name: list(heldout_texts(corpora[name], "domain", half)) for name in DOMAINS}
+    return {**texts, "general": list(heldout_texts(corpora["medical"], "general", half))}
 
 
 @dataclass(frozen=True)

@@ -37,29 +37,31 @@ AGAINST = "replay"
 
 DOCUMENTS = {"documents": 1, "reading": 0, "questions": 0}
 STUDY = {"documents": 0, "reading": 1, "questions": 2}
-BOTH = {"documents": 3, "reading": 1, "questions": 2}
-PHASES: list[Part] = [
-    {"until": 0.1, "weights": {"documents": 0, "reading": 0, "questions": 1}},
-    {"until": 0.85, "weights": BOTH},
-    {"weights": {"documents": 2, "reading": 1, "questions": 3}},
-]
+QUESTIONS = {"documents": 0, "reading": 0, "questions": 1}
 ARMS = ("raw", AGAINST, "study", "raw + study", "+ instructions", "+ phases", "+ noise", "+ shuffle")
 
 
-def weights(arm: str) -> Any:
-    """Return the mixture of an arm's domain rows."""
+def weights(arm: str, ratio: float) -> Any:
+    """Return the mixture of an arm's domain rows, with `ratio` tokens of documents to one of study."""
+    both = {**STUDY, "documents": 3 * ratio}
+    last = {"documents": 2 * ratio, "reading": 1, "questions": 3}
+    phases: list[Part] = [
+        {"until": 0.1, "weights": QUESTIONS},
+        {"until": 0.85, "weights": both},
+        {"weights": last},
+    ]
     if arm in ("raw", AGAINST):
         return {"weights": DOCUMENTS}
     if arm == "study":
         return {"weights": STUDY}
     if arm in ("raw + study", "+ instructions"):
-        return {"weights": BOTH}
+        return {"weights": both}
     if arm != "+ shuffle":
-        return PHASES
-    both = [(phase, phase["weights"]["documents"] / 2) for phase in PHASES]
+        return phases
+    halves = [(phase, phase["weights"]["documents"] / 2) for phase in phases]
     return [
         {**phase, "weights": {**phase["weights"], "documents": half, "shuffled": half}}
-        for phase, half in both
+        for phase, half in halves
     ]
 
 
@@ -91,7 +93,7 @@ def recipe(options: argparse.Namespace, arm: str, seed: int, against: Path | Non
         "tokens": options.tokens,
         "batch_sequences": 8,
         "replay": 0 if arm == "raw" else 0.25,
-        "mixture": weights(arm),
+        "mixture": weights(arm, options.ratio),
         "epochs": 100,
         "schedule": {"kind": "rewarm-cosine", "peak": options.peak, "floor": 0, "warmup": 0.05},
         "monitor": seldom(options) | {"tokens": 2_000},  # the evaluation measures
@@ -216,6 +218,7 @@ def main() -> None:
     for key in TEXTS:
         parser.add_argument(f"--{key}", type=Path, required=True, metavar="FILE.jsonl")
     parser.add_argument("--documents", type=int, default=24, help="of the domain, from the first on")
+    parser.add_argument("--ratio", type=float, default=1.0, help="tokens of documents to one of study")
     parser.add_argument("--ontology", help="OBO file to ask questions of")
     parser.add_argument("--terms", type=int, default=200, help="of the ontology")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -238,7 +241,7 @@ def main() -> None:
     for key in TEXTS:
         setattr(options, key, getattr(options, key).absolute())
     same = (
-        *("documents", "ontology", "terms", "tokens", "peak", "length", "heldout"),
+        *("documents", "ratio", "ontology", "terms", "tokens", "peak", "length", "heldout"),
         *("probe", "probe_tokens", "forms", "suites", "start_token"),
     )
     setting = {

@@ -51,9 +51,10 @@ def raw(file: str, model: str, output: str, workers: int) -> dict[str, Any]:
 
 def cpt(file: str, model: str, output: str, workers: int) -> dict[str, Any]:
     """Read documents from Parquet, as the corpus stage has stored them, tokenise and pack them."""
-    from cpt.corpus.build import always, write_source
+    from cpt.corpus.build import write_source
     from cpt.corpus.document_tokenizer import special_token
     from cpt.corpus.documents import Document
+    from cpt.corpus.heldout import Always
     from cpt.corpus.index import CorpusIndex
     from cpt.corpus.tasks import Tasks
     from cpt.corpus.tokenise import tokenise
@@ -62,7 +63,7 @@ def cpt(file: str, model: str, output: str, workers: int) -> dict[str, Any]:
     end = special_token(folder, "auto", "eos")
     index = CorpusIndex(sequence_length=LENGTH, start_token=None, end_token=end, tokenizer="")
     documents = (Document(str(number), text) for number, text in enumerate(texts(file)))
-    index.sources["domain"] = write_source(corpus, "domain", documents, always("train"), set())
+    index.sources["domain"] = write_source(corpus, "domain", documents, Always("train"), set())
     found = tokenise(corpus, index, folder, tasks=Tasks(workers))
     return {"tokens": found.sources["domain"].splits["train"].tokens}
 

@@ -66,7 +66,7 @@ def documents(model: Path, length: int) -> Iterator[np.ndarray]:
 
 def short_rows(pieces: Iterator[np.ndarray], length: int, count: int) -> list[list[np.ndarray]]:
     """The fullest `count` sequences of packed documents."""
-    from cpt.corpus.shards import best_fit
+    from cpt.corpus.packing import best_fit
 
     taken: list[np.ndarray] = []
     while sum(map(len, taken)) < 1.1 * count * length:

@@ -216,20 +216,20 @@ def item_texts(
         return {name: _texts(task, wanted[name]) for name, task in tasks.items()}
 
 
-def all_item_texts(prepared: Sequence[PreparedTask], failures: Failures) -> dict[str, dict[str, str]]:
-    """Return the texts of all items, by task and id, as far as the data have them.
+def all_items(prepared: Sequence[PreparedTask], failures: Failures) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return prompt and right answers of all items, by task and id, as far as the data have them.
 
     Args:
         prepared: Tasks; of each all items are read, whatever its level.
         failures: Receives the reason for every task that does not load.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
     with silence_lm_eval():
         whole = [replace(each, level="full") for each in prepared]
         for name, task in load_tasks(whole, SEED, failures).items():
             try:
                 documents = list(task.eval_docs)
-                texts = [item_text(task, document) for document in documents]
+                texts = [_prompt_and_answers(task, document) for document in documents]
             except Exception as error:  # a task's own code may raise anything
                 failures[name] = f"its items cannot be read: {_message(error)}"
             else:
@@ -245,14 +245,18 @@ def _texts(task: Any, wanted: Collection[str]) -> dict[str, str]:
 
 def item_text(task: Any, document: Mapping[str, Any]) -> str:
     """Return an item's prompt without examples, and its right answer; all of them if it has several."""
+    return "\n".join(_prompt_and_answers(task, document))
+
+
+def _prompt_and_answers(task: Any, document: Mapping[str, Any]) -> tuple[str, ...]:
     text, target = task.doc_to_text(document), task.doc_to_target(document)
     if isinstance(text, int):  # the choices are the beginnings, and the target continues all of them
-        return f"{task.doc_to_choice(document)[text]} {target}"
+        return (f"{task.doc_to_choice(document)[text]} {target}",)
     answers = target if isinstance(target, list) else [target]
     named = [
         task.doc_to_choice(document)[answer] if isinstance(answer, int) else str(answer) for answer in answers
     ]
-    return "\n".join([str(text), *named])
+    return (str(text), *named)
 
 
 def _message(error: Exception) -> str:

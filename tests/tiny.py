@@ -83,6 +83,19 @@ def write_tiny_model(folder: Path, seed: int = 0, vocabulary: int = 300) -> Path
     return folder
 
 
+def sharpen(folder: Path, factor: float = 25) -> Path:
+    """Give a tiny model weights that are large enough to prefer some tokens to others."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.mul_(factor)
+    model.save_pretrained(folder)
+    return folder
+
+
 CHAT_TEMPLATE = (
     "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

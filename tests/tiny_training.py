@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,6 +28,28 @@ from cpt.training.optimizers import (
 from cpt.training.optimizers.groups import Group, Kind
 from cpt.training.settings import Settings
 from cpt.training.state import State
+
+
+class Row(SimpleNamespace):
+    """A sequence of a stream with tokens, lengths of pieces and weights that tests may change."""
+
+    tokens: Any
+    piece_lengths: Any
+    weights: Any
+
+    @property
+    def length(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def target_weight(self) -> float:
+        """The sum of the weights of each piece's tokens but the first."""
+        weights = np.ones(len(self.tokens)) if self.weights is None else self.weights.astype(np.float64)
+        return float(sum(part[1:].sum() for part in np.split(weights, np.cumsum(self.piece_lengths)[:-1])))
+
+    @property
+    def without_loss(self) -> int | None:
+        return None if self.weights is None else int((self.weights == 0).sum())
 
 
 def checkpoint_manager(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.errors import StageFailed
 from cpt.progress import NullProgress, Progress
 from cpt.references import resolve_file, resolve_model, resolve_tokenizer
+from cpt.references.resolve import is_gguf
 from cpt.references.syntax import HubModel, parse
 from tokenizer_tools.settings import (
     EmbeddingsConfig,
@@ -86,6 +87,8 @@ def change_vocabulary(
     """
     from tokenizer_tools.transfer import plan_transfer
 
+    if change.brings_new_tokens:
+        check_initialisation(change.initialisation, source)
     facts = change_tokenizer(change, source, texts, output, samples=samples, progress=progress)
     transfer = plan_transfer(source, output, model=source, seed=seed, texts=texts)
     facts |= change_model(
@@ -162,18 +165,34 @@ def change_model(
     from tokenizer_tools.resize_model import write_model
     from tokenizer_tools.validation import check_model
 
-    rule = None
-    if len(transfer.new):
-        progress.message(f"making the rows of {len(transfer.new):,} new tokens by {embeddings.method}")
-        parameters = embeddings.parameters({**(embeddings.model_extra or {}), **_resolved(embeddings)})
-        rule = method(embeddings.method).prepare(transfer, parameters)
-    rows = write_model(output, transfer, rule, pad_to_multiple_of=pad_to_multiple_of)
+    chosen, parameters = method(embeddings.method), _parameters(embeddings)
+    made = chosen.remake(transfer, parameters) if chosen.remake is not None else transfer
+    rule, facts = None, {}
+    if len(made.new):
+        progress.message(f"making the rows of {len(made.new):,} tokens by {embeddings.method}")
+        rule = chosen.prepare(made, parameters)
+        if chosen.facts is not None:
+            facts = {"initialisation": chosen.facts(made, parameters)}
+    rows = write_model(output, transfer, rule, made=made, pad_to_multiple_of=pad_to_multiple_of)
     return {
         "rows": rows,
-        "copied_rows": len(transfer.shared_target),
-        "new_rows": len(transfer.new),
-        "model_guards": asdict(check_model(transfer.model, output, transfer)),
+        "copied_rows": len(made.shared_target),
+        "new_rows": len(made.new),
+        **facts,
+        "model_guards": asdict(check_model(transfer.model, output, transfer, made)),
     }
+
+
+def check_initialisation(embeddings: EmbeddingsConfig, model: Path) -> None:
+    """Raise if the initialisation method cannot work for a model, as far as that is known before learning.
+
+    Raises:
+        CptError: The method cannot work, or a reference among its parameters cannot be resolved.
+    """
+    from tokenizer_tools.embeddings import method
+
+    if embeddings.model_extra and (check := method(embeddings.method).check) is not None:
+        check(model, _parameters(embeddings))
 
 
 def _prune(config: PruneConfig, step: _Step) -> dict[str, Any]:
@@ -284,11 +303,17 @@ def _sizes(transfer: Transfer) -> dict[str, int]:
     }
 
 
+def _parameters(embeddings: EmbeddingsConfig) -> Any:
+    """Return the parameters of the method, with local paths."""
+    return embeddings.parameters({**(embeddings.model_extra or {}), **_resolved(embeddings)})
+
+
 def _resolved(embeddings: EmbeddingsConfig) -> Mapping[str, Path]:
     """Return the parameters of the method that name files, as local paths."""
-    return {
-        name: resolve_model(reference)
-        if isinstance(parse(reference).location, HubModel)
-        else resolve_file(reference)
-        for name, reference in embeddings.files().items()
-    }
+
+    def resolve(reference: str) -> Path:
+        parsed = parse(reference)
+        names_model = isinstance(parsed.location, HubModel) or is_gguf(parsed)
+        return resolve_model(reference) if names_model else resolve_file(reference)
+
+    return {name: resolve(reference) for name, reference in embeddings.files().items()}

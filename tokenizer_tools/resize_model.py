@@ -103,7 +103,12 @@ class RowPlan:
 
 
 def write_model(
-    output: str | Path, transfer: Transfer, rule: Rule | Method | None, *, pad_to_multiple_of: int = 1
+    output: str | Path,
+    transfer: Transfer,
+    rule: Rule | Method | None,
+    *,
+    made: Transfer | None = None,
+    pad_to_multiple_of: int = 1,
 ) -> int:
     """Write the model with the rows of the new vocabulary into the folder that already holds its tokenizer.
 
@@ -116,6 +121,8 @@ def write_model(
         transfer: Transfer from the old vocabulary to the new one; names the old model.
         rule: Initialisation of new rows: a method, with the defaults of its parameters, or the result of its
             `prepare`; None without new tokens.
+        made: Transfer whose new tokens the rule makes rows for, some shared ones among them
+            (`Method.remake`); by default `transfer`.
         pad_to_multiple_of: Number whose multiple the rows are rounded up to.
 
     Returns:
@@ -131,13 +138,14 @@ def write_model(
     output = Path(output)
     check_model(transfer.model)
     require_same_positions(transfer)
-    if rule is None and len(transfer.new):
+    made = transfer if made is None else made
+    if rule is None and len(made.new):
         raise StageFailed(
-            f"{len(transfer.new):,} new tokens need rows, and there is no rule that makes them",
+            f"{len(made.new):,} new tokens need rows, and there is no rule that makes them",
             hint='Give a method: tokenizer_tools.embeddings.method("subtoken-mean").',
         )
     if isinstance(rule, Method):
-        rule = rule.prepare(transfer, rule.parameters()) if len(transfer.new) else None
+        rule = rule.prepare(made, rule.parameters()) if len(made.new) else None
     tensors = vocabulary.vocabulary_tensors(transfer.model)
     stored = weights.stored_tensors(transfer.model)
     plan = plan_rows(transfer, stored[tensors.input].shape[0], pad_to_multiple_of)
@@ -147,10 +155,10 @@ def write_model(
         if source.isnan().any():
             raise ModelError(f"the tensor {name} in {transfer.model} holds NaN: the model is damaged")
         if role == "bias":
-            rows_V1 = make_rows(source.reshape(-1, 1), transfer, rule, role, plan)
+            rows_V1 = make_rows(source.reshape(-1, 1), made, rule, role, plan)
             replaced[name] = rows_V1.reshape(*source.shape[:-1], plan.rows)
         else:
-            replaced[name] = make_rows(source, transfer, rule, role, plan)
+            replaced[name] = make_rows(source, made, rule, role, plan)
     if tensors.tied and tensors.output is not None:
         replaced[tensors.output] = replaced[tensors.input]
     vocabulary.write_resized(transfer.model, output, replaced, plan.rows)

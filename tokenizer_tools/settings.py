@@ -104,8 +104,14 @@ class EmbeddingsConfig(BaseModel):
 
     @model_validator(mode="after")
     def _parameters_fit(self) -> EmbeddingsConfig:
+        from tokenizer_tools.embeddings import method
+
         if self.model_extra:
             self.parameters(self.model_extra)
+        if self.method != type(self).model_fields["method"].default:  # loading a method takes a second
+            missing = [name for name in method(self.method).needs if not (self.model_extra or {}).get(name)]
+            if missing:
+                raise ValueError(f"{self.method} needs {' and '.join(missing)}")
         return self
 
     def parameters(self, given: dict[str, Any] | None = None) -> Any:

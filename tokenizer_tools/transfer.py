@@ -86,10 +86,25 @@ def plan_transfer(
         shared_source=np.array([pairs[token_id] for token_id in shared_target.tolist()], dtype=np.int64),
         shared_target=shared_target,
         new=np.array(new, dtype=np.int64),
-        pieces=_pieces(source, target, new),
+        pieces=pieces_of(source, target, new),
         seed=seed,
         texts=texts,
     )
+
+
+def pieces_of(source: Vocabulary, target: Vocabulary, new: Sequence[int]) -> list[list[int]]:
+    """Return the source ids that spell each of some target tokens; none where the source cannot spell it.
+
+    A token lies within a word if both vocabularies cut words alike.
+    """
+    added = target.tokenizer.get_added_tokens_decoder()
+    same_words = _words(source) == _words(target)
+    pieces: dict[int, list[int]] = {}
+    for one_word in (True, False):
+        ids = [token_id for token_id in new if (same_words and token_id not in added) == one_word]
+        surfaces = [target.surfaces[token_id] or b"" for token_id in ids]
+        pieces.update(zip(ids, source.segment_all(surfaces, one_word=one_word), strict=True))
+    return [pieces[token_id] for token_id in new]
 
 
 def _shared(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
@@ -101,6 +116,14 @@ def _shared(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
             if target_id not in pairs and source_id not in used:
                 pairs[target_id] = source_id
                 used.add(source_id)
+    for target_id, source_id in shared_special(source, target).items():
+        pairs.setdefault(target_id, source_id)
+    return pairs
+
+
+def shared_special(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
+    """Return the source id of each special target token: of the same role, or else of the same content."""
+    pairs: dict[int, int] = {}
     for matches in (_same_role, _same_content):
         for target_id, source_id in matches(source, target):
             pairs.setdefault(target_id, source_id)
@@ -169,18 +192,6 @@ def _same_content(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[int,
     for content, target_id in target.special.items():
         if content in source.special:
             yield target_id, source.special[content]
-
-
-def _pieces(source: Vocabulary, target: Vocabulary, new: Sequence[int]) -> list[list[int]]:
-    """Return the source ids of each new token; it lies within a word if both cut words alike."""
-    added = target.tokenizer.get_added_tokens_decoder()
-    same_words = _words(source) == _words(target)
-    pieces: dict[int, list[int]] = {}
-    for one_word in (True, False):
-        ids = [token_id for token_id in new if (same_words and token_id not in added) == one_word]
-        surfaces = [target.surfaces[token_id] or b"" for token_id in ids]
-        pieces.update(zip(ids, source.segment_all(surfaces, one_word=one_word), strict=True))
-    return [pieces[token_id] for token_id in new]
 
 
 def _words(vocabulary: Vocabulary) -> tuple[str, str]:

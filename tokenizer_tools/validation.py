@@ -55,23 +55,25 @@ class ModelChecks:
     token_ids: int
 
 
-def check_model(old: Path, new: Path, transfer: Transfer) -> ModelChecks:
+def check_model(old: Path, new: Path, transfer: Transfer, made: Transfer | None = None) -> ModelChecks:
     """Check a model folder whose vocabulary was changed.
 
     Args:
         old, new: Model folders.
         transfer: Transfer from the old vocabulary to the new one.
+        made: Transfer that says which rows were copied and which made; by default `transfer`.
 
     Raises:
         StageFailed: A check failed; it names everything that is wrong.
     """
+    made = transfer if made is None else made
     was, tensors = (vocabulary.vocabulary_tensors(folder) for folder in (old, new))
     rows = weights.stored_tensors(new)[tensors.input].shape[0]
     wrong = [] if was == tensors else [f"the vocabulary's tensors are {tensors}, were {was}"]
     if len(transfer.target.tokens) > rows:
         wrong.append(f"the tokenizer has ids up to {len(transfer.target.tokens) - 1:,} for {rows:,} rows")
     elif not wrong:
-        wrong += _wrong_rows(old, new, tensors, transfer)
+        wrong += _wrong_rows(old, new, tensors, made)
     settings = _token_settings(new)
     wrong += _wrong_ids(_token_settings(old), settings, transfer)
     suppressed = _without_token(transfer, rows) if loading.generates(new) else set()
@@ -79,7 +81,7 @@ def check_model(old: Path, new: Path, transfer: Transfer) -> ModelChecks:
         wrong.append(f"{len(missing):,} rows have no token and may be sampled, such as {min(missing)}")
     if wrong:
         raise StageFailed(f"the model in the new vocabulary fails its checks: {'; '.join(wrong)}")
-    return ModelChecks(rows, len(transfer.shared_target), len(transfer.new), len(suppressed), len(settings))
+    return ModelChecks(rows, len(made.shared_target), len(made.new), len(suppressed), len(settings))
 
 
 def _wrong_rows(old: Path, new: Path, tensors: VocabularyTensors, transfer: Transfer) -> Iterator[str]:

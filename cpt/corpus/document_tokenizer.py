@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from cpt.corpus.documents import Document
-from cpt.corpus.shards import split_document
+from cpt.corpus.packing import split_document
 from cpt.corpus.workers import chunked
 from cpt.errors import DataError, UsageError
 from cpt.models.encoding import token_ids, tokens_with_spans

@@ -8,13 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cpt.errors import DataError, Problem, SourceError
-from cpt.sources import PART, STUDY
-
-if TYPE_CHECKING:
-    import numpy as np
+from cpt.sources import PART
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +132,13 @@ class DocumentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._flush()
+            self.close()
+        else:
+            self._writer.close()
+
+    def close(self) -> None:
+        """Write what is left, and end the file."""
+        self._flush()
         self._writer.close()
 
 
@@ -188,44 +191,6 @@ def batches(file: Any, columns: list[str]) -> Iterator[Any]:
         most = facts.num_rows * _BYTES_AT_ONCE // max(facts.total_byte_size, 1)
         rows = min(max(most, 1), _ROWS_AT_ONCE)
         yield from file.iter_batches(rows, row_groups=[group], columns=columns)
-
-
-def listed_sources(corpus: Path, source: str, split: str) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Return which listed source each document of a split comes from.
-
-    Returns:
-        Names of the listed sources, and for each file of documents ("domain", or "replay.books" where a
-        mixture has a file for each part) the place of each document's among them: int64 (documents,).
-    """
-    import numpy as np
-    import pyarrow.parquet as pq
-
-    names: dict[str, int] = {}
-    groups = {}
-    ending = f".{split}.parquet"
-    for path in parts_of(corpus / "documents", source, ending):
-        column = pq.read_table(path, columns=["source"])["source"].dictionary_encode().combine_chunks()
-        places = [names.setdefault(name, len(names)) for name in column.dictionary.to_pylist()]
-        groups[path.name.removesuffix(ending)] = np.array(places, dtype=np.int64)[column.indices.to_numpy()]
-    return list(names), groups
-
-
-def plain_documents(corpus: Path, source: str, split: str) -> dict[str, np.ndarray]:
-    """Return which documents of a split are neither study documents nor conversations.
-
-    Returns:
-        For each file of documents, named as by `listed_sources`: bool (documents,).
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    study, ending, plain = pa.array(STUDY), f".{split}.parquet", {}
-    for path in parts_of(corpus / "documents", source, ending):
-        table = pq.read_table(path, columns=["part", "marked"])
-        other = pc.or_(pc.is_in(table["part"], value_set=study), table["marked"])
-        plain[path.name.removesuffix(ending)] = ~other.to_numpy()
-    return plain
 
 
 def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:

@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import Final, Literal
 
 import numpy as np
 
 from cpt.errors import UsageError
+
+ONCE: Final = "once"
+"""End of a phase that lasts until every sequence of its parts has been trained on."""
 
 RESOLUTION = 1 << 16
 """Largest sum of whole weights: shares that are no such fraction are rounded to one 65,536th."""
@@ -105,41 +109,14 @@ class MixturePhase:
     """A stretch of a run with one mixture.
 
     Attributes:
-        until: Share of the run's steps at which it ends.
+        until: Share of the run's steps at which it ends, or `ONCE`.
         weights: Whole weights of the rows that are not replay, by source; the same sources in every phase.
         replay_rows: Replay rows of each global batch.
     """
 
-    until: float
+    until: float | Literal["once"]
     weights: Mapping[str, int]
     replay_rows: int
-
-
-@dataclass(frozen=True)
-class PlacedPhase:
-    """A phase of a run whose number of steps is known.
-
-    Attributes:
-        first: First step.
-    """
-
-    first: int
-    mixture: MixturePhase
-    interleaving: Interleaving
-
-
-def place(phases: Sequence[MixturePhase], steps: int) -> tuple[PlacedPhase, ...]:
-    """Return the phases of a run of so many steps, the first at step 0, without those that have no step.
-
-    Without any step it is the first phase alone.
-    """
-    ends = [round(phase.until * steps) for phase in phases]
-    begins = [0, *ends[:-1]]
-    pairs = zip(phases, begins, ends, strict=True)
-    placed = [(begin, phase) for phase, begin, end in pairs if begin < end] or [(0, phases[0])]
-    return tuple(
-        PlacedPhase(begin, phase, Interleaving(tuple(phase.weights.values()))) for begin, phase in placed
-    )
 
 
 def replay_rows(share: float, batch_sequences: int) -> int:

@@ -20,7 +20,13 @@ class Permutation:
         self.size = size
         self._half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
         seed = hashlib.blake2b(repr(key).encode(), digest_size=8 * _ROUNDS).digest()
-        self._round_keys = np.frombuffer(seed, dtype="<u8")
+        # A round's function takes one half, of 14 bits for 200 million elements: a table of all its values is
+        # four times as fast as computing it.
+        halves = np.arange(1 << self._half_bits, dtype=np.uint64)
+        mask = np.uint64(len(halves) - 1)
+        self._rounds = [
+            (_mix(halves ^ key) & mask).astype(np.int64) for key in np.frombuffer(seed, dtype="<u8")
+        ]
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """Return the elements at positions.
@@ -31,19 +37,47 @@ class Permutation:
         Returns:
             int64 (n,).
         """
-        values = self._encipher(np.asarray(positions).astype(np.uint64))
+        values = self._encipher(positions)
         outside = np.flatnonzero(values >= self.size)
         while len(outside):
             values[outside] = self._encipher(values[outside])
             outside = outside[values[outside] >= self.size]
-        return values.astype(np.int64)
+        return values
+
+    def positions(self, elements: np.ndarray) -> np.ndarray:
+        """Return the positions of elements, int64 (n,): the inverse of a call.
+
+        Args:
+            elements: int (n,), each in 0 .. size - 1.
+        """
+        values = self._decipher(elements)
+        outside = np.flatnonzero(values >= self.size)
+        while len(outside):
+            values[outside] = self._decipher(values[outside])
+            outside = outside[values[outside] >= self.size]
+        return values
 
     def _encipher(self, values: np.ndarray) -> np.ndarray:
-        bits, mask = np.uint64(self._half_bits), np.uint64((1 << self._half_bits) - 1)
-        left, right = values >> bits, values & mask
-        for key in self._round_keys:
-            left, right = right, left ^ (_mix(right ^ key) & mask)
-        return (left << bits) | right
+        left, right = self._halves(values)
+        scrambled = np.empty_like(left)
+        for table in self._rounds:
+            np.take(table, right, out=scrambled, mode="clip")  # without `clip` it would copy for its check
+            left ^= scrambled
+            left, right = right, left
+        return (left << self._half_bits) | right
+
+    def _decipher(self, values: np.ndarray) -> np.ndarray:
+        left, right = self._halves(values)
+        scrambled = np.empty_like(left)
+        for table in reversed(self._rounds):
+            np.take(table, left, out=scrambled, mode="clip")
+            right ^= scrambled
+            left, right = right, left
+        return (left << self._half_bits) | right
+
+    def _halves(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = np.asarray(values, dtype=np.int64)
+        return values >> self._half_bits, values & ((1 << self._half_bits) - 1)
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from cpt.atomic import atomic_file
-from cpt.corpus.build import check_sums, digest
+from cpt.corpus.build import check_sums
+from cpt.corpus.digests import Digests, digest
 from cpt.corpus.document_tokenizer import DocumentTokenizer
 from cpt.corpus.documents import Document, DocumentWriter, documents_path, read_documents
 from cpt.corpus.index import SourceCounts
@@ -33,12 +35,12 @@ class Candidates:
     """The training documents of a source, in the order in which they are stored.
 
     Attributes:
-        digests: Digest of each text, 16 bytes.
+        digests: Digest of each text.
         tokens: int64 (documents,), tokens with start and end tokens.
         repeated: float64 (documents,), share of each that repeats (`repetition`).
     """
 
-    digests: list[bytes]
+    digests: Digests
     tokens: np.ndarray
     repeated: np.ndarray
 
@@ -48,9 +50,7 @@ class Candidates:
 
 def candidates(corpus: Path, source: str, tokenizer: DocumentTokenizer) -> Candidates:
     """Count the tokens and the repetition of a source's training documents."""
-    digests: list[bytes] = []
-    tokens: list[int] = []
-    repeated: list[float] = []
+    digests, tokens, repeated = Digests(), array("q"), array("d")
 
     def noted() -> Iterator[Document]:
         for document in read_documents(corpus, source, "train"):
@@ -60,7 +60,7 @@ def candidates(corpus: Path, source: str, tokenizer: DocumentTokenizer) -> Candi
     for pieces in tokenizer.pieces(noted()):
         tokens.append(sum(map(len, pieces)))
         repeated.append(repetition(np.concatenate(pieces)))
-    return Candidates(digests, np.array(tokens, dtype=np.int64), np.array(repeated))
+    return Candidates(digests, np.array(tokens, dtype=np.int64), np.array(repeated, dtype=np.float64))
 
 
 def repetition(tokens: np.ndarray) -> float:
@@ -109,16 +109,22 @@ def best(found: Candidates, ratings: np.ndarray, reasons: np.ndarray, budget: in
         The reasons with those of the documents not chosen.
     """
     able = np.flatnonzero(reasons == KEPT)
-    order = np.array(sorted(able, key=lambda at: (ratings[at], found.digests[at])), dtype=np.int64)
+    order = _by_rating(found, ratings, able)
     enough = int(np.searchsorted(np.cumsum(found.tokens[order]), budget)) + 1
     result = reasons.copy()
     result[order[enough:]] = SELECTED_OTHERS
     return result
 
 
+def _by_rating(found: Candidates, ratings: np.ndarray, able: np.ndarray) -> np.ndarray:
+    """Return some documents in the order of their ratings, and of their digests: int64 (able,)."""
+    high, low = found.digests.halves()[:, able]
+    return np.asarray(able[np.lexsort((low, high, ratings[able]))])
+
+
 def nearest(found: Candidates, ratings: np.ndarray, budget: float) -> np.ndarray:
     """Return reasons that keep the first documents by rating, at least one, up to about `budget` tokens."""
-    order = np.array(sorted(range(len(found)), key=lambda at: (ratings[at], found.digests[at])))
+    order = _by_rating(found, ratings, np.arange(len(found)))
     sums = np.cumsum(found.tokens[order])
     last = int(np.abs(sums - budget).argmin())
     result = np.full(len(found), KEPT, dtype=object)
@@ -129,8 +135,9 @@ def nearest(found: Candidates, ratings: np.ndarray, budget: float) -> np.ndarray
 def chance(digests: Sequence[bytes], seed: int) -> np.ndarray:
     """Return ratings from 0 to 1 by a hash of (seed, digest), each independent of the other documents."""
     salt = seed.to_bytes(16, "little", signed=True)
-    hashed = [hashlib.blake2b(key, digest_size=8, salt=salt, person=b"selection").digest() for key in digests]
-    return np.array([int.from_bytes(each, "little") for each in hashed]) / 2**64
+    hashed = (hashlib.blake2b(key, digest_size=8, salt=salt, person=b"selection").digest() for key in digests)
+    numbers = (int.from_bytes(each, "little") for each in hashed)
+    return np.fromiter(numbers, np.uint64, len(digests)) / 2**64
 
 
 def keep(corpus: Path, source: str, counts: SourceCounts, reasons: np.ndarray) -> None:

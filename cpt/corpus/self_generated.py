@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,7 +139,7 @@ class _Marks:
         self.special = self.ends | set(self._tokenizer.all_special_ids)
 
     def read(self, row: list[int], special: Set[int] = frozenset(), ends: Set[int] = frozenset()) -> Sample:
-        """Cut a row of token ids at its first special token; the rest is padding.
+        """Cut a row of token ids at its first special token.
 
         Args:
             special: Ids of further special tokens.
@@ -165,8 +164,6 @@ class _Sampler:
         Args:
             attention: Name of its attention; by default the one that takes one token at a time.
         """
-        from transformers import GenerationConfig
-
         from cpt.models.packed_model import best_device, load_model, resolve_precision
         from cpt.models.sampling import ONE_TOKEN, end_tokens, register_one_token_attention
 
@@ -174,38 +171,25 @@ class _Sampler:
         self._model: Any = load_model(model_folder, resolve_precision("auto"), attention or ONE_TOKEN)
         self._model.to(best_device())
         self.marks = _Marks(model_folder, start_token, end_token, end_tokens(self._model))
-        self._model.generation_config = GenerationConfig()  # no penalties: samples of the model as it is
 
     def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
         """Sample texts, each up to its first special token."""
-        rows = self.follow([[self.marks.start]] * batch, length, temperature, seed, self.marks.special)
+        prompts = [[self.marks.start]] * batch
+        rows = self.follow(prompts, [length] * batch, temperature, seed, self.marks.special)
         return [self.marks.read(row) for row in rows]
 
     def follow(
-        self, prompts: Sequence[list[int]], length: int, temperature: float, seed: int, stops: Set[int]
+        self,
+        prompts: Sequence[list[int]],
+        lengths: Sequence[int],
+        temperature: float,
+        seed: int,
+        stops: Set[int],
     ) -> list[list[int]]:
-        """Sample what follows prompts, each up to its first stop token; then there is padding."""
-        import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        """Sample what follows prompts, each up to its length or its first stop token."""
+        from cpt.models.sampling import follow
 
-        from cpt.models.sampling import draw
-
-        longest, pad = max(map(len, prompts)), min(stops)
-        # padded at the left, so that new tokens follow every prompt; `generate` takes positions from the mask
-        ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
-        read = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        generator = torch.Generator(self._model.device).manual_seed(seed)
-        with torch.no_grad():
-            output = self._model.generate(
-                torch.tensor(ids, device=self._model.device),
-                attention_mask=torch.tensor(read, device=self._model.device),
-                generation_config=GenerationConfig(
-                    do_sample=False, max_new_tokens=length, eos_token_id=sorted(stops), pad_token_id=pad
-                ),
-                logits_processor=LogitsProcessorList([partial(draw, generator, temperature)]),
-            )
-        new: list[list[int]] = output[:, longest:].tolist()
-        return new
+        return follow(self._model, prompts, lengths, temperature, seed, stops)
 
 
 class _VLLMSampler:
@@ -235,13 +219,19 @@ class _VLLMSampler:
 
     def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
         """Sample texts, each up to its first special token and with a seed of its own."""
-        rows = self.follow([[self.marks.start]] * batch, length, temperature, seed, self.marks.special)
+        prompts = [[self.marks.start]] * batch
+        rows = self.follow(prompts, [length] * batch, temperature, seed, self.marks.special)
         return [self.marks.read(row) for row in rows]
 
     def follow(
-        self, prompts: Sequence[list[int]], length: int, temperature: float, seed: int, stops: Set[int]
+        self,
+        prompts: Sequence[list[int]],
+        lengths: Sequence[int],
+        temperature: float,
+        seed: int,
+        stops: Set[int],
     ) -> list[list[int]]:
-        """Sample what follows prompts, each up to its first stop token and with a seed of its own."""
+        """Sample what follows prompts, each up to its length or first stop token, by a seed of its own."""
         from vllm import SamplingParams
 
         wanted = [
@@ -253,7 +243,7 @@ class _VLLMSampler:
                 ignore_eos=True,  # it is among the stop tokens, whose number is then told
                 detokenize=False,
             )
-            for row in range(len(prompts))
+            for row, length in enumerate(lengths)
         ]
         asked = [{"prompt_token_ids": prompt} for prompt in prompts]
         made = [each.outputs[0] for each in self._model.generate(asked, wanted, use_tqdm=False)]

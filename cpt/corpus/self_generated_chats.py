@@ -42,12 +42,14 @@ def generate_chats(
 ) -> Iterator[Item]:
     """Sample conversations until those that are kept hold at least `tokens` tokens.
 
-    The others are removed: "cut_prompt" or "cut_answer" (the model did not end the turn), "empty_prompt",
-    "empty_answer", "long_prompt" (too few positions are left for an answer), or a reason of `Conversations`.
+    An answer that the model has not ended is kept as far as it goes, and nothing marks its end. To leave it
+    out would teach short answers. Conversations are removed as "cut_prompt" (the user's turn has not ended),
+    "empty_prompt", "empty_answer", "long_prompt" (too few positions are left for an answer), or for a reason
+    of `Conversations`.
 
     Args:
         tokens: Number of tokens in the turns, without those of the template.
-        length: Largest number of tokens of a turn.
+        length: Largest number of tokens of both turns; the user's has at most half of them.
         batch: Number of conversations sampled at once.
         start_token: Token that the corpus puts before every document.
         end_token: Token that the corpus puts after every document; it ends a turn too.
@@ -63,6 +65,7 @@ def generate_chats(
     reader = Conversations(("messages",), renderer, prompt_weight)
     sampler: _ChatSampler | None = None
     dropped: Counter[str] = Counter()  # reasons since the last one that was kept
+    counts: Counter[str] = Counter()
     made = drawn = index = 0
     while made < tokens:
         file = work / f"batch-{index:05d}.json"
@@ -79,8 +82,10 @@ def generate_chats(
             item = _item(reader, f"chat-{index:05d}-{row:03d}", exchange)
             if isinstance(item, Removed):
                 dropped[item.reason] += 1
+                counts[item.reason] += 1
             else:
                 made += exchange.tokens
+                counts[_ENDED if exchange.ended else _UNFINISHED] += 1
                 dropped.clear()
             yield item
         if dropped.total() >= _MOST_DROPPED:
@@ -91,8 +96,21 @@ def generate_chats(
                 hint="Give a larger length, or use form: text.",
             )
         drawn += len(found)
+        if index == 0 or made >= tokens:
+            progress.message(_described(counts))
         index += 1
         progress.update(min(made, tokens), tokens, "token")
+
+
+_ENDED, _UNFINISHED = "ended", "unfinished"
+
+
+def _described(counts: Counter[str]) -> str:
+    """Return how many conversations are kept, and the others by reason."""
+    whole, cut = counts[_ENDED], counts[_UNFINISHED]
+    text = f"of {counts.total():,} sampled conversations {whole + cut:,} are kept, {cut:,} of them unfinished"
+    reasons = [each for each in counts.most_common() if each[0] not in (_ENDED, _UNFINISHED)]
+    return f"{text}; left out: {', '.join(f'{name} {n:,}' for name, n in reasons)}" if reasons else text
 
 
 @dataclass(frozen=True)
@@ -101,12 +119,14 @@ class Exchange:
 
     Attributes:
         tokens: Number of sampled tokens, without those that end turns.
+        ended: Whether the model ended the answer.
         fault: Reason for which it is dropped; empty if there is none.
     """
 
     prompt: str
     answer: str
     tokens: int
+    ended: bool
     fault: str
 
 
@@ -114,7 +134,7 @@ def _item(reader: Conversations, id: str, exchange: Exchange) -> Item:
     """Return the conversation as a document, or removed with the reason."""
     if exchange.fault:
         return Removed(id, exchange.fault, f"{exchange.prompt}\n{exchange.answer}".strip())
-    item = reader.item(id, {"messages": _messages(exchange.prompt, exchange.answer)})
+    item = reader.item(id, {"messages": _messages(exchange.prompt, exchange.answer)}, ended=exchange.ended)
     assert not isinstance(item, Problem), "both messages have a role and a text"
     return item
 
@@ -141,16 +161,16 @@ class _Turns:
         """Find them.
 
         Args:
-            length: Largest number of tokens of a turn.
+            length: Largest number of tokens of both turns.
 
         Raises:
             StageFailed: The template refuses a user's message, ends it with no special token, or leaves too
-                few positions of the model for two turns.
+                few positions of the model for both turns.
         """
         from cpt.models.chat_template import TemplateRefused
         from cpt.models.loading import settings
 
-        self._renderer, self._length = renderer, length
+        self._renderer = renderer
         self._tokenizer: Tokenizer = load_tokenizer(model_folder)
         self._tokenizer.encode_special_tokens = False  # the template's special tokens are meant as such
         self._positions = getattr(settings(model_folder).get_text_config(), "max_position_embeddings", None)
@@ -177,11 +197,11 @@ class _Turns:
         # most tokenizers join a space to the word after it, so the model has to write the space too
         self.opening = self._ids(opening.rstrip(" "))
         own = len(self._ids(asked)) - len(self._ids(_TEXT))
-        if self._positions and own + 2 * length > self._positions:
+        if self._positions and own + length > self._positions:
             raise StageFailed(
-                f"two turns of {length} tokens and {own} tokens of the chat template are more than the "
+                f"conversations of {length} tokens and {own} tokens of the chat template are more than the "
                 f"{self._positions} positions of the model",
-                hint=f"Use length: {(self._positions - own) // 2}.",
+                hint=f"Use length: {self._positions - own}.",
             )
 
     def _first(self, text: str) -> frozenset[int]:
@@ -201,9 +221,12 @@ class _Turns:
         """
         return self._ids(self._renderer.prompt(_messages(text)))
 
-    def fits(self, prompt: Sequence[int]) -> bool:
-        """Return True if positions are left for an answer: a text may have more tokens than were sampled."""
-        return not self._positions or len(prompt) + self._length <= self._positions
+    def fits(self, prompt: Sequence[int], length: int) -> bool:
+        """Return True if the positions suffice for an answer of a length.
+
+        A text may have more tokens than were sampled of it.
+        """
+        return not self._positions or len(prompt) + length <= self._positions
 
 
 _USE_TEXT = "Use form: text, or give the model another chat template."
@@ -229,8 +252,9 @@ class _ChatSampler:
 
         turns = self._turns
         opening = turns.opening or [self._engine.marks.start]
-        asked = self._follow([opening] * batch, length, temperature, 2 * seed, turns.prompt_ends)
-        faults = [_fault("prompt", sample) for sample in asked]
+        lengths = [length // 2] * batch
+        asked = self._follow([opening] * batch, lengths, temperature, 2 * seed, turns.prompt_ends)
+        faults = [_prompt_fault(sample) for sample in asked]
         prompts: dict[int, list[int]] = {}
         for row, sample in enumerate(asked):
             if not faults[row]:
@@ -238,31 +262,38 @@ class _ChatSampler:
                     prompts[row] = turns.prompt(sample.text.strip())
                 except TemplateRefused:
                     faults[row] = "refused_by_template"
-        for row in [row for row, prompt in prompts.items() if not turns.fits(prompt)]:
+        for row in [row for row in prompts if not turns.fits(prompts[row], length - asked[row].tokens)]:
             faults[row] = "long_prompt"
             del prompts[row]
-        said = self._follow(list(prompts.values()), length, temperature, 2 * seed + 1, turns.answer_ends)
+        lengths = [length - asked[row].tokens for row in prompts]
+        said = self._follow(list(prompts.values()), lengths, temperature, 2 * seed + 1, turns.answer_ends)
         answers = dict(zip(prompts, said, strict=True))
         found = []
         for row, sample in enumerate(asked):
             answer = answers.get(row, Sample("", 0, ended=False))
-            fault = faults[row] or _fault("answer", answer)
-            found.append(Exchange(sample.text.strip(), answer.text, sample.tokens + answer.tokens, fault))
+            fault = faults[row] or ("" if answer.text.strip() else "empty_answer")
+            tokens = sample.tokens + answer.tokens
+            found.append(Exchange(sample.text.strip(), answer.text, tokens, answer.ended, fault))
         return found
 
     def _follow(
-        self, prompts: list[list[int]], length: int, temperature: float, seed: int, ends: frozenset[int]
+        self,
+        prompts: list[list[int]],
+        lengths: list[int],
+        temperature: float,
+        seed: int,
+        ends: frozenset[int],
     ) -> list[Sample]:
         """Sample a turn after each prompt, up to any special token; `ends` and those of documents end it."""
         if not prompts:
             return []
         stops = self._engine.marks.special | self._turns.special | ends
-        rows = self._engine.follow(prompts, length, temperature, seed, stops)
+        rows = self._engine.follow(prompts, lengths, temperature, seed, stops)
         return [self._engine.marks.read(row, stops, ends) for row in rows]
 
 
-def _fault(turn: str, sample: Sample) -> str:
-    """Return the reason for which a turn cannot be used; empty if there is none."""
+def _prompt_fault(sample: Sample) -> str:
+    """Return the reason for which a user's turn cannot be used; empty if there is none."""
     if not sample.ended:
-        return f"cut_{turn}"
-    return "" if sample.text.strip() else f"empty_{turn}"
+        return "cut_prompt"
+    return "" if sample.text.strip() else "empty_prompt"

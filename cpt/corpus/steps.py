@@ -6,7 +6,6 @@ Files are kept as hard links: later steps replace files and never write into the
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from cpt.atomic import atomic_folder
+from cpt.corpus.digests import DigestSet
 from cpt.corpus.examples import Example
 from cpt.corpus.index import SourceCounts
+from cpt.corpus.links import link_all
 
 _STATE = "state.json"
 _FILES = "corpus"
 _DIGESTS = ("heldout", "trained")
-_DIGEST = 16
-"""Bytes of a document's digest."""
 
 
 @dataclass
@@ -37,8 +36,8 @@ class BuildState:
     """
 
     sources: dict[str, SourceCounts] = field(default_factory=dict)
-    heldout: set[bytes] = field(default_factory=set)
-    trained: set[bytes] = field(default_factory=set)
+    heldout: DigestSet = field(default_factory=DigestSet)
+    trained: DigestSet = field(default_factory=DigestSet)
     examples: list[Example] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -54,10 +53,17 @@ class Steps:
             work: Folder that survives a kill.
         """
         self._corpus, self._folder = corpus, work / "steps"
-        self._done, self.found = 0, BuildState()
+        self._done = 0
         self._kept = max((int(each.name) for each in self._folder.glob("[0-9]*")), default=0)
+        digests, kept = work / "digests", self._folder / str(self._kept)
+        shutil.rmtree(digests, ignore_errors=True)
         if self._kept:
-            self.found = _read(self._folder / str(self._kept), corpus)
+            link_all(kept / _FILES, corpus)
+            for name in _DIGESTS:
+                link_all(kept / name, digests / name)
+        self.found = _read(kept) if self._kept else BuildState()
+        for name in _DIGESTS:
+            setattr(self.found, name, DigestSet(digests / name))
 
     def do(self, step: Callable[[BuildState], None]) -> None:
         """Do the next step, unless it is done, and keep what it leaves."""
@@ -73,7 +79,7 @@ class Steps:
 def _write(folder: Path, corpus: Path, found: BuildState) -> None:
     link_all(corpus, folder / _FILES)
     for name in _DIGESTS:
-        (folder / name).write_bytes(b"".join(sorted(getattr(found, name))))
+        getattr(found, name).save(folder / name)
     state = {
         "sources": {name: counts.model_dump() for name, counts in found.sources.items()},
         "examples": found.examples,
@@ -82,32 +88,11 @@ def _write(folder: Path, corpus: Path, found: BuildState) -> None:
     (folder / _STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
-def _read(folder: Path, corpus: Path) -> BuildState:
-    link_all(folder / _FILES, corpus)
+def _read(folder: Path) -> BuildState:
+    """Read a state without its files and digests."""
     state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
     return BuildState(
         sources={name: SourceCounts.model_validate(counts) for name, counts in state["sources"].items()},
-        **{name: _digests(folder / name) for name in _DIGESTS},
         examples=[Example(*each) for each in state["examples"]],
         metrics=state["metrics"],
     )
-
-
-def link_all(source: Path, target: Path) -> None:
-    """Make all files of a folder appear in another one too."""
-    for path in sorted(each for each in source.rglob("*") if each.is_file()):
-        link(path, target / path.relative_to(source))
-
-
-def link(source: Path, target: Path) -> None:
-    """Make a file appear in another folder too, by a hard link or else by a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
-
-
-def _digests(file: Path) -> set[bytes]:
-    whole = file.read_bytes()
-    return {whole[at : at + _DIGEST] for at in range(0, len(whole), _DIGEST)}

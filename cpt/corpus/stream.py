@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 
-from cpt.corpus.mixture import MixturePhase, PlacedPhase, place, replay_rows
+from cpt.corpus.batch_rows import Phases, place
+from cpt.corpus.mixture import MixturePhase, replay_rows
 from cpt.corpus.permutation import Permutation
-from cpt.corpus.shards import PackedSequence, TokenisedSource
+from cpt.corpus.reading_order import ReadingOrder
+from cpt.corpus.shards import DocumentFact
+from cpt.corpus.tokenised_source import PackedSequence, StoredSequence, TokenisedSource
 from cpt.errors import DataError
 from cpt.sources import DOMAIN, REPLAY, WITHOUT_LOSS
-
-Phases = Sequence[tuple[int, int]]
-"""Pairs (first step, replay rows of each global batch from there on), ordered, the first at step 0."""
 
 
 class TrainingStream:
@@ -32,6 +32,10 @@ class TrainingStream:
     change the replay share on the way. A batch does not depend on later phases, and a new phase continues
     each source at its next unseen row. Rows are permuted within each batch, so that micro-batches mix. Every
     epoch reads a source in a new permutation.
+
+    Attributes:
+        domain_sources: Sources that domain rows are divided among.
+        phase_ends: Step at which each phase of the mixture is to end, also beyond the end of the run.
     """
 
     def __init__(
@@ -58,15 +62,17 @@ class TrainingStream:
         """
         self.batch_sequences = batch_sequences
         self._sources, self._seed, self._offset = dict(sources), seed, dict(offset or {})
+        self._orders = {name: ReadingOrder.of(source, seed, name) for name, source in sources.items()}
         whole_run = MixturePhase(1.0, {DOMAIN: 1}, replay_rows(replay_share, batch_sequences))
         self._mixture = tuple(mixture) or (whole_run,)
+        self.domain_sources = tuple(self._mixture[0].weights)
         self._changes: Phases = ()
-        self._lay_out(place(self._mixture, 0))
+        self._lay_out(0)
 
     def for_steps(self, steps: int) -> Self:
         """Return the same stream with the phases of its mixture in a run of so many steps."""
         other = copy.copy(self)
-        other._lay_out(place(self._mixture, steps))
+        other._lay_out(steps)
         return other
 
     def with_replay(self, change: Callable[[int], int]) -> Self:
@@ -79,14 +85,11 @@ class TrainingStream:
         other._mixture = tuple(
             replace(phase, replay_rows=change(phase.replay_rows)) for phase in self._mixture
         )
-        other._lay_out(place(other._mixture, 0))
+        other._lay_out(self._steps)
         return other
 
     def with_phases(self, phases: Phases) -> Self:
-        """Return the same stream with numbers of replay rows that gates have set.
-
-        A number above that of the mixture at its first step is a floor for the mixture's later phases, one
-        below it a ceiling. An equal one gives the share back to the mixture.
+        """Return the same stream with numbers of replay rows that gates have set (see `BatchRows`).
 
         Raises:
             DataError: There are replay rows, but no replay source.
@@ -98,47 +101,26 @@ class TrainingStream:
             raise ValueError(f"{list(phases)} are no phases of batches of {self.batch_sequences} rows")
         other = copy.copy(self)
         other._changes = tuple((first, rows) for first, rows in phases)
-        other._lay_out(self._plan)
+        other._lay_out(self._steps)
         return other
 
-    def _lay_out(self, plan: tuple[PlacedPhase, ...]) -> None:
-        """Place the phases of the mixture, and the replay rows that follow from them and from gates."""
-        self._plan = plan
-        firsts = sorted({phase.first for phase in plan} | {first for first, _ in self._changes})
-        self._phases = tuple((first, self._replay_from(first)) for first in firsts)
-        most = max(rows for _, rows in self._phases)
+    def _lay_out(self, steps: int) -> None:
+        self._steps = steps
+        unread = {name: self.size(name) - self._offset.get(name, 0) for name in self.domain_sources}
+        self._rows, self.phase_ends = place(self._mixture, steps, self._changes, self.batch_sequences, unread)
+        most = self._rows.most_replay
         if most and REPLAY not in self._sources:
             raise DataError(
                 f"a replay share of {most / self.batch_sequences:g} is wanted, but the corpus has no "
                 "replay text",
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
             )
-        self.domain_sources = tuple(plan[0].mixture.weights)
         self._used = (*self.domain_sources, REPLAY) if most else self.domain_sources
-
-    def _replay_from(self, step: int) -> int:
-        planned = self._planned(step).mixture.replay_rows
-        changes = [change for change in self._changes if change[0] <= step]
-        if not changes:
-            return planned
-        changed_at, rows = changes[-1]
-        before = self._planned(changed_at).mixture.replay_rows
-        if rows == before:
-            return planned
-        return max(rows, planned) if rows > before else min(rows, planned)
-
-    def _planned(self, step: int) -> PlacedPhase:
-        return next(phase for phase in reversed(self._plan) if phase.first <= step)
-
-    @property
-    def planned_replay(self) -> Phases:
-        """Phases of the mixture's own replay rows, without what gates have set."""
-        return tuple((phase.first, phase.mixture.replay_rows) for phase in self._plan)
 
     @property
     def is_mixed(self) -> bool:
         """True if domain rows are divided among parts, or the mixture has phases."""
-        return len(self.domain_sources) > 1 or len(self._plan) > 1
+        return len(self.domain_sources) > 1 or len(self._rows.phases) > 1
 
     def size(self, source: str) -> int:
         """Return the number of sequences of a source."""
@@ -146,40 +128,17 @@ class TrainingStream:
 
     def rows(self, step: int) -> dict[str, int]:
         """Return the number of rows of each source in global batch `step`, of those that have any."""
-        phase, first = self._planned(step), self._domain_until(step)
-        before = self._domain_until(phase.first)
-        after = self._domain_until(step + 1)
-        counts = phase.interleaving.counts(after - before) - phase.interleaving.counts(first - before)
-        found = dict(zip(self.domain_sources, counts.tolist(), strict=True))
-        found[REPLAY] = self.batch_sequences - (after - first)
-        return {source: count for source, count in found.items() if count}
+        return self._rows.of(step)
 
-    def _replay_until(self, steps: int) -> int:
-        """Return the number of replay rows in the first `steps` global batches."""
-        ends = [*(first for first, _ in self._phases[1:]), steps]
-        lengths = (
-            max(0, min(end, steps) - first) for (first, _), end in zip(self._phases, ends, strict=True)
-        )
-        return sum(length * rows for length, (_, rows) in zip(lengths, self._phases, strict=True))
+    def batch(self, step: int) -> list[StoredSequence]:
+        """Return the rows of global batch `step` (from 0), in order. Processes take slices of it.
 
-    def _domain_until(self, steps: int) -> int:
-        return steps * self.batch_sequences - self._replay_until(steps)
-
-    def _rows_until(self, source: str, steps: int) -> int:
-        """Return the number of sequences of a source in the first `steps` global batches."""
-        if source == REPLAY:
-            return self._replay_until(steps)
-        part, rows = self.domain_sources.index(source), 0
-        ends = [*(phase.first for phase in self._plan[1:]), steps]
-        for phase, end in zip(self._plan, ends, strict=True):
-            if phase.first < steps:
-                own = self._domain_until(min(end, steps)) - self._domain_until(phase.first)
-                rows += int(phase.interleaving.counts(own)[part])
-        return rows
-
-    def batch(self, step: int) -> list[PackedSequence]:
-        """Return the rows of global batch `step` (from 0), in order. Processes take slices of it."""
-        return [self._sources[source].sequence(number) for source, number in self.places(step)]
+        No shard is opened: a process reads only the rows that it asks for their tokens.
+        """
+        rows: list[StoredSequence] = []
+        for source, numbers in self._numbers(step):
+            rows += self._sources[source].rows(numbers)
+        return [rows[at] for at in self._row_order(step)]
 
     def row(self, position: int) -> PackedSequence:
         """Return the sequence at a position of the stream: row position % B of batch position // B."""
@@ -189,25 +148,17 @@ class TrainingStream:
 
     def places(self, step: int) -> list[tuple[str, int]]:
         """Return (source, number of the sequence) of each row of global batch `step`."""
-        rows: list[tuple[str, int]] = []
+        rows = [(source, number) for source, numbers in self._numbers(step) for number in numbers.tolist()]
+        return [rows[at] for at in self._row_order(step)]
+
+    def _numbers(self, step: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield each source with the numbers of its sequences in a global batch, int64 (rows,)."""
         for source, count in self.rows(step).items():
-            numbers = self._numbers(source, self._consumed(source, step), count)
-            rows.extend((source, int(number)) for number in numbers)
+            yield source, self._orders[source].numbers(self._consumed(source, step), count)
+
+    def _row_order(self, step: int) -> list[int]:
         order = Permutation(self.batch_sequences, self._seed, "rows", step)
-        return [rows[at] for at in order(np.arange(self.batch_sequences))]
-
-    def _numbers(self, source: str, first: int, count: int) -> np.ndarray:
-        """Return the sequence numbers at positions first .. first + count - 1 of a source's reading order."""
-        size = len(self._sources[source])
-        positions = np.arange(first, first + count)
-        numbers = np.empty(count, dtype=np.int64)
-        for epoch in range(first // size, (first + count - 1) // size + 1):
-            inside = positions // size == epoch
-            numbers[inside] = self._epoch(source, epoch)(positions[inside] % size)
-        return numbers
-
-    def _epoch(self, source: str, epoch: int) -> Permutation:
-        return Permutation(len(self._sources[source]), self._seed, source, epoch)
+        return order(np.arange(self.batch_sequences)).tolist()
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:
         """Count the first `steps` global batches by source: "sequences", "tokens", "epochs".
@@ -217,38 +168,42 @@ class TrainingStream:
         result: dict[str, dict[str, float]] = {}
         for name in self._used:
             source, offset = self._sources[name], self._offset.get(name, 0)
-            sequences = self._rows_until(name, steps)
-            result[name] = {
-                "sequences": sequences,
-                "tokens": self._sum(name, source.sequence_lengths, offset, offset + sequences),
-                "epochs": sequences / len(source),
-            }
-            if source.has_weights:
-                result[name][WITHOUT_LOSS] = self._sum(name, source.without_loss, offset, offset + sequences)
+            sequences = self._rows.until(name, steps)
+            counts = self._orders[name].count(offset, offset + sequences).sum(axis=0)
+            result[name] = _entry(sequences, counts, len(source), source.has_weights)
         return result
 
+    def tokens(self, steps: int) -> int:
+        """Return the number of tokens, replay included, in the first `steps` global batches."""
+        return sum(int(counts["tokens"]) for counts in self.ledger(steps).values())
+
     def tokens_by_group(
-        self, source: str, groups: Mapping[str, np.ndarray], steps: int, dropped: Sequence[int] = ()
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, source: str, group: DocumentFact, groups: int, steps: int, dropped: Sequence[int] = ()
+    ) -> np.ndarray:
         """Count the tokens of groups of a source's documents, such as those of one listed source.
 
         Args:
-            groups: For each file of documents the group of each, by its row: int (documents,).
+            group: Function that returns the group of documents.
+            groups: Number of groups.
             dropped: Global batches among the first `steps` that are not counted.
 
         Returns:
-            Tokens in the first `steps` global batches and in one epoch: int64 (groups,) each.
+            int64 (2, groups): tokens in the first `steps` global batches, and in one epoch.
         """
-        size = len(self._sources[source])
-        times = np.zeros(size, dtype=np.int64)
         first, end = self._offset.get(source, 0), self._consumed(source, steps)
-        for epoch in range(first // size, -(-end // size)):
-            read = np.arange(max(first, epoch * size), min(end, (epoch + 1) * size))
-            times[self._epoch(source, epoch)(read % size)] += 1
-        for step in dropped:
-            np.subtract.at(times, [number for name, number in self.places(step) if name == source], 1)
-        opened = self._sources[source]
-        return opened.tokens_by_group(groups, times), opened.tokens_by_group(groups, np.ones_like(times))
+        skipped = self._dropped(source, dropped)
+
+        def times(begin: int, stop: int) -> np.ndarray:
+            read = self._orders[source].times(first, end, begin, stop)
+            lost = skipped[(begin <= skipped) & (skipped < stop)] - begin
+            return read - np.bincount(lost, minlength=stop - begin)
+
+        return self._sources[source].tokens_by_group(group, groups, times)
+
+    def _dropped(self, source: str, steps: Iterable[int]) -> np.ndarray:
+        """Return the numbers of a source's sequences in global batches: int64 (rows,)."""
+        numbers = [own for step in steps for name, own in self._numbers(step) if name == source]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *numbers])
 
     def by_phase(self, steps: int, dropped: Sequence[int] = ()) -> list[dict[str, Any]]:
         """Count the first `steps` global batches by phase of the mixture and source.
@@ -261,12 +216,12 @@ class TrainingStream:
             "sequences", "tokens", "epochs" of each.
         """
         result = []
-        ends = [*(phase.first for phase in self._plan[1:]), steps]
-        for phase, end in zip(self._plan, ends, strict=True):
+        ends = [*(phase.first for phase in self._rows.phases[1:]), steps]
+        for phase, end in zip(self._rows.phases, ends, strict=True):
             first, end = phase.first, min(end, steps)
             if first >= end:
                 break
-            skipped = [place for step in dropped if first <= step < end for place in self.places(step)]
+            skipped = [step for step in dropped if first <= step < end]
             counts = {}
             for name in self._used:
                 source, before, after = (
@@ -274,10 +229,8 @@ class TrainingStream:
                     self._consumed(name, first),
                     self._consumed(name, end),
                 )
-                lost = [number for of, number in skipped if of == name]
-                sequences = after - before - len(lost)
-                tokens = self._sum(name, source.sequence_lengths, before, after)
-                tokens -= int(source.sequence_lengths[lost].sum())
+                own = self._orders[name].count(before, after) - source.count(self._dropped(name, skipped))
+                sequences, tokens, _ = own.sum(axis=0).tolist()
                 epochs = sequences / len(source)
                 counts[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
             result.append(
@@ -296,30 +249,17 @@ class TrainingStream:
             "tokens_without_loss".
         """
         result = {}
-        skipped = [place for step in dropped for place in self.places(step)]
         for name in self._used:
             source = self._sources[name]
             if len(source.parts) < 2:
                 continue
-            before, after = (self._part_counts(name, self._consumed(name, at)) for at in (0, steps))
-            lost = source.count_parts(np.array([number for of, number in skipped if of == name], int))
-            counts = {part: after[part] - before[part] - lost[part] for part in source.parts}
+            counts = self._orders[name].count(self._consumed(name, 0), self._consumed(name, steps))
+            counts -= source.count(self._dropped(name, dropped))
             result[name] = {
-                part: {"sequences": int(sequences), "tokens": int(tokens), "epochs": float(sequences) / size}
-                | ({WITHOUT_LOSS: int(without)} if source.has_weights else {})
-                for (part, size), (sequences, tokens, without) in zip(
-                    source.parts.items(), counts.values(), strict=True
-                )
+                part: _entry(int(own[0]), own, size, source.has_weights)
+                for (part, size), own in zip(source.parts.items(), counts, strict=True)
             }
         return result
-
-    def _part_counts(self, name: str, sequences: int) -> dict[str, np.ndarray]:
-        """Return sequences, tokens and tokens of weight 0 of each part in the first sequences: int64 (3,)."""
-        source = self._sources[name]
-        epochs, rest = divmod(sequences, len(source))
-        whole = source.count_parts(np.arange(len(source)))
-        rest_counts = source.count_parts(self._epoch(name, epochs)(np.arange(rest)))
-        return {part: epochs * np.array(whole[part]) + rest_counts[part] for part in whole}
 
     def consumed(self, steps: int) -> dict[str, int]:
         """Return the sequences of each source consumed by `steps` global batches, earlier runs included.
@@ -329,17 +269,7 @@ class TrainingStream:
         return {**self._offset, **{name: self._consumed(name, steps) for name in self._used}}
 
     def _consumed(self, source: str, steps: int) -> int:
-        return self._offset.get(source, 0) + self._rows_until(source, steps)
-
-    def _sum(self, name: str, counts: np.ndarray, first: int, end: int) -> int:
-        """Add up a count of each sequence, int64 (sequences,), over a source's positions first .. end - 1."""
-
-        def until(sequences: int) -> int:
-            epochs, rest = divmod(sequences, len(counts))
-            rest_numbers = self._epoch(name, epochs)(np.arange(rest))
-            return epochs * int(counts.sum()) + int(counts[rest_numbers].sum())
-
-        return until(end) - until(first)
+        return self._offset.get(source, 0) + self._rows.until(source, steps)
 
     def available_steps(self, max_epochs: float | Mapping[str, float]) -> int:
         """Return the number of global batches until a domain source has been read `max_epochs` times.
@@ -356,7 +286,7 @@ class TrainingStream:
 
         def exceeds(steps: int) -> bool:
             run = self if len(self._mixture) == 1 else self.for_steps(steps)
-            read = (name for name in most if run._rows_until(name, steps))
+            read = (name for name in most if run._rows.until(name, steps))
             return any(run._consumed(name, steps) > most[name] for name in read)
 
         # every batch has a domain row
@@ -374,4 +304,15 @@ class TrainingStream:
         """Return the number of tokens, replay included, of the batches that `available_steps` allows."""
         steps = self.available_steps(max_epochs)
         run = self if len(self._mixture) == 1 else self.for_steps(steps)
-        return sum(int(counts["tokens"]) for counts in run.ledger(steps).values())
+        return run.tokens(steps)
+
+
+def _entry(sequences: int, counts: np.ndarray, size: int, has_weights: bool) -> dict[str, float]:
+    """Return an entry of a ledger.
+
+    Args:
+        counts: int64 (3,), sequences, tokens and tokens of weight 0.
+        size: Sequences of an epoch.
+    """
+    entry = {"sequences": sequences, "tokens": int(counts[1]), "epochs": sequences / size}
+    return entry | ({WITHOUT_LOSS: int(counts[2])} if has_weights else {})

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cpt.halves import Half, half_of
+from cpt.halves import Half
+
+if TYPE_CHECKING:
+    from cpt.corpus.heldout_texts import HeldOutTexts
+
+_AHEAD = 64
+"""Texts that are tokenised at once."""
 
 
 def has_texts(corpus: Path, source: str, split: str) -> bool:
@@ -28,19 +36,29 @@ def iterate_texts(corpus: Path, source: str, split: str) -> Iterator[str]:
     return (document.text for document in documents if not document.marked and document.part not in STUDY)
 
 
-def heldout_texts(corpus: Path, source: str, half: Half | None = None) -> list[str]:
+def heldout_texts(corpus: Path, source: str, half: Half | None = None) -> HeldOutTexts:
     """Return the held-out texts of a source; none if it has none.
 
     Args:
         half: Half to return; both if None.
     """
-    if not has_texts(corpus, source, "heldout"):
-        return []
-    return [text for text in iterate_texts(corpus, source, "heldout") if half in (None, half_of(text))]
+    from cpt.corpus.heldout_texts import HeldOutTexts
+
+    return HeldOutTexts(corpus, source, half)
+
+
+def shuffled(texts: Sequence[str] | HeldOutTexts, seed: int) -> Iterator[str]:
+    """Yield texts in a seeded order. Of held-out texts, those that nobody asks for are not read."""
+    import numpy as np
+
+    from cpt.corpus.heldout_texts import HeldOutTexts
+
+    order = np.random.default_rng(seed).permutation(len(texts))
+    return texts.at(order) if isinstance(texts, HeldOutTexts) else (texts[number] for number in order)
 
 
 def whole_documents(
-    documents: Sequence[str], models: Sequence[Path], max_tokens: int, seed: int
+    documents: Sequence[str] | HeldOutTexts, models: Sequence[Path], max_tokens: int, seed: int
 ) -> list[str]:
     """Return whole documents in a seeded order, until the next would exceed `max_tokens`.
 
@@ -49,24 +67,38 @@ def whole_documents(
     Args:
         models: Folders with tokenizers; the first one's tokens are counted.
     """
-    import numpy as np
-
     from cpt.models.encoding import token_ids
     from cpt.models.tokenizer import load_tokenizer
 
-    lengths = np.array(
-        [[len(ids) for ids in token_ids(load_tokenizer(folder), documents)] for folder in models]
-    )
+    tokenizers = [load_tokenizer(folder) for folder in models]
     chosen: list[str] = []
     total = 0
-    for index in np.random.default_rng(seed).permutation(len(documents)):
-        if lengths[:, index].min() < 2:
-            continue
-        if chosen and total + lengths[0, index] > max_tokens:
-            break
-        chosen.append(documents[index])
-        total += int(lengths[0, index])
+    ordered = shuffled(documents, seed)
+    while batch := list(islice(ordered, _AHEAD)):
+        counted = [[len(ids) for ids in token_ids(tokenizer, batch)] for tokenizer in tokenizers]
+        for text, *lengths in zip(batch, *counted, strict=True):
+            if min(lengths) < 2:
+                continue
+            if chosen and total + lengths[0] > max_tokens:
+                return chosen
+            chosen.append(text)
+            total += lengths[0]
     return chosen
+
+
+def cut_sample(documents: Sequence[str] | HeldOutTexts, size: int, seed: int) -> list[str]:
+    """Return documents in a seeded order, `size` bytes in total, each cut to a tenth of that."""
+    taken: list[str] = []
+    left = size
+    for document in shuffled(documents, seed):
+        if left <= 0:
+            break
+        most = min(left, max(size // 10, 1))
+        text = document.encode()[:most].decode(errors="ignore").rstrip()
+        if text:
+            taken.append(text)
+            left -= len(text.encode())
+    return taken
 
 
 def former_tokenizer(corpus: Path) -> Path | None:

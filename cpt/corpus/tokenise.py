@@ -5,28 +5,30 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cpt.corpus.document_columns import PlainDocuments
 from cpt.corpus.document_tokenizer import DocumentTokenizer, characters, follow_special_token
 from cpt.corpus.documents import (
     PART,
     Document,
     documents_path,
     parts_of,
-    plain_documents,
     read_documents,
 )
 from cpt.corpus.examples import LISTINGS
 from cpt.corpus.index import CorpusIndex, SourceCounts, SplitCounts, byte_count, read_index, write_index
 from cpt.corpus.items import read_items, write_items
+from cpt.corpus.links import link
 from cpt.corpus.recall import RECALL
-from cpt.corpus.shards import ShardWriter, TokenisedSource
-from cpt.corpus.steps import link
+from cpt.corpus.sequence_counts import counted_at
+from cpt.corpus.shards import ShardWriter
 from cpt.corpus.tasks import Tasks, Work
+from cpt.corpus.tokenised_source import TokenisedSource
 from cpt.errors import DataError
 from cpt.models.tokenizer import FILE
 from cpt.models.tokenizer import FILE as TOKENIZER
@@ -165,6 +167,8 @@ def tokens_path(corpus: Path, source: str) -> Path:
 def open_source(corpus: Path, source: str, *, tell_plain: bool = False) -> TokenisedSource:
     """Open the packed training sequences of one source of a corpus folder, of all its parts.
 
+    A source that is open already, and has not changed, is the same object: what was counted is known.
+
     Args:
         source: "domain", or one part of it, "domain.notes".
         tell_plain: Let sequences say which of their pieces are neither study documents nor conversations.
@@ -172,9 +176,16 @@ def open_source(corpus: Path, source: str, *, tell_plain: bool = False) -> Token
     Raises:
         DataError: The corpus has none.
     """
-    folder = tokens_path(corpus, source)
-    plain = partial(plain_documents, corpus, source.partition(PART)[0], "train") if tell_plain else None
-    return TokenisedSource(*(parts_of(folder.parent, source) or [folder]), name=source, plain=plain)
+    folders = parts_of(corpus / "tokens", source) or [tokens_path(corpus, source)]
+    return _opened(corpus, source, tell_plain, tuple((folder, counted_at(folder)) for folder in folders))
+
+
+@lru_cache(maxsize=16)
+def _opened(
+    corpus: Path, source: str, tell_plain: bool, folders: tuple[tuple[Path, object], ...]
+) -> TokenisedSource:
+    plain = PlainDocuments(corpus, source.partition(PART)[0]) if tell_plain else None
+    return TokenisedSource(*(folder for folder, _ in folders), name=source, plain=plain)
 
 
 def part_names(corpus: Path, source: str) -> list[str]:

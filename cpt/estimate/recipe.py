@@ -119,8 +119,8 @@ def _simplifications(job: Job) -> list[str]:
         "weights are sharded as accelerate's --use_fsdp does by default": job.sharded,
         "communication between processes takes no time": job.processes > 1,
         "compiled blocks keep less memory than is counted here": settings.config.compile,
-        "the teacher is taken to have as many layers as its student": settings.config.objective.kind
-        == "self-distillation",
+        "the teacher is taken to be as large as its student": settings.config.objective.needs_teacher,
+        "the teacher is taken to make as many tokens of a text": settings.config.objective.kind == "alm",
         "8-bit matrix products are counted as bfloat16 ones": settings.float8,
         "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
         != torch.float32
@@ -144,8 +144,7 @@ def _sequences(
         return heaviness(lengths, model)
 
     heaviest = max(batches, key=lambda batch: sum(map(weight, batch)))
-    tokens = sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
-    return tuple(sorted(heaviest, key=weight, reverse=True)), steps, tokens
+    return tuple(sorted(heaviest, key=weight, reverse=True)), steps, stream.tokens(steps)
 
 
 def _full_sequences(

@@ -35,7 +35,7 @@ from cpt.training.feature import WeightBytes, total_memory
 from cpt.training.features import features_of
 from cpt.training.features.checkpoints import bytes_of_copies
 from cpt.training.master_weights import Weights as MasterWeights
-from cpt.training.objectives.reference_model import ReferenceModel
+from cpt.training.objectives.reference_model import AlignedTeacher, ReferenceModel
 from cpt.training.optimizers.groups import Group, Shape
 from cpt.training.settings import Settings
 from cpt.training.trainable.parameters import TrainableParameters
@@ -104,10 +104,7 @@ def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model = build(job.architecture)
-                teacher = (
-                    build(job.architecture) if settings.config.objective.kind == "self-distillation" else None
-                )
-            reference = settings.config.objective.reference_model(model, teacher)
+                reference = settings.config.objective.reference_model(model, _teacher(job))
             spec = mark_trainable(model, settings)
         make_fake(model, *([reference.module] if reference else []))
         process_bytes = resident_bytes()
@@ -201,7 +198,7 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
                 weight.grad = None
             with timeline.moment("step"):
                 several = job.accumulation > 1 or len(sub_batches) > 1
-                total = partial(loss, rows=[SimpleNamespace(source=source)])
+                total = partial(loss, rows=[_row(source, lengths)])
                 step(module, masters, trained, _batch(lengths), recorder, loss=total, accumulates=several)
                 if job.processes > 1:
                     _sum(masters)
@@ -283,6 +280,43 @@ def _round(trained: TrainableParameters) -> None:
 def _batch(lengths: Lengths) -> PackedBatch:
     with unset_fake_temporarily():
         return pack([np.zeros(length, dtype=np.int64) for length in lengths])
+
+
+def _row(source: str, lengths: Lengths) -> Any:
+    """Return a sequence of the documents of `_batch`."""
+    tokens = np.zeros(sum(lengths), dtype=np.int64)
+    targets = float(len(tokens) - len(lengths))
+    return SimpleNamespace(
+        source=source, tokens=tokens, piece_lengths=np.array(lengths), weights=None, target_weight=targets
+    )
+
+
+def _teacher(job: Job) -> Any:
+    """Return a teacher of the size of its student, which makes the same tokens of a text."""
+    objective = job.settings.config.objective
+    if not objective.needs_teacher:
+        return None
+    model = build(job.architecture)
+    return AlignedTeacher(model, _SameTokens()) if objective.kind == "alm" else model
+
+
+class _SameTokens:
+    """Alignments in which each token is a chunk."""
+
+    student_boundaries = teacher_boundaries = np.zeros(1, dtype=np.int64)
+
+    def align(self, documents: Sequence[np.ndarray]) -> list[Any]:
+        ends = [np.arange(1, len(document) + 1) for document in documents]
+        return [
+            SimpleNamespace(
+                ids=document,
+                student_ends=each,
+                teacher_ends=each,
+                usable=np.ones(len(each), dtype=bool),
+                special=np.zeros(len(each), dtype=bool),
+            )
+            for document, each in zip(documents, ends, strict=True)
+        ]
 
 
 @contextmanager

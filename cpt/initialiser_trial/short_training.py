@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from cpt.corpus import TrainingStream, open_source, read_documents, read_index
-from cpt.corpus.texts import has_texts
+from cpt.corpus import TrainingStream, open_source, read_index
+from cpt.corpus.texts import cut_sample, has_texts, heldout_texts
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
 from cpt.models.shared_windows import Reader, WindowBytes, tokenise_shared
@@ -156,27 +154,12 @@ def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: TrialSettings) ->
     documented = tokenizers[0][1]
     for source in ("domain", "general"):
         if has_texts(documented, source, "heldout"):
-            documents = [document.text for document in read_documents(documented, source, "heldout")]
-            shared = tokenise_shared(readers, cut(documents, settings.heldout_bytes, settings.seed))
+            documents = heldout_texts(documented, source)
+            shared = tokenise_shared(readers, cut_sample(documents, settings.heldout_bytes, settings.seed))
             found.windows[source] = shared.bytes
             for texts, text in zip(found.texts, shared.texts, strict=True):
                 texts[source] = text
     return found
-
-
-def cut(documents: Sequence[str], size: int, seed: int) -> list[str]:
-    """Return documents in a seeded order, `size` bytes in total, each cut to a tenth of that."""
-    taken: list[str] = []
-    left = size
-    for at in np.random.default_rng(seed).permutation(len(documents)):
-        if left <= 0:
-            break
-        most = min(left, max(size // 10, 1))
-        text = documents[at].encode()[:most].decode(errors="ignore").rstrip()
-        if text:
-            taken.append(text)
-            left -= len(text.encode())
-    return taken
 
 
 def _training(settings: TrialSettings) -> Settings:

@@ -230,10 +230,14 @@ class PackedLanguageModel(nn.Module):
     def _hidden(self, batch: PackedBatch | TreeBatch) -> torch.Tensor:
         """Return the last hidden states [T, E] of the model's backbone."""
         output = self.model.base_model(
-            input_ids=batch.input_ids,
+            **self._inputs(batch),
             position_ids=batch.position_ids,
             use_cache=False,
             **{attention.LAYOUT: batch.layout},
         )
         hidden: torch.Tensor = output.last_hidden_state[0]
         return hidden
+
+    def _inputs(self, batch: PackedBatch | TreeBatch) -> dict[str, torch.Tensor]:
+        """Return what the backbone reads: ids, unless a subclass gives embeddings."""
+        return {"input_ids": batch.input_ids}

@@ -8,8 +8,7 @@ Shapes: B rows, L cached tokens, H query heads, K key-value heads, E head width.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from functools import partial
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -57,12 +56,6 @@ def register_one_token_attention() -> None:
     AttentionInterface.register(ONE_TOKEN, _attention_interface)
 
 
-def draw(generator: torch.Generator, temperature: float, _: Any, logits: torch.Tensor) -> torch.Tensor:
-    """Return the logits [rows, V] of a drawn token alone."""
-    points = torch.rand(len(logits), 1, generator=generator, device=logits.device)
-    return drawn_at(points, temperature, logits)
-
-
 def drawn_at(points: torch.Tensor, temperature: float, logits: torch.Tensor) -> torch.Tensor:
     """Return the logits [rows, V] of a drawn token alone, by the inverse of the cumulative distribution.
 
@@ -77,7 +70,6 @@ def drawn_at(points: torch.Tensor, temperature: float, logits: torch.Tensor) -> 
     return torch.full_like(logits, -torch.inf).scatter_(1, drawn, 0.0)
 
 
-@torch.no_grad()
 def sample(
     model: Any, start: int, ends: Collection[int], rows: int, length: int, seed: int
 ) -> list[list[int]]:
@@ -87,34 +79,90 @@ def sample(
         ends: tokens after which a sample ends; the first one stands at its end.
         length: most tokens of a sample.
     """
-    from transformers import GenerationConfig, LogitsProcessorList
-
     register_one_token_attention()
-    attention, generation = model.config._attn_implementation, model.generation_config
+    attention = model.config._attn_implementation
     model.set_attn_implementation(ONE_TOKEN)
-    model.generation_config = GenerationConfig()  # no penalties
-    prompts = torch.full((rows, 1), start, device=model.device)
-    generator = torch.Generator(model.device).manual_seed(seed)
-    pad = min(ends, default=start)
     try:
-        output = model.generate(
-            prompts,
-            attention_mask=torch.ones_like(prompts),
-            generation_config=GenerationConfig(
-                do_sample=False, max_new_tokens=length, eos_token_id=sorted(ends) or None, pad_token_id=pad
-            ),
-            logits_processor=LogitsProcessorList([partial(draw, generator, 1.0)]),
-        )
+        return follow(model, [[start]] * rows, [length] * rows, 1.0, seed, ends)
     finally:
         model.set_attn_implementation(attention)
-        model.generation_config = generation
-    return [_until_end(row, ends) for row in output[:, 1:].tolist()]
 
 
-def _until_end(row: list[int], ends: Collection[int]) -> list[int]:
-    """Return the tokens up to and with the first end; the rest is padding."""
-    last = next((place for place, token in enumerate(row) if token in ends), len(row))
-    return row[: last + 1]
+@torch.no_grad()
+def follow(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    temperature: float,
+    seed: int,
+    stops: Collection[int],
+) -> list[list[int]]:
+    """Sample what follows prompts, each up to and with its first stop token.
+
+    Rows that have ended leave the batch every few tokens, for a batch takes as long as its longest row:
+    a chat model ends most turns of a user after 30 tokens, and some never. What is drawn for a row does not
+    depend on when others leave.
+
+    Args:
+        lengths: Most new tokens of each row.
+    """
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    if not prompts:
+        return []
+    device, longest, pad = model.device, max(map(len, prompts)), min(stops, default=0)
+    # padded at the left, so that new tokens follow every prompt; `generate` takes positions from the mask
+    ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=device)
+    generator = torch.Generator(device).manual_seed(seed)
+    rows, found = list(range(len(prompts))), [list[int]() for _ in prompts]
+    settings, model.generation_config = model.generation_config, GenerationConfig()  # no penalties
+    cache: dict[str, Any] = {}
+    try:
+        while rows:
+
+            def draw(_: Any, logits: torch.Tensor, rows: list[int] = rows) -> torch.Tensor:
+                points = torch.rand(len(prompts), 1, generator=generator, device=device)
+                return drawn_at(points[rows], temperature, logits)
+
+            output = model.generate(
+                ids,
+                attention_mask=mask,
+                generation_config=GenerationConfig(
+                    do_sample=False,
+                    max_new_tokens=min(_BETWEEN, max(lengths[row] - len(found[row]) for row in rows)),
+                    eos_token_id=sorted(stops) or None,
+                    pad_token_id=pad,
+                    return_dict_in_generate=True,
+                ),
+                logits_processor=LogitsProcessorList([draw]),
+                **cache,
+            )
+            new = output.sequences[:, ids.shape[1] :]
+            going = []
+            for at, (row, tokens) in enumerate(zip(rows, new.tolist(), strict=True)):
+                found[row] = _until_stop([*found[row], *tokens][: lengths[row]], stops)
+                if len(found[row]) < lengths[row] and found[row][-1] not in stops:
+                    going.append(at)
+            rows, ids = [rows[at] for at in going], output.sequences[going]
+            mask = torch.cat([mask, torch.ones_like(new)], 1)[going]
+            if output.past_key_values is not None:  # without a cache that it returns, it reads all again
+                # every kind of cache can be ordered anew, as for beams, also with fewer rows
+                output.past_key_values.reorder_cache(torch.tensor(going, dtype=torch.long, device=device))
+                cache = {"past_key_values": output.past_key_values}
+    finally:
+        model.generation_config = settings
+    return found
+
+
+_BETWEEN = 16
+"""Number of tokens between two times that rows which have ended leave a batch."""
+
+
+def _until_stop(tokens: list[int], stops: Collection[int]) -> list[int]:
+    """Return the tokens up to and with the first stop; the rest is padding."""
+    last = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
+    return tokens[: last + 1]
 
 
 def end_tokens(model: Any) -> frozenset[int]:

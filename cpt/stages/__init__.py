@@ -8,7 +8,7 @@ from typing import Any
 
 from cpt.stages.base import Stage
 
-KINDS = ("corpus", "vocabulary", "pretrain", "merge", "evaluate", "report")
+KINDS = ("corpus", "hypernetwork", "vocabulary", "pretrain", "merge", "evaluate", "report")
 """Every kind of stage, in the order in which a recipe usually names them."""
 
 _SINGLE_MODULES = frozenset({"report"})

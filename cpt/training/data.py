@@ -33,7 +33,10 @@ def one_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[M
 
 
 class PackedSequence(Protocol):
-    """Whole documents, or parts of long ones, end to end."""
+    """Whole documents, or parts of long ones, end to end.
+
+    A process counts all rows of a global batch, and reads the tokens of its own alone.
+    """
 
     @property
     def source(self) -> str: ...
@@ -50,6 +53,18 @@ class PackedSequence(Protocol):
     @property
     def plain(self) -> np.ndarray | None:
         """Pieces of the domain's own documents, bool (pieces,); None if there are none or nobody asks."""
+
+    @property
+    def length(self) -> int:
+        """Number of tokens. It is known before they are read, as the two below are."""
+
+    @property
+    def target_weight(self) -> float:
+        """Sum of the weights of all tokens that are predicted: all but the first of each document."""
+
+    @property
+    def without_loss(self) -> int | None:
+        """Number of tokens of weight 0 in the loss; None if there are no weights."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,18 @@ class NoisySequence:
     def plain(self) -> np.ndarray | None:
         return self.row.plain
 
+    @property
+    def length(self) -> int:
+        return self.row.length
+
+    @property
+    def target_weight(self) -> float:
+        return self.row.target_weight
+
+    @property
+    def without_loss(self) -> int | None:
+        return self.row.without_loss
+
 
 class Stream(Protocol):
     """Global batches as a pure function of the step: nothing is consumed, so nothing is restored."""
@@ -119,7 +146,7 @@ def pack_sequences(sequences: Sequence[PackedSequence]) -> PackedBatch:
     documents = [piece for sequence in sequences for piece in pieces(sequence)]
     weights = None
     if any(sequence.weights is not None for sequence in sequences):
-        weights = np.concatenate([_weights(sequence) for sequence in sequences])
+        weights = np.concatenate([token_weights(sequence) for sequence in sequences])
     packed = pack(documents, weights)
     if not any(isinstance(sequence, NoisySequence) for sequence in sequences):
         return packed
@@ -128,7 +155,7 @@ def pack_sequences(sequences: Sequence[PackedSequence]) -> PackedBatch:
     return replace(packed, input_ids=ids[None])
 
 
-def _weights(sequence: PackedSequence) -> np.ndarray:
+def token_weights(sequence: PackedSequence) -> np.ndarray:
     """Return the weights of a sequence's tokens in the loss: (tokens,)."""
     return np.ones(len(sequence.tokens), np.float16) if sequence.weights is None else sequence.weights
 
@@ -148,12 +175,4 @@ def micro_batches(parts: Sequence[Sequence[PackedSequence]], device: torch.devic
 
 def target_weight(sequences: Sequence[PackedSequence]) -> float:
     """Return the sum of the weights of all tokens that are predicted: all but the first of each document."""
-    return sum(map(_target_weight, sequences))
-
-
-def _target_weight(sequence: PackedSequence) -> float:
-    if sequence.weights is None:
-        return len(sequence.tokens) - len(sequence.piece_lengths)
-    weights = sequence.weights.astype(np.float64)
-    firsts = np.cumsum(sequence.piece_lengths) - sequence.piece_lengths
-    return float(weights.sum() - weights[firsts].sum())
+    return sum(sequence.target_weight for sequence in sequences)

@@ -63,7 +63,7 @@ def train(
             after.
         probes: probes that are read during the training.
         work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `anomalies.jsonl`; it survives a kill.
-        teacher: float32 model for an objective that names one.
+        teacher: float32 model for an objective that names one; for `alm` an `AlignedTeacher`.
 
     Raises:
         StageFailed: documents see each other, a parameter does not train, a loss is not finite, the
@@ -104,7 +104,7 @@ def train(
                     stepper.drop()
                     stopping = True
                     break
-                size = sum(len(row.tokens) for row in batch)
+                size = sum(row.length for row in batch)
                 rate = settings.rate(state.step, state.tokens, size) * gates.rate_factor
                 anomaly = anomalies.find(gradient, state)
                 if anomaly is None:

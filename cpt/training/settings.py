@@ -159,15 +159,15 @@ class Settings:
         values = {name: getattr(self.config, name) for name in TrainingConfig.model_fields}
         fixed = {name: value for name, value in values.items() if name not in _FREE | _RESOLVED}
         own = ("steps", "micro_batch", "dtype", "float8", "tokens", "new_tokens", "seed", "tolerance")
-        return dict(_flat(fixed | {name: getattr(self, name) for name in own}))
+        return dict(flat_values(fixed | {name: getattr(self, name) for name in own}))
 
 
-def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
+def flat_values(value: Any, name: str = "") -> list[tuple[str, Any]]:
     """Return JSON values by dotted names."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        pairs = [_flat(inner, f"{name}.{key}".lstrip(".")) for key, inner in value.items()]
+        pairs = [flat_values(inner, f"{name}.{key}".lstrip(".")) for key, inner in value.items()]
         return [pair for found in pairs for pair in found]
     if isinstance(value, tuple):  # as JSON has it
         value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]

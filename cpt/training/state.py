@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from cpt.errors import StageFailed
 from cpt.monitor.reading import Reading
 from cpt.sources import WITHOUT_LOSS
@@ -142,17 +140,16 @@ class State:
 
     def _pass(self, batch: Sequence[PackedSequence]) -> None:
         self.step += 1
-        self.tokens += sum(len(sequence.tokens) for sequence in batch)
+        self.tokens += sum(sequence.length for sequence in batch)
 
 
 def _add(counts: Counts, batch: Sequence[PackedSequence]) -> None:
     for sequence in batch:
         entry = counts.setdefault(sequence.source, {"sequences": 0, "tokens": 0})
         entry["sequences"] += 1
-        entry["tokens"] += len(sequence.tokens)
-        if sequence.weights is not None:
-            zeros = int(np.count_nonzero(sequence.weights == 0))
-            entry[WITHOUT_LOSS] = entry.get(WITHOUT_LOSS, 0) + zeros
+        entry["tokens"] += sequence.length
+        if sequence.without_loss is not None:
+            entry[WITHOUT_LOSS] = entry.get(WITHOUT_LOSS, 0) + sequence.without_loss
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def options(tmp_path: Path) -> argparse.Namespace:
     }
     return argparse.Namespace(
         **texts, runs=tmp_path / "runs", model="models/tiny", start_token="auto", tokens=40_000, length=256,
-        documents=24, ontology=None, terms=200, peak=3e-4, heldout=0.15, probe=200, forms=8,
+        documents=24, ratio=1.0, ontology=None, terms=200, peak=3e-4, heldout=0.15, probe=200, forms=8,
         probe_tokens=2_000, suites="medical:smoke", data=None, tested=(),
     )  # fmt: skip
 
@@ -79,3 +79,12 @@ def test_seeds_are_averaged_with_the_interval_of_their_items(study) -> None:
     assert found["untrained: p_gold"]["seeds"] == [0.1, 0.3, 0.5]
     assert found["untrained: p_gold"]["mean"] == pytest.approx(0.3)
     assert found["untrained: p_gold"]["high"] == pytest.approx(0.3 + 0.3 / 3**0.5)
+
+
+@pytest.mark.parametrize("arm", ["raw + study", "+ phases", "+ shuffle"])
+def test_the_ratio_of_documents_to_study_holds_in_the_main_phase(study, options, arm) -> None:
+    for options.ratio in (1.0, 2.0):
+        mixture = study.weights(arm, options.ratio)
+        main = mixture["weights"] if isinstance(mixture, dict) else mixture[1]["weights"]
+        documents = main["documents"] + main.get("shuffled", 0)
+        assert documents == options.ratio * (main["reading"] + main["questions"])

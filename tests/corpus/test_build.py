@@ -10,19 +10,10 @@ from pathlib import Path
 import pytest
 
 from cpt.corpus import read_documents
-from cpt.corpus.build import (
-    Minimum,
-    always,
-    by_hash,
-    check_sums,
-    digest,
-    divide,
-    hold_out_more,
-    require_heldout,
-    rewritten,
-    write_source,
-)
+from cpt.corpus.build import check_sums, divide, rewritten, write_source
+from cpt.corpus.digests import digest
 from cpt.corpus.documents import Document, Removed
+from cpt.corpus.heldout import Always, ByHash, Minimum, hold_out_more, require_heldout
 from cpt.corpus.index import Amount, SourceCounts
 from cpt.errors import DataError
 
@@ -47,7 +38,7 @@ def test_digest_ignores_unicode_form_and_white_space_only() -> None:
 
 def test_duplicates_and_empty_texts_are_counted_out() -> None:
     items = [*documents("a", "b", " a ", "", "  \n", "b"), Removed("x", "obsolete"), Removed("y", "empty")]
-    sides, counts = run(items, always("train"), set())
+    sides, counts = run(items, Always("train"), set())
     assert sides["train"] == ["a", "b"]
     assert counts.documents_in == 8
     assert counts.removed_documents == {"duplicate": 2, "empty": 3, "duplicate_of_heldout": 0, "obsolete": 1}
@@ -55,41 +46,41 @@ def test_duplicates_and_empty_texts_are_counted_out() -> None:
 
 
 def test_bytes_are_utf8_bytes() -> None:
-    _, counts = run(documents("caf\u00e9", "\u65e5\u672c"), always("train"), set())
+    _, counts = run(documents("caf\u00e9", "\u65e5\u672c"), Always("train"), set())
     assert counts.splits["train"].bytes == 5 + 6
 
 
 def test_the_share_held_out_is_about_what_was_asked() -> None:
-    rule = by_hash(0.1, seed=17)
+    rule = ByHash(0.1, seed=17)
     held = sum(rule(digest(f"document {number}")) == "heldout" for number in range(10_000))
     assert 850 < held < 1150
 
 
 def test_the_side_of_a_document_depends_on_seed_and_text_alone() -> None:
     texts = [f"document {number}" for number in range(200)]
-    first, _ = run(documents(*texts), by_hash(0.2, 17), set())
-    more, _ = run(documents(*reversed(texts), *(f"new {n}" for n in range(200))), by_hash(0.2, 17), set())
+    first, _ = run(documents(*texts), ByHash(0.2, 17), set())
+    more, _ = run(documents(*reversed(texts), *(f"new {n}" for n in range(200))), ByHash(0.2, 17), set())
     assert set(first["heldout"]) <= set(more["heldout"])
     assert set(first["train"]) <= set(more["train"])
-    other, _ = run(documents(*texts), by_hash(0.2, 18), set())
+    other, _ = run(documents(*texts), ByHash(0.2, 18), set())
     assert set(other["heldout"]) != set(first["heldout"])
 
 
 def test_a_larger_share_only_adds_held_out_documents() -> None:
     texts = [f"document {number}" for number in range(300)]
-    small, _ = run(documents(*texts), by_hash(0.1, 17), set())
-    large, _ = run(documents(*texts), by_hash(0.3, 17), set())
+    small, _ = run(documents(*texts), ByHash(0.1, 17), set())
+    large, _ = run(documents(*texts), ByHash(0.3, 17), set())
     assert set(small["heldout"]) < set(large["heldout"])
 
 
 def test_no_held_out_document_stays_in_training_of_any_source() -> None:
     heldout: set[bytes] = set()
-    run(documents("general one", "shared"), always("heldout"), heldout)
+    run(documents("general one", "shared"), Always("heldout"), heldout)
     domain_texts = [f"domain {number}" for number in range(50)]
-    domain, counts = run(documents("shared", *domain_texts), by_hash(0.3, 17), heldout)
+    domain, counts = run(documents("shared", *domain_texts), ByHash(0.3, 17), heldout)
     if "shared" not in domain["heldout"]:
         assert counts.removed_documents["duplicate_of_heldout"] == 1
-    replay, counts = run(documents("shared", " general  one", "old", *domain_texts), always("train"), heldout)
+    replay, counts = run(documents("shared", " general  one", "old", *domain_texts), Always("train"), heldout)
     assert replay["train"] == ["old", *domain["train"]]
     assert counts.removed_documents["duplicate_of_heldout"] == 2 + len(set(domain["heldout"]) - {"shared"})
     assert counts.documents_in == counts.splits["train"].documents + sum(counts.removed_documents.values())
@@ -103,7 +94,7 @@ def test_a_lost_document_is_an_error() -> None:
 def test_a_document_that_was_cut_off_stays_so_and_is_counted() -> None:
     items = [Document("a", "one", ended=False), Document("b", "two"), Document("c", " one ", ended=True)]
     counts = SourceCounts()
-    found = [document for _, document in divide(items, always("train"), set(), counts)]
+    found = [document for _, document in divide(items, Always("train"), set(), counts)]
     assert [(document.id, document.ended) for document in found] == [("a", False), ("b", True)]
     assert (counts.splits["train"].cut, counts.removed_documents["duplicate"]) == (1, 1)
     rewrite = list(rewritten([*items, Removed("x", "empty")], str.upper))
@@ -116,7 +107,7 @@ SIZE = 10
 
 def made(folder: Path, share: float) -> tuple[SourceCounts, set[bytes]]:
     digests: set[bytes] = set()
-    return write_source(folder, "domain", DOCUMENTS, by_hash(share, 17), digests), digests
+    return write_source(folder, "domain", DOCUMENTS, ByHash(share, 17), digests), digests
 
 
 def held(folder: Path) -> set[str]:
@@ -156,7 +147,7 @@ def test_more_is_held_out_as_if_the_share_had_been_larger(
 
 
 def _count(share: float) -> int:
-    rule = by_hash(share, 17)
+    rule = ByHash(share, 17)
     return sum(rule(digest(document.text)) == "heldout" for document in DOCUMENTS)
 
 
@@ -187,7 +178,7 @@ def test_a_corpus_that_is_too_small_is_refused_and_left_as_it_is(tmp_path: Path,
 
 
 def test_text_that_is_held_out_as_a_whole_must_have_the_minimum(tmp_path: Path) -> None:
-    counts = write_source(tmp_path, "general", DOCUMENTS[:9], always("heldout"), set())
+    counts = write_source(tmp_path, "general", DOCUMENTS[:9], Always("heldout"), set())
     require_heldout("general", counts, Minimum(9, 90, 0.2))
     for minimum in (Minimum(10, 1, 0.2), Minimum(1, 91, 0.2)):
         with pytest.raises(DataError, match="general: 9 documents of 90 bytes in all; held-out text must"):

@@ -10,9 +10,10 @@ import pytest
 from near_copies import unrelated
 
 from cpt.corpus import read_documents
-from cpt.corpus.build import always, check_sums, write_source
+from cpt.corpus.build import check_sums, write_source
 from cpt.corpus.decontamination import FILE, Cut, Drop, cut, decontaminate
 from cpt.corpus.documents import Document
+from cpt.corpus.heldout import Always
 from cpt.corpus.index import SourceCounts
 from cpt.errors import DataError
 from cpt.progress import NullProgress
@@ -35,7 +36,7 @@ def corpus(folder: Path, **texts: list[str]) -> dict[str, SourceCounts]:
             folder,
             name,
             [Document(f"{name}:{place}", text, ended=place % 2 == 0) for place, text in enumerate(documents)],
-            always("train"),
+            Always("train"),
             set(),
         )
         for name, documents in texts.items()
@@ -167,7 +168,7 @@ def test_a_document_that_loses_its_end_has_no_end_token_and_what_is_never_rewrit
         Document("chat", f"{early} {CLEAN[2]}", marked=True),
         Document("asked", f"{early} {CLEAN[3]}", loss_weights=((9, 0.0), (len(f"{early} {CLEAN[3]}"), 1.0))),
     ]
-    counts = write_source(tmp_path, "domain", items, always("train"), set())
+    counts = write_source(tmp_path, "domain", items, Always("train"), set())
     search = ItemSearch({"quiz": QUESTIONS}, 13)
     decontaminate(tmp_path, {"domain": counts}, search, Cut(margin=10), NullProgress())
     assert {each.id: each.ended for each in read_documents(tmp_path, "domain", "train")} == {

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from hashlib import sha256
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from cpt.corpus.mixture import (
+    ONCE,
     RESOLUTION,
     Interleaving,
     MixturePhase,
-    place,
     weights_of_sizes,
     whole_weights,
 )
@@ -34,12 +35,19 @@ class Source:
         self.name, self.parts = name, {name: sequences}
         self.sequence_lengths = 5 + np.arange(sequences) % 7
         self.has_weights = False
+        self.sums = self.count(np.arange(sequences))
 
     def __len__(self) -> int:
         return len(self.sequence_lengths)
 
     def sequence(self, number: int) -> SimpleNamespace:
         return SimpleNamespace(source=self.name, number=number, tokens=range(self.sequence_lengths[number]))
+
+    def rows(self, numbers: np.ndarray) -> list[SimpleNamespace]:
+        return [self.sequence(number) for number in numbers.tolist()]
+
+    def count(self, numbers: np.ndarray) -> np.ndarray:
+        return np.array([[len(numbers), self.sequence_lengths[numbers].sum(), 0]])
 
 
 def sources(**sizes: int) -> dict[str, Source]:
@@ -55,7 +63,7 @@ def mixed(phases: Sequence[MixturePhase], batch: int = 8, seed: int = 17, **offs
     return TrainingStream(OPENED, 0, batch, seed, begin, phases)  # type: ignore[arg-type]
 
 
-def phase(until: float, weights: Sequence[int], replay_rows: int = 0) -> MixturePhase:
+def phase(until: float | Literal["once"], weights: Sequence[int], replay_rows: int = 0) -> MixturePhase:
     return MixturePhase(until, dict(zip(PARTS, weights, strict=True)), replay_rows)
 
 
@@ -112,13 +120,6 @@ def test_temperature_goes_from_sizes_to_equal_weights() -> None:
     assert weights_of_sizes({"a": 10**9, "b": 1}, 0.01) == {"a": 1.0, "b": 0.0}
 
 
-def test_phases_begin_at_their_shares_of_the_steps() -> None:
-    phases = [phase(0.3, [1, 1, 1]), phase(0.85, [1, 0, 0]), phase(1, [0, 0, 1])]
-    assert [each.first for each in place(phases, 100)] == [0, 30, 85]
-    assert [(each.first, each.mixture.until) for each in place(phases, 2)] == [(0, 0.3), (1, 0.85)]
-    assert [each.mixture.until for each in place(phases, 0)] == [0.3]
-
-
 def simulated(
     phases: Sequence[MixturePhase],
     batch: int,
@@ -128,20 +129,23 @@ def simulated(
     begin: Mapping[str, int],
 ) -> list[list[tuple[str, int]]]:
     """Return every batch of a run, row by row, with counters instead of closed forms."""
-    ends = [round(each.until * steps) for each in phases]
-    read, batches, current, in_phase = Counter(begin), [], None, Counter()
+    read, batches, plan, left, in_phase = Counter(begin), [], [], list(phases), Counter()
 
-    def plan(step: int) -> MixturePhase:
-        return next(each for each, end in zip(phases, ends, strict=True) if step < end)
+    def is_over(each: MixturePhase, step: int) -> bool:
+        if each.until == ONCE:
+            return all(read[name] >= len(OPENED[name]) for name, weight in each.weights.items() if weight)
+        return step >= round(each.until * steps)
 
     for step in range(steps):
-        mixture = plan(step)
-        if mixture is not current:
-            current, in_phase = mixture, Counter()
+        while is_over(left[0], step):
+            left.pop(0)
+            in_phase = Counter()
+        mixture = left[0]
+        plan.append(mixture)
         replay = mixture.replay_rows
         for first, rows in changes:
             if first <= step:
-                then = plan(first).replay_rows
+                then = plan[first].replay_rows
                 replay = mixture.replay_rows
                 if rows > then:
                     replay = max(rows, mixture.replay_rows)
@@ -177,6 +181,9 @@ def random_run(seed: int) -> tuple[TrainingStream, int, list[list[tuple[str, int
     batch, steps = chance.randint(2, 9), chance.randint(4, 25)
     ends = [*sorted(chance.sample(range(1, 20), chance.randint(0, 3))), 20]
     phases = [phase(end / 20, random_weights(chance, 3), chance.randint(0, batch - 1)) for end in ends]
+    for _ in range(chance.choice([0, 0, 1, 2])):
+        once = phase(ONCE, random_weights(chance, 3), chance.randint(0, batch - 1))
+        phases.insert(chance.randrange(len(phases)), once)
     begin = {name.removeprefix("domain."): chance.randint(0, 60) for name in OPENED}
     stream = mixed(phases, batch, seed, **begin).for_steps(steps)
     changes: list[tuple[int, int]] = []
@@ -227,7 +234,7 @@ def test_ledger_and_phases_equal_counting(seed: int) -> None:
 def test_no_part_is_ever_a_row_from_its_share_in_a_phase_whatever_gates_do(seed: int) -> None:
     stream, steps, _ = random_run(seed)
     for each in stream.by_phase(steps):
-        weights = next(p.mixture.weights for p in stream._plan if p.first == each["first"])
+        weights = next(p.mixture.weights for p in stream._rows.phases if p.first == each["first"])
         counts: Counter[str] = Counter()
         for step in range(each["first"], each["first"] + each["steps"]):
             counts.update({name: rows for name, rows in stream.rows(step).items() if name != "replay"})
@@ -286,7 +293,6 @@ def test_a_gate_is_a_floor_or_a_ceiling_for_later_phases_until_it_gives_back() -
     assert replay((0, 2), (1, 4), (8, 1)) == [2] + [4] * 2 + [5] * 3 + [4] * 2 + [1] * 4
     assert replay((0, 2), (4, 3)) == [2] * 3 + [5] + [3] * 2 + [1] * 6
     assert replay((0, 2), (1, 0)) == [2] + [0] * 11
-    assert stream.planned_replay == ((0, 2), (3, 5), (6, 1))
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,8 +9,9 @@ import pytest
 from near_copies import near_copy, unrelated
 
 from cpt.corpus import read_documents
-from cpt.corpus.build import always, check_sums, write_source
+from cpt.corpus.build import check_sums, write_source
 from cpt.corpus.documents import Document
+from cpt.corpus.heldout import Always
 from cpt.corpus.index import SourceCounts
 from cpt.corpus.minhash import MinHash, found_by_bands
 from cpt.corpus.minhash import sign as sign_in_batches
@@ -109,7 +110,7 @@ def corpus(folder: Path, **texts: list[str]) -> dict[str, SourceCounts]:
     for name, documents in texts.items():
         source, _, side = name.partition("_")
         items = [Document(f"{name}:{number}", text) for number, text in enumerate(documents)]
-        counts = write_source(folder, source, items, always("heldout" if side else "train"), set())
+        counts = write_source(folder, source, items, Always("heldout" if side else "train"), set())
         if source in sources:
             both = sources[source]
             both.documents_in += counts.documents_in

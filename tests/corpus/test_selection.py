@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpt.corpus.build import always, by_hash, digest, write_source
+from cpt.corpus.build import write_source
+from cpt.corpus.digests import Digests, digest
 from cpt.corpus.document_tokenizer import DocumentTokenizer
 from cpt.corpus.documents import Document, read_documents
+from cpt.corpus.heldout import Always, ByHash
 from cpt.corpus.selection import (
     Candidates,
     best,
@@ -27,7 +29,7 @@ from cpt.progress import NullProgress
 
 
 def found(tokens: list[int], repeated: list[float] | None = None) -> Candidates:
-    digests = [bytes([number]) for number in range(len(tokens))]
+    digests = Digests(bytes([number]) * 16 for number in range(len(tokens)))
     return Candidates(digests, np.array(tokens), np.array(repeated or [0.0] * len(tokens)))
 
 
@@ -52,6 +54,14 @@ def test_ties_go_by_the_text_and_not_by_the_order_of_reading() -> None:
     chosen = {among.digests[at] for at in kept(best(among, np.ones(6), no_reasons, 25))}
     assert chosen == {backwards.digests[at] for at in kept(best(backwards, np.ones(6), no_reasons, 25))}
     assert len(chosen) == 3
+
+
+def test_the_order_is_that_of_pairs_of_rating_and_digest() -> None:
+    random = np.random.default_rng(3)
+    among = Candidates(Digests(random.bytes(16) for _ in range(200)), np.ones(200, int), np.zeros(200))
+    ratings = random.integers(0, 5, 200) / 4
+    pairs = sorted(range(200), key=lambda at: (ratings[at], among.digests[at]))
+    assert sorted(pairs[:80]) == kept(nearest(among, ratings, 80))
 
 
 def test_what_is_short_or_repeats_itself_cannot_be_selected_however_well_it_rates() -> None:
@@ -80,7 +90,7 @@ def test_chance_is_uniform_seeded_and_each_documents_own() -> None:
     assert np.array_equal(ratings, chance(keys, 17))
     assert ratings[5] == chance(keys[5:6], 17)[0]
     assert abs(np.corrcoef(ratings, chance(keys, 18))[0, 1]) < 0.1
-    held_out_first = [by_hash(0.5, 17)(key) == "heldout" for key in keys]
+    held_out_first = [ByHash(0.5, 17)(key) == "heldout" for key in keys]
     assert abs(np.corrcoef(ratings, held_out_first)[0, 1]) < 0.1
 
 
@@ -100,12 +110,12 @@ def test_candidates_are_counted_and_what_is_not_kept_is_counted_out(
 ) -> None:
     texts = [f"fever {number} " * (number + 1) for number in range(8)]
     documents = [Document(str(number), text, ended=number % 3 > 0) for number, text in enumerate(texts)]
-    counts = write_source(tmp_path, "domain", documents, always("train"), set())
+    counts = write_source(tmp_path, "domain", documents, Always("train"), set())
     tokenizer = DocumentTokenizer(model_folder, 64, "<s>", "</s>")
     among = candidates(tmp_path, "domain", tokenizer)
     pieces = list(tokenizer.pieces(documents))
     assert among.tokens.tolist() == [sum(map(len, each)) for each in pieces]
-    assert among.digests == [digest(text) for text in texts]
+    assert list(among.digests) == [digest(text) for text in texts]
     assert among.repeated[0] == 0 < among.repeated[-1]
     reasons = unfit(among, min_tokens=int(among.tokens[2]), max_repetition=float(among.repeated[-2]))
     rated = [document.text for document in texts_to_rate(tmp_path, "domain", reasons)]

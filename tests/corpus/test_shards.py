@@ -1,7 +1,4 @@
-"""Shards on disk: the documented files, several shards as one source, damage noticed.
-
-Splitting and best-fit packing against the published example, brute force and reassembly.
-"""
+"""Shards on disk: the documented files, several shards as one source, damage noticed."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ import numpy as np
 import pyarrow
 import pytest
 
-from cpt.corpus.shards import ShardWriter, TokenisedSource, best_fit, split_document
+from cpt.corpus.shards import ShardWriter
+from cpt.corpus.tokenised_source import TokenisedSource
 from cpt.errors import DataError
 
 
@@ -52,7 +50,7 @@ def test_every_piece_comes_back_once_and_no_sequence_is_too_long(
 @pytest.mark.parametrize(("vocabulary", "stored"), [(60_000, np.uint16), (1 << 17, np.uint32)])
 def test_files_are_as_documented(tmp_path: Path, vocabulary: int, stored: type) -> None:
     written = write(tmp_path, 500, vocabulary)
-    stems = sorted({path.name.split(".")[0] for path in tmp_path.iterdir()})
+    stems = sorted({path.name.split(".")[0] for path in tmp_path.glob("shard-*")})
     assert stems == [f"shard-{number:05d}" for number in range(len(stems))]
     assert len(stems) > 1
     for stem in stems:
@@ -85,14 +83,14 @@ def test_missing_and_damaged_shards_are_explained(tmp_path: Path) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="shard-00000"):
-        TokenisedSource(tmp_path)
+        TokenisedSource(tmp_path).sequence(0)
     np.save(file, np.zeros(3, dtype=np.uint32))
     with pytest.raises(DataError, match="do not fit together"):
-        TokenisedSource(tmp_path)
+        TokenisedSource(tmp_path).sequence(0)
     for odd in (np.zeros(0, np.uint32), np.zeros((2, 2), np.uint32), np.array([None]), np.zeros(3)):
         np.save(file, odd)
-        with pytest.raises(DataError, match=r"shard-00000: damaged shard"):
-            TokenisedSource(tmp_path)
+        with pytest.raises(DataError, match=r"shard-00000\.tokens\.npy: damaged shard"):
+            TokenisedSource(tmp_path).sequence(0)
 
 
 def test_open_shards_hold_no_file_descriptors(tmp_path: Path) -> None:
@@ -121,9 +119,10 @@ def test_too_many_open_files_are_no_damaged_shard(
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), str(self))
 
+    source = TokenisedSource(tmp_path)
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DataError) as caught:
-        TokenisedSource(tmp_path)
+        source.sequence(0)
     assert os.strerror(number) in str(caught.value)
     assert "damaged" not in str(caught.value)
     assert advice in str(caught.value.hint)
@@ -135,78 +134,8 @@ def test_too_many_memory_maps_are_no_damaged_shard(tmp_path: Path, monkeypatch: 
     def refuse(*_: object, **__: object) -> None:
         raise OSError("Memory mapping file failed")
 
+    source = TokenisedSource(tmp_path)
     monkeypatch.setattr(pyarrow, "memory_map", refuse)
     with pytest.raises(DataError, match="maps no more files") as caught:
-        TokenisedSource(tmp_path)
+        source.sequence(0)
     assert "vm.max_map_count" in str(caught.value.hint)
-
-
-def tokens(count: int) -> np.ndarray:
-    return np.arange(100, 100 + count, dtype=np.uint32)
-
-
-def test_the_example_of_ding_et_al_truncates_one_document_only() -> None:
-    pieces = [split_document(tokens(size), 8) for size in (14, 7, 5, 2, 3)]
-    assert sum(len(parts) > 1 for parts in pieces) == 1
-    lengths = np.array([len(piece) for parts in pieces for piece in parts])
-    assert Counter(lengths.tolist()) == Counter([8, 6, 7, 5, 2, 3])
-    sequences = best_fit(lengths, 8)
-    filled = sorted(sorted(int(lengths[piece]) for piece in sequence) for sequence in sequences)
-    assert filled == [[2, 6], [3, 5], [7], [8]]
-
-
-@pytest.mark.parametrize("start", [None, 1])
-@pytest.mark.parametrize("end", [None, 2])
-@pytest.mark.parametrize("count", [1, 2, 6, 7, 8, 9, 13, 14, 15, 16, 21, 22])
-def test_pieces_reassemble_and_carry_their_marks(count: int, start: int | None, end: int | None) -> None:
-    document = tokens(count)
-    pieces = split_document(document, 8, start, end)
-    assert all(piece.dtype == np.uint32 and len(piece) <= 8 for piece in pieces)
-    content = []
-    for number, piece in enumerate(pieces):
-        if start is not None:
-            assert piece[0] == start
-            piece = piece[1:]
-        if end is not None and number == len(pieces) - 1:
-            assert piece[-1] == end
-            piece = piece[:-1]
-        assert len(piece) > 0, "a piece of special tokens alone"
-        content.append(piece)
-    np.testing.assert_array_equal(np.concatenate(content), document)
-
-
-def test_no_piece_is_split_off_when_the_document_fits_with_its_marks() -> None:
-    assert [len(piece) for piece in split_document(tokens(6), 8, 1, 2)] == [8]
-    assert [len(piece) for piece in split_document(tokens(7), 8, 1, 2)] == [7, 3]
-
-
-def best_fit_by_search(lengths: list[int], capacity: int) -> list[int]:
-    """Room left in each sequence by the definition: longest first, into the tightest that fits."""
-    rooms: list[int] = []
-    for size in sorted(lengths, reverse=True):
-        fitting = [room for room in rooms if room >= size]
-        if fitting:
-            rooms.remove(min(fitting))
-            rooms.append(min(fitting) - size)
-        else:
-            rooms.append(capacity - size)
-    return sorted(rooms)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_best_fit_equals_its_definition_and_keeps_every_piece_once(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    capacity = int(random.integers(3, 60))
-    lengths = random.integers(1, capacity + 1, size=int(random.integers(1, 300)))
-    sequences = best_fit(lengths, capacity)
-    assert sorted(piece for sequence in sequences for piece in sequence) == list(range(len(lengths)))
-    rooms = sorted(capacity - int(lengths[sequence].sum()) for sequence in sequences)
-    assert rooms == best_fit_by_search(lengths.tolist(), capacity)
-    assert rooms[0] >= 0
-
-
-def test_best_fit_is_deterministic_and_handles_many_pieces() -> None:
-    lengths = np.random.default_rng(0).integers(1, 2049, size=100_000)
-    first = best_fit(lengths, 2048)
-    assert first == best_fit(lengths.copy(), 2048)
-    assert lengths.sum() / (len(first) * 2048) > 0.99

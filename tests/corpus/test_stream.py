@@ -1,7 +1,4 @@
-"""The stateless data order: resume, partitions, epochs, exact replay, and the ledger against counting.
-
-The stateless permutation: a bijection, key-dependent, well spread, and stable for ever.
-"""
+"""The stateless data order: resume, partitions, epochs, exact replay, and the ledger against counting."""
 
 from __future__ import annotations
 
@@ -12,8 +9,9 @@ import numpy as np
 import pytest
 
 from cpt.corpus.mixture import replay_rows
-from cpt.corpus.shards import ShardWriter, TokenisedSource
-from cpt.corpus.stream import Permutation, TrainingStream
+from cpt.corpus.shards import ShardWriter
+from cpt.corpus.stream import TrainingStream
+from cpt.corpus.tokenised_source import TokenisedSource
 from cpt.errors import DataError, UsageError
 
 
@@ -71,7 +69,9 @@ def test_every_epoch_visits_every_sequence_once_in_another_order(
 ) -> None:
     stream = TrainingStream({"domain": sources["domain"]}, 0.0, 4, 17)
     drawn = [id for step in range(23) for id in ids(stream.batch(step))]  # 4 epochs of 23
-    drawn_in_order = [number for step in range(23) for number in stream._numbers("domain", step * 4, 4)]
+    drawn_in_order = [
+        number for step in range(23) for number in stream._orders["domain"].numbers(step * 4, 4)
+    ]
     epochs = [drawn_in_order[epoch * 23 : (epoch + 1) * 23] for epoch in range(4)]
     assert all(sorted(epoch) == list(range(23)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
@@ -244,41 +244,3 @@ def test_a_share_for_which_no_batch_is_large_enough_is_refused() -> None:
     with pytest.raises(UsageError, match="rounds to none") as caught:
         replay_rows(1e-320, 8)
     assert "larger batches" not in str(caught.value)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 16, 17, 63, 64, 65, 1000, 4097])
-def test_it_is_a_bijection(size: int) -> None:
-    permutation = Permutation(size, 17, "domain", 0)
-    values = permutation(np.arange(size))
-    assert sorted(values.tolist()) == list(range(size))
-
-
-def test_single_elements_equal_the_whole() -> None:
-    permutation = Permutation(1000, 3)
-    whole = permutation(np.arange(1000))
-    assert [int(permutation(np.array([at]))[0]) for at in range(0, 1000, 37)] == whole[::37].tolist()
-
-
-def test_keys_give_unrelated_orders() -> None:
-    positions = np.arange(500)
-    orders = [Permutation(500, seed, epoch)(positions) for seed in range(4) for epoch in range(4)]
-    for number, order in enumerate(orders):
-        for other in orders[:number]:
-            assert (order == other).sum() < 10
-            assert abs(np.corrcoef(order, other)[0, 1]) < 0.2
-        assert abs(np.corrcoef(order, positions)[0, 1]) < 0.2
-
-
-def test_every_element_is_equally_likely_everywhere() -> None:
-    size, keys = 7, 2100
-    counts = np.zeros((size, size))
-    for key in range(keys):
-        counts[np.arange(size), Permutation(size, key)(np.arange(size))] += 1
-    expected = keys / size
-    chi_squared = ((counts - expected) ** 2 / expected).sum()
-    assert chi_squared < 80  # 36 degrees of freedom: 0.9999 quantile is 77
-
-
-def test_the_order_never_changes() -> None:
-    """A changed order would silently change every run: this is a golden value."""
-    assert Permutation(10, 17, "domain", 0)(np.arange(10)).tolist() == [5, 3, 0, 9, 2, 4, 7, 8, 1, 6]

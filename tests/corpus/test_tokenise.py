@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,14 @@ import pytest
 from tokenizers import Tokenizer
 
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index, retokenise
-from cpt.corpus.build import always, by_hash, write_source
+from cpt.corpus import documents as documents_module
+from cpt.corpus.build import write_source
+from cpt.corpus.document_columns import ListedSources
 from cpt.corpus.document_tokenizer import DocumentTokenizer, special_token
-from cpt.corpus.documents import Document, documents_path, listed_sources
+from cpt.corpus.documents import Document, documents_path
+from cpt.corpus.heldout import Always, ByHash
 from cpt.corpus.index import CorpusIndex
+from cpt.corpus.shards import ShardWriter
 from cpt.corpus.texts import former_tokenizer
 from cpt.corpus.tokenise import tokenise, tokenizer_sha256
 from cpt.errors import DataError, UsageError
@@ -44,8 +49,8 @@ def corpus(tmp_path: Path, model_folder: Path) -> Path:
     folder, heldout = tmp_path / "corpus", set()
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
     general = [Document(f"g{number}", f"general text {number} " * 4) for number in range(5)]
-    index.sources["general"] = write_source(folder, "general", general, always("heldout"), heldout)
-    index.sources["domain"] = write_source(folder, "domain", documents, by_hash(0.1, 17), heldout)
+    index.sources["general"] = write_source(folder, "general", general, Always("heldout"), heldout)
+    index.sources["domain"] = write_source(folder, "domain", documents, ByHash(0.1, 17), heldout)
     tokenise(folder, index, model_folder)
     return folder
 
@@ -176,7 +181,7 @@ def _replay(folder: Path, model_folder: Path) -> tuple[Path, CorpusIndex]:
         for number in range(60)
     ]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["replay"] = write_source(folder, "replay", documents, always("train"), set())
+    index.sources["replay"] = write_source(folder, "replay", documents, Always("train"), set())
     return folder, tokenise(folder, index, model_folder)
 
 
@@ -216,7 +221,7 @@ def test_weights_follow_their_tokens_through_packing(
 ) -> None:
     documents = [_weighted(number) for number in range(40)]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["replay"] = write_source(tmp_path / "a", "replay", documents, always("train"), set())
+    index.sources["replay"] = write_source(tmp_path / "a", "replay", documents, Always("train"), set())
     assert list(read_documents(tmp_path / "a", "replay", "train")) == documents
     tokenise(tmp_path / "a", index, model_folder)
     other = new_model_folder("other", merges=5)
@@ -226,14 +231,14 @@ def test_weights_follow_their_tokens_through_packing(
         source = open_source(corpus, "replay")
         assert source.has_weights
         counts = read_index(corpus).sources["replay"].splits["train"]
-        assert counts.tokens > counts.tokens_without_loss == source.without_loss.sum() > 0
+        assert counts.tokens > counts.tokens_without_loss == source.sums[0, 2] > 0
     assert not open_source(_replay(tmp_path / "plain", model_folder)[0], "replay").has_weights
 
 
 def test_parts_tell_their_tokens_without_loss(tmp_path: Path, model_folder: Path) -> None:
     documents = [replace(_weighted(number), part="ab"[number < 20]) for number in range(40)]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["domain"] = write_source(tmp_path, "domain", documents, always("train"), set())
+    index.sources["domain"] = write_source(tmp_path, "domain", documents, Always("train"), set())
     parts = tokenise(tmp_path, index, model_folder).sources["domain"].parts
     stream = TrainingStream({"domain": open_source(tmp_path, "domain")}, 0.0, 1, 17)
     once = stream.available_steps(1)
@@ -274,7 +279,7 @@ def test_parts_count_conversations_and_hold_no_empty_facts(tmp_path: Path, model
     ]
     documents += [Document(f"s{number}", f"heart {number}", part="b") for number in range(4)]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["replay"] = write_source(tmp_path, "replay", documents, always("train"), set())
+    index.sources["replay"] = write_source(tmp_path, "replay", documents, Always("train"), set())
     facts = tokenise(tmp_path, index, model_folder).facts()["sources"]["replay"]
     assert facts["splits"]["train"]["marked"] == facts["parts"]["a"]["marked"] == 3
     assert not {"marked", "listed"} & set(facts["parts"]["b"])
@@ -369,24 +374,33 @@ def test_a_folder_without_a_fast_tokenizer_is_explained(tmp_path: Path, new_mode
         load_tokenizer(folder)
 
 
-def test_tokens_of_listed_sources_are_counted_by_what_was_read(tmp_path: Path, model_folder: Path) -> None:
+@pytest.mark.parametrize("rows_of_a_group", [7, 1000])
+def test_tokens_of_listed_sources_are_counted_by_what_was_read(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, rows_of_a_group: int
+) -> None:
+    monkeypatch.setattr(documents_module, "_ROWS_OF_A_GROUP", rows_of_a_group)
+    monkeypatch.setattr(ShardWriter, "__init__", partialmethod(ShardWriter.__init__, shard_tokens=300))
     documents = [
         Document(f"r{number}", f"{number} " + "fever heart " * (number % 9 + 1), source="ab"[number % 3 == 0])
         for number in range(60)
     ]
     index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
-    index.sources["replay"] = write_source(tmp_path, "replay", documents, always("train"), set())
+    index.sources["replay"] = write_source(tmp_path, "replay", documents, Always("train"), set())
     tokenise(tmp_path, index, model_folder)
-    names, groups = listed_sources(tmp_path, "replay", "train")
-    assert [names[group] for group in groups["replay"]] == [document.source for document in documents]
+    listed = ListedSources(tmp_path, "replay", "train")
+    rows = np.random.default_rng(1).permutation(60)
+    assert [listed.names[group] for group in listed("replay", rows)] == [documents[at].source for at in rows]
     source = open_source(tmp_path, "replay")
     times = np.arange(len(source)) % 3
-    expected = Counter[str]()
-    rows = np.load(tmp_path / "tokens" / "replay" / "shard-00000.documents.npy")
+    expected, whole = Counter[str](), Counter[str]()
+    files = sorted((tmp_path / "tokens" / "replay").glob("*.documents.npy"))
+    assert len(files) > 2
+    rows = np.concatenate([np.load(file) for file in files])
     at = 0
     for number in range(len(source)):
         for length in source.sequence(number).piece_lengths:
             expected[documents[rows[at]].source] += int(length * times[number])
+            whole[documents[rows[at]].source] += int(length)
             at += 1
-    found = source.tokens_by_group(groups, times)
-    assert dict(zip(names, found.tolist(), strict=True)) == expected
+    found = source.tokens_by_group(listed, len(listed.names), lambda begin, stop: times[begin:stop])
+    assert [dict(zip(listed.names, each, strict=True)) for each in found.tolist()] == [expected, whole]

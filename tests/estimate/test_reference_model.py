@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from cpt.estimate.simulate import simulate
 from cpt.models.packed_model import load_model
 from cpt.training.features.l2_sp import L2SPConfig
 from cpt.training.features.weight_averaging import EmaConfig, LawaConfig
-from cpt.training.objectives import SelfConstraint, SelfDistillation
+from cpt.training.objectives import Alm, SelfConstraint, SelfDistillation
 from cpt.training.trainable import Lora
 
 H100 = GPUS["h100"].hardware
 ROWS = ((20, 12), (16, 8))
 CONSTRAINED = {"objective": SelfConstraint(kind="self-constraint"), "replay_rows": 1}
 DISTILLED = {"objective": SelfDistillation(kind="self-distillation", teacher="first")}
+ALIGNED = {"objective": Alm(kind="alm")}
 EMA, LAWA = EmaConfig(kind="ema"), LawaConfig(kind="lawa", last=3)
 BUFFERS = 2 * 4 * 4  # of the other model: inverse frequencies of the rotary embedding, and their original
 
@@ -37,11 +39,12 @@ def weights_held(model: Path, moment: str = "step", hardware: Any = None, **more
     [
         (CONSTRAINED, 2, BUFFERS),
         (DISTILLED, 2, BUFFERS),
+        (ALIGNED, 2, BUFFERS),
         ({"l2_sp": L2SPConfig(strength=1)}, 4, 0),
         ({"average": EMA}, 4, 0),
         ({"average": LAWA}, 12, 0),
     ],
-    ids=["self-constraint", "self-distillation", "l2_sp", "ema", "lawa"],
+    ids=["self-constraint", "self-distillation", "alm", "l2_sp", "ema", "lawa"],
 )
 def test_another_model_is_held_in_working_precision_and_other_copies_in_float32(
     tiny_model: Path, settings: dict[str, Any], bytes_each: int, buffers: int
@@ -82,11 +85,14 @@ def test_checkpoints_hold_the_average(tiny_model: Path) -> None:
 
 
 def test_a_model_beside_reads_what_the_objective_shows_it(tiny_model: Path) -> None:
-    plain, constrained, distilled = (job(tiny_model, *ROWS, **more) for more in ({}, CONSTRAINED, DISTILLED))
+    plain, constrained, distilled, aligned = (
+        job(tiny_model, *ROWS, **more) for more in ({}, CONSTRAINED, DISTILLED, ALIGNED)
+    )
     weights = simulate(plain).weights
     forward, whole = forward_flops_per_token(plain, weights), flops_per_token(plain, weights)
     assert flops_per_token(constrained, weights) == pytest.approx(whole + forward / 2)
-    assert flops_per_token(distilled, weights) == pytest.approx(whole + forward)
+    for taught in (distilled, aligned):
+        assert flops_per_token(taught, weights) == pytest.approx(whole + forward)
 
 
 def test_logits_of_both_models_are_held_for_one_chunk(tiny_model: Path) -> None:
@@ -96,3 +102,6 @@ def test_logits_of_both_models_are_held_for_one_chunk(tiny_model: Path) -> None:
     long.architecture.max_position_embeddings = 2048
     held = by_part(simulate(long).timeline.peak("step"))["logits"]
     assert held < 2 * 1024 * 4001 * 4 + 6 * 2**20 * 4
+    settings = long.settings.with_changes(objective=ALIGNED["objective"])
+    held = by_part(simulate(replace(long, settings=settings)).timeline.peak("step"))["logits"]
+    assert 1024 * 4001 * 4 <= held < 1024 * 4001 * 4 + 6 * 2**20 * 4

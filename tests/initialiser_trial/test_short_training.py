@@ -11,8 +11,9 @@ import torch
 from trial_corpora import tiny_corpus
 
 from cpt.corpus import read_index, retokenise
+from cpt.corpus.texts import cut_sample
 from cpt.initialiser_trial import short_training as probing
-from cpt.initialiser_trial.short_training import Trained, TrialSettings, cut, heldout, train_and_measure
+from cpt.initialiser_trial.short_training import Trained, TrialSettings, heldout, train_and_measure
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import ModelView
@@ -137,10 +138,10 @@ def test_without_steps_the_model_goes_to_the_gpu(
 
 def test_cut_takes_whole_characters_up_to_the_size() -> None:
     documents = ["é" * 100, "abc " * 50, "xyz"]
-    taken = cut(documents, 60, seed=1)
+    taken = cut_sample(documents, 60, seed=1)
     assert sum(len(text.encode()) for text in taken) <= 60
     assert all(len(text.encode()) <= 6 for text in taken)
-    assert cut(documents, 60, seed=1) == taken
+    assert cut_sample(documents, 60, seed=1) == taken
 
 
 def test_the_window_is_the_settings_and_not_the_training_sequences(tiny_model: Path, corpus: Path) -> None:

@@ -235,7 +235,7 @@ def test_the_weight_of_prompts_is_that_of_their_tokens(chat_base: Artifact, tmp_
         assert set(row.weights[talk[1:]].tolist()) == {weight, 1}
         prompts = len(talk) - 1 - len(chosen)
         assert counts.tokens_without_loss == (0 if weight else prompts)
-        assert source.without_loss.tolist() == [0 if weight else prompts]
+        assert [row.without_loss for row in source.rows(np.arange(len(source)))] == [0 if weight else prompts]
 
 
 def test_conversations_without_a_place_for_their_answers_are_counted(

@@ -21,8 +21,9 @@ from toy_suite import write_toy
 from cpt.corpus import read_documents, read_index
 from cpt.corpus.examples import read_examples
 from cpt.errors import DataError, StageFailed
-from cpt.stages.base import Artifact
-from cpt.stages.corpus.benchmarks import benchmark_problems
+from cpt.progress import NullProgress
+from cpt.stages.base import Artifact, Context
+from cpt.stages.corpus.benchmarks import benchmark_problems, read_benchmarks
 from cpt.stages.corpus.config import Decontamination
 from cpt.stages.corpus.stage import STAGE, CorpusConfig
 
@@ -132,6 +133,20 @@ def test_every_setting_changes_what_is_removed(base: Artifact, tmp_path: Path, f
     assert narrow[1] == pytest.approx(size - 400, abs=20)
     assert removed("shortest", **toy, action={"kind": "cut", "shortest": 100_000})[0] == 1
     assert removed("most", **toy, action={"kind": "cut", "most": 0})[0] == 1
+
+
+def test_items_of_suites_and_files_are_questions_with_answers(tmp_path: Path, files: dict[str, str]) -> None:
+    where = {"suites": [files["suite"]], "tasks": ["openbookqa"], "data": files["data"]}
+    wanted = Decontamination.model_validate({**where, "files": [files["mine"]]})
+    context = Context(tmp_path, tmp_path, 17, NullProgress(), {})
+    questions = read_benchmarks(wanted, context).questions()
+    found = questions.find(["Frog 2 is"], "C")
+    assert found is not None
+    assert found[0] == "openbookqa"
+    arc = "What the nerve conducts in the night the muscle of the heart contracts with number 6?"
+    assert (questions.find([arc], "a doctor of 6") or ("",))[0] == "arc_easy"
+    assert questions.find([arc], "the fever") is None
+    assert questions.find([MINE[1]], "Yes.") == (files["mine"], "2")
 
 
 def test_without_any_item_the_stage_fails(base: Artifact, tmp_path: Path, files: dict[str, str]) -> None:

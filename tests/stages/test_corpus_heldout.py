@@ -1,4 +1,4 @@
-"""The least text that a corpus holds out."""
+"""The least and the most text that a corpus holds out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from corpus_runs import byte_model, run
+from pydantic import ValidationError
 
 from cpt.corpus import read_documents, read_index
 from cpt.errors import DataError
 from cpt.stages.base import Artifact
+from cpt.stages.corpus.config import CorpusConfig
 
 
 @pytest.fixture
@@ -70,3 +72,22 @@ def test_what_is_held_out_beyond_the_share_is_in_no_training_text(base: Artifact
     for source in ("domain", "replay"):
         assert not held & {document.text for document in read_documents(corpus, source, "train")}
     assert read_index(corpus).sources["replay"].removed_documents["duplicate_of_heldout"] == 8
+
+
+def test_the_most_held_out_text_is_a_setting(base: Artifact, tmp_path: Path) -> None:
+    files, held = _files(tmp_path / "legal", 300), {}
+    for name, most in (("all", None), ("roomy", 100_000_000), ("few", 3_000)):
+        corpus, _, messages = run(base, tmp_path, name, domain=[files], heldout=0.2, heldout_max=most)
+        held[name] = [each.text for each in read_documents(corpus, "domain", "heldout")]
+        counts = read_index(corpus).sources["domain"].splits
+        assert counts["heldout"].documents + counts["train"].documents == 300
+        assert any("gave more than heldout_max" in message for message in messages) == (name == "few")
+    assert held["all"] == held["roomy"]
+    assert set(held["few"]) < set(held["all"])
+    assert 2_000 < sum(map(len, held["few"])) <= 3_000
+
+
+def test_the_most_is_no_less_than_the_least() -> None:
+    with pytest.raises(ValidationError, match=r"heldout_max: 1,000 bytes are fewer than the 2,000 of"):
+        CorpusConfig(domain=[{"path": "x"}], heldout_max=1_000)
+    assert CorpusConfig(domain=[{"path": "x"}]).heldout_max == 100_000_000

@@ -49,10 +49,12 @@ def test_replay_is_conversations_and_what_was_dropped_is_counted(
     documents, counts = replay(corpus), read_index(corpus).sources["replay"]
     assert documents
     assert all(document.text.startswith("<|im_start|>system\nBe kind.") for document in documents)
-    assert all(document.marked and document.ended for document in documents)
+    assert all(document.marked for document in documents)
+    assert all(document.text.endswith("<|im_end|>\n") == document.ended for document in documents)
+    assert 0 < counts.splits["train"].cut == sum(not document.ended for document in documents)
     assert counts.splits["train"].marked == counts.splits["train"].documents == len(documents)
     removed = counts.removed_documents
-    assert removed["cut_prompt"] + removed["cut_answer"] > 0
+    assert removed["cut_prompt"] > 0
     assert removed["empty_prompt"] + removed["empty_answer"] > 0
     assert counts.documents_in == len(documents) + sum(removed.values())
 
@@ -101,7 +103,7 @@ def test_chats_are_checked_before_anything_runs(base: Artifact, tmp_path: Path) 
     assert problems(plain, replay=mixture)["replay.mixture.1.self_generated.form"] == without
     assert "form" not in str(problems(plain, replay={"self_generated": {"tokens": 9}}))
     assert problems(base, replay=chats, sequence_length=64) == {}
-    long = {"self_generated": CHATS | {"length": 64}}
+    long = {"self_generated": CHATS | {"length": 128}}
     assert "128 positions" in problems(base, replay=long)["replay.self_generated.length"]
 
 

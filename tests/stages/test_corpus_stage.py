@@ -356,9 +356,10 @@ def test_a_domain_that_cannot_be_split_is_explained(base: Artifact, tmp_path: Pa
 
 
 def _all_held_out(texts: list[str], seed: int) -> bool:
-    from cpt.corpus.build import by_hash, digest
+    from cpt.corpus.digests import digest
+    from cpt.corpus.heldout import ByHash
 
-    rule = by_hash(0.45, seed)
+    rule = ByHash(0.45, seed)
     return all(rule(digest(text)) == "heldout" for text in texts)
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_runs import byte_model, problems, run, write
+from corpus_runs import byte_model, problems, records, run, write
 from invented import LINES, definition, glossary_text, ontology, term
 from pydantic import ValidationError
 
 from cpt.corpus import open_source, read_documents, read_index
+from cpt.corpus.examples import read_examples
 from cpt.corpus.recall import read_recall
 from cpt.corpus.study.items import fact_key
 from cpt.corpus.study.questions import prompts_and_answers
@@ -196,6 +197,49 @@ def test_benchmark_items_are_searched_in_study_documents_too(base: Artifact, tmp
     for document in read_documents(corpus, "domain", "train"):
         assert definition(3, 2) not in document.text
     assert "decontamination" in metrics["study"]
+
+
+def test_a_short_benchmark_item_is_not_asked_and_is_counted(base: Artifact, tmp_path: Path) -> None:
+    """In questions, in reading tasks and in replay; an n-gram of 13 words finds none of them."""
+    short = [{"q": f"Question: What is {term(n, 2)}?", "a": definition(n, 2).title()} for n in (3, 4, 130)]
+    long = {"q": " ".join(definition(n, 0) for n in range(900, 903)), "a": "yes"}
+    how = {"decontaminate": {"files": [records(tmp_path / "items.jsonl", *short, long)]}}
+    general = write(tmp_path / "general.jsonl", *map(glossary_text, range(100, 160)))
+    plain = write(tmp_path / "plain.jsonl", *(f"plain text number {number}" for number in range(300)))
+    mixture = [
+        {"name": "text", "weight": 1, "sources": [plain]},
+        {"name": "tasks", "weight": 99, "sources": [general], "study": {"miners": ["glossary"], "forms": 99}},
+    ]
+    settings: dict[str, Any] = {
+        "domain": [glossaries(tmp_path)],
+        "heldout": 0.02,
+        "study": STUDY | {"trained": 1, "forms": 99, "tasks": 9},
+        "replay": {"mixture": mixture},
+    }
+    asked, found, messages = [], [], []
+    for name, more in (("without", {}), ("with", how)):
+        corpus, metrics, heard = run(base, tmp_path, name, **settings, **more)
+        documents = [
+            *read_documents(corpus, "domain", "train"),
+            *read_documents(corpus, "replay.tasks", "train"),
+        ]
+        texts = [each.text for each in documents if each.source.startswith("study.")]
+        asked.append([sum(f"What is {term(n, 2)}?" in text for text in texts) for n in (3, 4, 130, 5)])
+        reverse = sum(f"{definition(3, 2)}" in text for text in texts)
+        found.append((metrics.get("same_question"), reverse > 0))
+        messages.append(heard)
+    path = how["decontaminate"]["files"][0]
+    assert all(asked[0])
+    assert asked[1] == [0, 0, 0, asked[0][3]]
+    assert found == [(None, True), ({"replay.tasks": {path: 1}, "domain": {path: 2}}, True)]
+    said = f"domain: study items left out, as a benchmark asks the same with the same answer: {path} 2"
+    assert said in messages[1]
+    shown = [each for each in read_examples(tmp_path / "with" / "corpus") if each.block == "same_question"]
+    assert sorted((each.source, each.detail) for each in shown) == [
+        ("domain", f"{path}, item 1"),
+        ("domain", f"{path}, item 2"),
+        ("replay.tasks", f"{path}, item 3"),
+    ]
 
 
 def test_a_domain_without_questions_is_an_error(base: Artifact, tmp_path: Path) -> None:

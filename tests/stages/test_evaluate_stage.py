@@ -14,7 +14,8 @@ from tiny import clinical_texts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import Document, read_documents, read_index
-from cpt.corpus.build import always, write_source
+from cpt.corpus.build import write_source
+from cpt.corpus.heldout import Always
 from cpt.errors import StageFailed
 from cpt.halves import half_of
 from cpt.models import bits_per_byte as bits_per_byte_module
@@ -317,7 +318,7 @@ def test_held_out_text_that_makes_no_item_is_found_with_the_corpus(inputs, tmp_p
     config = STAGE.Config.model_validate({"tasks": [{"name": "a", "continuation_of": "domain"}]})
 
     def keys(texts: list[str], halved: bool) -> list[str | None]:
-        write_source(folder / "corpus", "domain", _documents(texts), always("heldout"), set())
+        write_source(folder / "corpus", "domain", _documents(texts), Always("heldout"), set())
         found = STAGE.heldout_problems(config, artifact("corpus", folder, "corpus"), halved)
         return [problem.key for problem in found]
 

@@ -12,7 +12,8 @@ from stage_runs import artifact
 from tiny import varied_texts, write_jsonl
 
 from cpt.corpus import Document
-from cpt.corpus.build import always, write_source
+from cpt.corpus.build import write_source
+from cpt.corpus.heldout import Always
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
 from cpt.stages.pretrain.config import Monitor
@@ -321,7 +322,7 @@ def test_gates_without_text_to_watch_are_found_when_the_corpus_ends(tmp_path: Pa
         folder = tmp_path / f"{action}-{others}-{held}"
         for name, count in held.items():
             documents = [Document(str(number), f"{name} {number}") for number in range(count)]
-            write_source(folder / "corpus", name, documents, always("heldout"), set())
+            write_source(folder / "corpus", name, documents, Always("heldout"), set())
         gates = [{"budget": f"{name} <= +0.02", "action": action} for name in others or ("general", "domain")]
         config = PRETRAIN.Config.model_validate({"tokens": 900, "gates": gates})
         corpus = artifact("corpus", folder, "corpus")

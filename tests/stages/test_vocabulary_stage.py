@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_hypernetworks import write_hypernetwork
 from pydantic import ValidationError
 from stage_runs import make_corpus, model_artifact, run_stage
 from tiny import clinical_texts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import read_documents, read_index
-from cpt.errors import StageFailed
+from cpt.errors import DataError, StageFailed
 from cpt.models.token_ids import read_new_tokens
 from cpt.recipe.fingerprint import config_data
 from cpt.stages.base import Artifact
@@ -226,6 +227,25 @@ def test_a_tokenizer_that_cannot_be_extended_is_found_before_the_run(
     [problem] = STAGE.check(config, {"model": model_artifact("other", tmp_path, tmp_path / "artifacts")})
     assert problem.key == "extend"
     assert "WordLevel" in problem.message
+
+
+def test_a_hypernetwork_of_another_model_is_found_before_the_run(
+    inputs, tiny_model: Path, another_model, tmp_path: Path
+) -> None:
+    write_hypernetwork(tmp_path / "fits", tiny_model)
+    write_hypernetwork(tmp_path / "other", another_model("other", seed=1))
+
+    def config(folder: str) -> dict:
+        return CONFIG | {"embeddings": {"method": "hypernetwork", "folder": str(tmp_path / folder)}}
+
+    assert STAGE.check(STAGE.Config.model_validate(config("fits")), inputs) == []
+    [problem] = STAGE.check(STAGE.Config.model_validate(config("other")), inputs)
+    assert problem.key == "embeddings"
+    assert "its embeddings have other values" in problem.message
+    metrics = run_stage(STAGE, config("fits"), inputs, tmp_path / "run")
+    assert metrics["initialisation"]["predicted"] == 30
+    with pytest.raises(DataError, match="its embeddings have other values"):
+        run_stage(STAGE, config("other"), inputs, tmp_path / "refused")
 
 
 def test_latin_spellings_are_added_for_other_scripts(inputs, tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
 from tiny_runs import SETTINGS, Batches
+from tiny_training import Row
 
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
@@ -63,7 +63,7 @@ class Phased(Batches):
         replay = [rows for first, rows in self._phases if first <= step][-1]
         return {"domain": self.batch_sequences - replay, "replay": replay}
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         rows = super().batch(step)
         for number, row in enumerate(rows):
             row.source = "replay" if number < self.rows(step)["replay"] else "domain"

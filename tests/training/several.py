@@ -39,7 +39,8 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     """Processes that run some jobs one after the other, forked by a server that has imported everything.
 
     A job has `model`, `work`, `out` (where the main process writes the weights), and optionally `settings`,
-    `rows` (of a global batch), `environment`, `stop` (step before whose checkpoint it is interrupted),
+    `rows` (of a global batch), `teacher` (folder of a model with another tokenizer; documents of text are
+    read then), `environment`, `stop` (step before whose checkpoint it is interrupted),
     `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN) and
     `also` (every process writes `out`). A job that is refused writes the reason.
     """
@@ -108,6 +109,7 @@ def facts(done: Path, name: str, rank: int = 0) -> dict[str, Any]:
 
 def _do(job: dict[str, Any]) -> None:
     import torch
+    from alm_runs import Documents, aligned
     from gated import Phased, forgetting
     from safetensors.torch import save_file
     from tiny_runs import SETTINGS, Batches, tiny_probes
@@ -129,11 +131,13 @@ def _do(job: dict[str, Any]) -> None:
     folder = Path(job["model"])
     model = load_model(folder)
     probes, stream = (forgetting(folder), Phased()) if job.get("gated") else (tiny_probes(folder), Rows())
+    taught = {"teacher": aligned(folder, Path(job["teacher"]))} if "teacher" in job else {}
+    stream = Documents(folder) if taught else stream
     out = Path(f"{job['out']}-{distributed_context().rank}")
     settings, progress = SETTINGS.with_changes(**changes), Said(job.get("stop"))
     try:
         with spoilt(job.get("spoilt")):
-            result = train(model, stream, probes, settings, Path(job["work"]), progress)
+            result = train(model, stream, probes, settings, Path(job["work"]), progress, **taught)
     except (KeyboardInterrupt, StageFailed) as error:
         torch.distributed.destroy_process_group()
         result = None

@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tiny_runs import SETTINGS, Batches, PlainRun, equal, run, tiny_probes
-from tiny_training import KINDS, OPTIMIZERS
+from tiny_training import KINDS, OPTIMIZERS, Row
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import load_model
@@ -92,7 +91,7 @@ def test_log_holds_what_the_schedule_and_the_stream_say(plain_run: PlainRun) -> 
 class Same(Batches):
     """The same batch over and over."""
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         return super().batch(0)
 
 

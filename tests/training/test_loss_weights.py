@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 import torch
 from test_objectives import logits_of
 from tiny_runs import SETTINGS, Batches, equal, run
+from tiny_training import Row
 from torch.nn.functional import cross_entropy, kl_div
 
 from cpt.errors import StageFailed
@@ -27,7 +27,7 @@ from cpt.training.objectives.self_distillation import SelfDistillationLoss
 class Weighted(Batches):
     """The same documents; some tokens of each domain row count 0 or a half."""
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         rows = super().batch(step)
         for number, row in enumerate(rows):
             if row.source == "domain" and number:  # the first row has no weights
@@ -46,7 +46,7 @@ class Weighted(Batches):
 class Prompts(Weighted):
     """Rows of nothing but prompts from the third batch on."""
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         rows = super().batch(step)
         for row in rows if step >= 2 else []:
             row.weights = np.zeros(len(row.tokens), dtype=np.float16)
@@ -148,7 +148,7 @@ def test_the_gradient_of_an_answer_is_that_of_its_probability_alone(tiny_model: 
     answer = slice(7, 11)
     weights = np.zeros(12, np.float16)
     weights[answer] = 1
-    row = SimpleNamespace(source="domain", tokens=ids, piece_lengths=np.array([12]), weights=weights)
+    row = Row(source="domain", tokens=ids, piece_lengths=np.array([12]), weights=weights)
     ours = packed_loss(CrossEntropy().loss(None), PackedLanguageModel(model), [row], 1)
     plain = eager(model)
     log_p = logits_of(plain, ids)[0].log_softmax(-1)[torch.arange(6, 10), torch.arange(27, 31)]
@@ -163,7 +163,7 @@ def test_targets_of_weight_0_are_no_targets() -> None:
     assert batch.weights is not None
     assert batch.weights.tolist() == [0.5, 1, 1]
     assert batch.to("meta").weights.device.type == "meta"  # type: ignore[union-attr]
-    row = SimpleNamespace(tokens=np.arange(7), piece_lengths=np.array([4, 3]), weights=weights)
+    row = Row(source="domain", tokens=np.arange(7), piece_lengths=np.array([4, 3]), weights=weights)
     assert target_weight([row]) == float(batch.weights.sum())
 
 

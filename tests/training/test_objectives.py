@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 import torch
 from tiny import write_tiny_model
 from tiny_runs import SETTINGS, Batches, equal, records, run
+from tiny_training import Row
 from torch.nn.functional import cross_entropy, kl_div
 
 from cpt.models.packed_model import PackedLanguageModel, load_model
@@ -223,7 +223,7 @@ def test_plain_cross_entropy_has_no_parts(tiny_model: Path, tmp_path: Path) -> N
 class DomainOnly(Batches):
     """Batches without replay rows."""
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         return [row for row in super().batch(step) if row.source == "domain"]
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:

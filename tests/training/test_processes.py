@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ import torch
 from several import FSDP2, facts, weights
 from tiny_runs import SETTINGS, Batches, records
 from tiny_runs import run as run_alone
-from tiny_training import KINDS, OPTIMIZERS
+from tiny_training import KINDS, OPTIMIZERS, Row
 
 from cpt.errors import UsageError
 from cpt.training.checkpoint.store import Store
@@ -95,7 +94,7 @@ class Rows(Batches):
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         return super().batch(step)[: self.count]
 
 

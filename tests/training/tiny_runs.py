@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tiny import SENTENCES
-from tiny_training import Said
+from tiny_training import Row, Said
 
 from cpt.models.bits_per_byte import tokenise_text
 from cpt.models.packed_model import load_model
@@ -49,18 +48,14 @@ class PlainRun(NamedTuple):
 class Batches:
     """A stream of random documents, three of domain and one of replay in every batch."""
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         generator = np.random.default_rng(step)
         rows = []
         for source in ("domain", "replay", "domain", "domain"):
             lengths = generator.integers(2, 12, size=3)
             tokens = generator.integers(2, 280, size=int(lengths.sum())).astype(np.uint32)
             plain = None if source == "replay" else np.ones(3, dtype=bool)
-            rows.append(
-                SimpleNamespace(
-                    source=source, tokens=tokens, piece_lengths=lengths, weights=None, plain=plain
-                )
-            )
+            rows.append(Row(source=source, tokens=tokens, piece_lengths=lengths, weights=None, plain=plain))
         return rows
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:
@@ -85,13 +80,17 @@ def run(
     die_at: int | None = None,
     stream: Any = None,
     probes: Sequence[Probe] | None = None,
-    teacher: Path | None = None,
+    teacher: Any = None,
 ) -> tuple[dict[str, torch.Tensor], Result, list[str]]:
-    """Train a fresh copy of the tiny model; returns its weights, the result and the messages."""
+    """Train a fresh copy of the tiny model; returns its weights, the result and the messages.
+
+    Args:
+        teacher: Folder of a model, or what the objective takes instead.
+    """
     model = load_model(folder)
     probes = tiny_probes(folder) if probes is None else probes
     progress = Said(die_at)
-    taught = {"teacher": load_model(teacher)} if teacher else {}
+    taught = {"teacher": load_model(teacher) if isinstance(teacher, Path) else teacher}
     result = train(model, stream or Batches(), probes, settings, work, progress, **taught)
     return {name: p.detach().clone() for name, p in model.named_parameters()}, result, progress.messages
 

@@ -45,6 +45,12 @@ class Method:
             training. The rule is then called for each of the model's vocabulary matrices.
         parameters: Class of the parameters; a recipe sets them beside `method:`.
         needs_texts: True if the method learns from `Transfer.texts`.
+        needs: Names of the parameters without which the method cannot work.
+        check: Function (model folder, parameters) that raises a `CptError` if the method cannot work for the
+            model. It is called before anything is learned.
+        remake: Function (transfer, parameters) -> transfer in which shared tokens that the method makes rows
+            for too are new; None if shared tokens keep their rows.
+        facts: Function (transfer, parameters) -> plain data on what the method does with the new tokens.
     """
 
     summary: str
@@ -52,6 +58,10 @@ class Method:
     prepare: Callable[[Transfer, Any], Rule]
     parameters: type[NoParameters] = NoParameters
     needs_texts: bool = False
+    needs: tuple[str, ...] = ()
+    check: Callable[[Path, Any], None] | None = None
+    remake: Callable[[Transfer, Any], Transfer] | None = None
+    facts: Callable[[Transfer, Any], dict[str, Any]] | None = None
 
 
 def names() -> list[str]:

@@ -1,8 +1,4 @@
-"""Collect contexts of new tokens: snippets of text in both vocabularies, and where their tokens align.
-
-Two segmentations meet after a token of one and a token of the other if both have then read the same bytes of
-the text. Positions inside a merged token have no counterpart.
-"""
+"""Collect contexts of new tokens: snippets of text in both vocabularies, and where their tokens align."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from pydantic import Field
 
 from tokenizer_tools.embeddings import NoParameters
 from tokenizer_tools.embeddings._word_vectors import texts_of
+from tokenizer_tools.segmentation import Segmentation, meeting_points, segment
 from tokenizer_tools.transfer import Transfer
 from tokenizer_tools.vocabulary import Vocabulary
 
@@ -31,19 +28,6 @@ class SnippetParameters(NoParameters):
     )
     snippet_tokens: int = Field(25, gt=0, description="Length of a snippet in tokens of the new vocabulary.")
     tokens: int = Field(5_000_000, gt=0, description="Largest number of tokens of the text to read.")
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """The tokens of a text.
-
-    Attributes:
-        ids: [T] token ids.
-        ends: [T] bytes of the text read after each token; -1 if unknown, or if the next token reads none.
-    """
-
-    ids: np.ndarray
-    ends: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -106,43 +90,6 @@ def rows_of_tokens(transfer: Transfer, rows: int) -> np.ndarray:
     return row_of
 
 
-def segment(vocabulary: Vocabulary, text: str) -> Segmentation:
-    """Segment a text, and find where its tokens end.
-
-    If the tokens' surfaces spell the text, with or without a space before it, their lengths give the ends,
-    within characters too. Otherwise (text that the tokenizer normalises, unknown characters) the tokenizer's
-    character offsets give them: of tokens that end with the same character, the last is known to end after
-    it, and after text that the tokenizer drops there or joins to it.
-    """
-    encoding = vocabulary.tokenizer.encode(text, add_special_tokens=False)
-    surfaces = [vocabulary.surfaces[token_id] for token_id in encoding.ids]
-    spelt, data = b"".join(surface or b"" for surface in surfaces), text.encode()
-    if None not in surfaces and spelt in (data, b" " + data):
-        lengths = np.array([len(surface or b"") for surface in surfaces], dtype=np.int64)
-        ends = np.cumsum(lengths) - (len(spelt) - len(data))
-        ends[:-1][ends[:-1] == ends[1:]] = _NOWHERE
-    else:
-        ends = _ends_by_offsets(text, encoding.offsets)
-    return Segmentation(np.array(encoding.ids, dtype=np.int64), ends)
-
-
-def _ends_by_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Return the bytes [T] read after each token, by the characters [start, end) of its text."""
-    bytes_before, ends = _byte_positions(text), []
-    for (_, end), (start, next_end) in zip(offsets, [*offsets[1:], (len(text), _NOWHERE)], strict=False):
-        after = end
-        while after < start and not text[after].isspace():
-            after += 1
-        ends.append(_NOWHERE if end == next_end else bytes_before[after])
-    return np.array(ends, dtype=np.int64)
-
-
-def meeting_points(old: Segmentation, new: Segmentation) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions [A], [A] in two segmentations after which both have read the same bytes."""
-    ends, at_old, at_new = np.intersect1d(old.ends, new.ends, return_indices=True)
-    return at_old[ends > 0], at_new[ends > 0]
-
-
 def cut(old: Segmentation, new: Segmentation, tokens: int, start: int | None) -> Iterator[Snippet]:
     """Yield the snippets of a text; each begins and ends where the segmentations meet.
 
@@ -184,13 +131,6 @@ def batches(snippets: Sequence[Snippet], tokens: int) -> list[list[Snippet]]:
 def _new_tokens(row_ids: np.ndarray, rows: int) -> np.ndarray:
     """Return the new tokens among rows, counted from 0."""
     return np.unique(row_ids[row_ids >= rows]) - rows
-
-
-def _byte_positions(text: str) -> np.ndarray:
-    """Return the number of UTF-8 bytes before each character: [characters + 1]."""
-    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-    lengths = np.digitize(codes, [0x80, 0x800, 0x10000]) + 1
-    return np.concatenate([[0], np.cumsum(lengths)])
 
 
 def _start(vocabulary: Vocabulary) -> int | None:

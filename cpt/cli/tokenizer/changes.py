@@ -1,4 +1,4 @@
-"""Run `cpt tokenizer extend | prune | replace | train | transliterate`: change a model's vocabulary."""
+"""Run `cpt tokenizer extend | prune | replace | transfer | train | transliterate`: change a vocabulary."""
 
 from __future__ import annotations
 
@@ -114,6 +114,41 @@ def replace(
     """
     config = {"replace": {"tokenizer": located(tokenizer)}} | _embeddings(method, settings, pad)
     _change(config, base, text or [], heldout, output, seed, False, as_json)
+
+
+def transfer(
+    hypernet: Annotated[Path, typer.Option("--hypernet", metavar="DIR", help="Folder of the hypernetwork.")],
+    tokenizer: Annotated[
+        str, typer.Option("--tokenizer", metavar="REF", help="The other tokenizer: folder, hub id, file.")
+    ],
+    output: Out,
+    settings: Settings = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="REF",
+            help="A fine-tuned variant of the hypernetwork's source model; by default that model.",
+        ),
+    ] = None,
+    pad: Pad = 64,
+    as_json: Json = False,
+) -> None:
+    """Give a model any tokenizer without training, by a hypernetwork that was trained for it (ZeTT).
+
+    Rows of tokens that both tokenizers have are copied, or predicted too with shared=predicted.
+
+    Example: cpt tokenizer transfer --hypernet zett-smollm2 --tokenizer mistralai/Mistral-7B-v0.3 --out DIR
+    """
+    from tokenizer_tools.hypernetwork.folder import fits, read_facts
+
+    source = read_facts(hypernet).source.model
+    embeddings = {**parameters(settings or []), "method": "hypernetwork", "folder": str(hypernet.absolute())}
+    if model is not None and not fits(hypernet, resolve_model(located(model), shown())):
+        shown().message(f"the embeddings of {model} are not those of {source}: reading the rows of {source}")
+        embeddings["base"] = str(resolve_model(located(source), shown()))
+    config = {"replace": {"tokenizer": located(tokenizer)}, "embeddings": embeddings}
+    _change({**config, "pad_to_multiple_of": pad}, model or source, [], None, output, 0, False, as_json)
 
 
 def train(
@@ -240,6 +275,7 @@ def config_of(settings: Mapping[str, Any]) -> VocabularyChange:
 def _print(facts: Mapping[str, Any], output: Path) -> None:
     console = out()
     console.print(Text.assemble((str(output), "bold")))
+    shown_facts = {**facts, **facts.get("initialisation", {})}
     table = rows("", "#")
     for key, name in (
         ("removed", "tokens removed"),
@@ -248,9 +284,12 @@ def _print(facts: Mapping[str, Any], output: Path) -> None:
         ("rows", "rows of the embedding"),
         ("copied_rows", "rows copied bit by bit"),
         ("new_rows", "rows made"),
+        ("spelt_by_bytes", "of them read byte by byte"),
+        ("pieces_cut_off", "of them read without their last pieces"),
+        ("without_text", "of them special tokens, mean of all rows"),
     ):
-        if key in facts:
-            table.add_row("", name, f"{facts[key]:,}")
+        if shown_facts.get(key) is not None:
+            table.add_row("", name, f"{shown_facts[key]:,}")
     console.print(table)
     if "bytes_per_token_after" in facts:
         before, after = facts["bytes_per_token_before"], facts["bytes_per_token_after"]

@@ -63,7 +63,8 @@ def compare(
         typer.Option(
             "--method",
             metavar="NAME",
-            help="A method, with parameters as `NAME:key=value,key=value`. May be repeated; all if left out.",
+            help="A method, with parameters as `NAME:key=value,key=value`. May be repeated; if left out, all "
+            "that work without parameters.",
         ),
     ] = None,
     steps: Annotated[
@@ -278,6 +279,7 @@ def _identity(request: TrialRequest, methods: Sequence[EmbeddingsConfig]) -> dic
     from cpt.initialiser_trial.trial import label
 
     files = {*request.texts, *request.general, request.base, *filter(None, [request.change.get("replace")])}
+    files |= {file for embeddings in methods for file in embeddings.files().values()}
     return {
         **{field.name: getattr(request, field.name) for field in fields(request)},
         "methods": [label(embeddings) for embeddings in methods],
@@ -335,7 +337,7 @@ def _method(word: str) -> EmbeddingsConfig:
 
 def _every_method() -> list[EmbeddingsConfig]:
     from cpt.initialiser_trial.trial import label
-    from tokenizer_tools.embeddings import names
+    from tokenizer_tools.embeddings import methods
 
-    found = [EmbeddingsConfig(method=name) for name in names()]
+    found = [EmbeddingsConfig(method=name) for name, each in methods() if not each.needs]
     return sorted(found, key=label)

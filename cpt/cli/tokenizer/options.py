@@ -143,7 +143,7 @@ def heldout_of(heldout: Sequence[str], text: Sequence[str]) -> Callable[[], Iter
     Raises:
         UsageError: No held-out document is left.
     """
-    from cpt.corpus.build import digest
+    from cpt.corpus.digests import digest
 
     learned = {digest(document) for document in texts_of(text)()}
     documents = texts_of(heldout)

@@ -19,8 +19,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from cpt.corpus.build import digest, position
+from cpt.corpus.digests import digest
 from cpt.corpus.extras import ExtraSettings
+from cpt.corpus.heldout import position
 from cpt.corpus.ratings.words import vectorizer
 from cpt.errors import DataError
 

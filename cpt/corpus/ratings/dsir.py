@@ -101,7 +101,8 @@ def gumbel(digests: Sequence[bytes], seed: int) -> np.ndarray:
     A document's noise does not depend on the other documents.
     """
     salt = seed.to_bytes(16, "little", signed=True)
-    hashed = [hashlib.blake2b(key, digest_size=8, salt=salt, person=b"gumbel").digest() for key in digests]
-    uniform = (np.array([int.from_bytes(each, "little") for each in hashed], dtype=np.float64) + 0.5) / 2**64
+    hashed = (hashlib.blake2b(key, digest_size=8, salt=salt, person=b"gumbel").digest() for key in digests)
+    numbers = (float(int.from_bytes(each, "little")) for each in hashed)
+    uniform = (np.fromiter(numbers, np.float64, len(digests)) + 0.5) / 2**64
     uniform = np.minimum(uniform, np.nextafter(1.0, 0.0))
     return -np.log(-np.log(uniform))

@@ -93,6 +93,25 @@ class TemplateRenderer:
         text: str = self._template.render(messages, to_be_continued=True)
         return text
 
+    def unfinished(self, messages: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
+        """Render a conversation whose last message is the assistant's and may go on.
+
+        Returns:
+            The text without the token that the corpus adds before it, and where the last message begins.
+
+        Raises:
+            as `prompt`.
+        """
+        asked, said = self.prompt(messages[:-1]), messages[-1]["content"].strip()
+        before, whole = asked.rstrip(), self._template.render_whole(messages)
+        space, found, _ = whole[len(before) :].partition(said)
+        if not (whole.startswith(before) and found) or space.strip():
+            # the template writes more than white space before it (Qwen3 closed thoughts, before open ones)
+            before, space = asked, ""
+        removed = self._added(before)
+        begin = min(len(asked), len(before + space))
+        return f"{before}{space}{said}"[removed:], begin - removed
+
     def _added(self, text: str) -> int:
         """Return the length of the start of a rendered text that the corpus adds itself."""
         return len(self._start) if self._start and text.startswith(self._start) else 0
@@ -150,9 +169,10 @@ class Conversations:
         """
         self.fields, self._renderer, self._prompt_weight = fields, renderer, prompt_weight
 
-    def item(self, id: str, record: Mapping[str, Any]) -> Item | Problem:
+    def item(self, id: str, record: Mapping[str, Any], *, ended: bool = True) -> Item | Problem:
         """Return a record's conversation as a document, or removed with the reason.
 
+        If it has not ended, its last message is the assistant's, and nothing follows this in the document.
         The reasons: "empty", "message_without_content", "content_not_text" (pictures),
         "special_token_in_message", "refused_by_template", "no_answer", "answer_not_found".
         """
@@ -179,15 +199,21 @@ class Conversations:
         if token := self._spelt(texts):
             return Removed(id, "special_token_in_message", said, detail=token)
         try:
-            text = self._renderer.render(messages)
+            answers: list[tuple[int, int]] | None
+            if ended:
+                text = self._renderer.render(messages)
+                answers = self._renderer.answers(messages) if self._prompt_weight != 1 else []
+            else:
+                text, begin = self._renderer.unfinished(messages)
+                answers = [(begin, len(text))]
             if self._prompt_weight == 1:
-                return Document(id, text, marked=True)
-            answers = self._renderer.answers(messages)
+                return Document(id, text, ended=ended, marked=True)
         except TemplateRefused as error:
             return Removed(id, "refused_by_template", said, detail=error.message[:200])
         if not answers:
             return Removed(id, "no_answer" if answers == [] else "answer_not_found", said)
-        return Document(id, text, marked=True, loss_weights=self._weights(answers, len(text)))
+        weights = self._weights(answers, len(text))
+        return Document(id, text, ended=ended, marked=True, loss_weights=weights)
 
     def _weights(self, answers: Sequence[tuple[int, int]], length: int) -> tuple[tuple[int, float], ...]:
         """Return the weights of a text of `length` characters: 1 on answers, else the prompt's."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 
 from cpt.corpus.documents import Document
+from cpt.corpus.study.benchmark_questions import Unwanted
 from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.items import Item, Miner, chance
 from cpt.corpus.study.language import Language
@@ -56,6 +57,7 @@ class Mining:
         facts: Facts,
         seed: int,
         held_out: Documents = lambda: (),
+        unwanted: Unwanted = lambda _: False,
     ) -> None:
         """Read the documents twice: miners learn of all of them, then facts and labels are counted.
 
@@ -63,16 +65,20 @@ class Mining:
             documents: Training documents. Conversations are left out.
             facts: Receiver of the facts.
             held_out: Documents whose facts are joined with those of the training documents.
+            unwanted: Function that returns True for items of training documents that are left out.
         """
         self._miners = [miner_of(name, language) for name in names]
         for miner in self._miners:
             miner.learn(_plain(documents()))
         labelled: list[Mined] = []
-        self._surplus: set[str] = set()
+        self._left_out: set[str] = set()
+        unwanted_keys: set[str] = set()
         for document in _plain(documents()):
             for mined in self.items(document):
                 facts.add(mined)
-                if mined.item.label:
+                if unwanted(mined):
+                    unwanted_keys.add(mined.key)
+                elif mined.item.label:
                     labelled.append(mined)
         for document in _plain(held_out()):
             for mined in self.items(document):
@@ -81,13 +87,13 @@ class Mining:
         for mined in labelled:
             by_label = labels.setdefault((mined.item.task, facts.may_train(mined)), {})
             by_label.setdefault(mined.item.label, []).append(mined.key)
-        self._surplus = surplus(labels, seed)
+        self._left_out = surplus(labels, seed) | unwanted_keys
         self.balance = LabelBalance(
             {task: set(found) for (task, trained), found in labels.items() if trained}
         )
 
     def items(self, document: Document) -> list[Mined]:
-        """Return the items of a document, without the surplus of frequent labels."""
+        """Return the items of a document, without unwanted ones and the surplus of frequent labels."""
         if document.marked:
             return []
         every = (
@@ -95,7 +101,7 @@ class Mining:
             for miner in self._miners
             for item in miner.mine(document)
         )
-        return [mined for mined in every if mined.key not in self._surplus]
+        return [mined for mined in every if mined.key not in self._left_out]
 
 
 def _plain(documents: Iterable[Document]) -> Iterator[Document]:

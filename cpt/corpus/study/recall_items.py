@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from cpt.corpus.recall import GROUPS, RecallItem
 from cpt.corpus.study.facts import ASKING, Facts, words_of
 from cpt.corpus.study.items import Item, chance
-from cpt.corpus.study.language import Language, chosen_wording, worded
+from cpt.corpus.study.language import Language, chosen_wording, places, worded
 from cpt.corpus.study.mining import Mined
 from cpt.corpus.study.settings import StudySettings
 
@@ -94,14 +94,19 @@ def _group(
         rolled = chance("question", seed, group, fact)
         candidates = list(by_fact[fact])
         rolled.shuffle(candidates)
-        found = ((each, _wrong_answers(each, pools, facts, seed)) for each in candidates)
-        asked = next(((each, wrong) for each, wrong in found if wrong), None)
+        worded_as = (
+            (each, chosen_wording(each, language, f"{seed}:{group}", unseen=True)) for each in candidates
+        )
+        found = (
+            (each, wording, _wrong_answers(each, wording, pools, facts, seed)) for each, wording in worded_as
+        )
+        asked = next((each for each in found if each[2]), None)
         if asked is None:
             continue
-        item, wrong = asked
+        item, wording, wrong = asked
         choices = [item.answer, *wrong]
         rolled.shuffle(choices)
-        question = worded(item, chosen_wording(item, language, f"{seed}:{group}", unseen=True), fact)
+        question = worded(item, wording, fact)
         yield RecallItem(
             group=group,
             fact=item.fact,
@@ -113,14 +118,17 @@ def _group(
         made += 1
 
 
-def _wrong_answers(item: Item, pools: Mapping[str, Sequence[Item]], facts: Facts, seed: int) -> list[str]:
-    """Return three wrong answers, or none if the question gives the right one away.
+def _wrong_answers(
+    item: Item, wording: str, pools: Mapping[str, Sequence[Item]], facts: Facts, seed: int
+) -> list[str]:
+    """Return three wrong answers, or none if the question, in a wording, gives the right one away.
 
     They are the item's own options, or answers of like length to the same task. None is nearly right: an
     answer that holds the right one, or of a fact that is defined in much the same words. If the right answer
     shares a word with the question, one of the wrong ones must share as much.
     """
-    asked = set(map(_stem, words_of(" ".join(text for text in item.fields.values() if text != item.answer))))
+    shown = places(wording)
+    asked = set(map(_stem, words_of(" ".join(text for name, text in item.fields.items() if name in shown))))
     shared = _shared(item.answer, asked)
     if item.options:
         found = [option for option in item.options if option.casefold() != item.answer.casefold()]

@@ -11,6 +11,7 @@ from cpt.corpus.build import check_sums
 from cpt.corpus.documents import Document, DocumentWriter, documents_path, read_documents
 from cpt.corpus.index import ListedSource, SourceCounts
 from cpt.corpus.study import questions, reading
+from cpt.corpus.study.benchmark_questions import Unwanted
 from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.language import load_language
 from cpt.corpus.study.mining import Mined, Mining
@@ -21,12 +22,20 @@ STUDIED = "studied"
 """Reason for which documents are removed that study documents are made of."""
 
 
-def study_instead(corpus: Path, name: str, counts: SourceCounts, settings: MiningSettings, seed: int) -> None:
+def study_instead(
+    corpus: Path,
+    name: str,
+    counts: SourceCounts,
+    settings: MiningSettings,
+    seed: int,
+    unwanted: Unwanted = lambda _: False,
+) -> None:
     """Write study documents of a source's training documents in their place. All facts are asked.
 
     Args:
         name: Source, "replay.reading".
         counts: Counts of the source; changed here.
+        unwanted: Function that returns True for items that are left out.
 
     Raises:
         DataError: Nothing was found.
@@ -36,7 +45,7 @@ def study_instead(corpus: Path, name: str, counts: SourceCounts, settings: Minin
     def documents() -> Iterator[Document]:
         return read_documents(corpus, name, "train")
 
-    mining = Mining(documents, settings.miners, language, facts, seed)
+    mining = Mining(documents, settings.miners, language, facts, seed, unwanted=unwanted)
 
     def made() -> Iterator[Document]:
         closed: list[Mined] = []

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 MinerName = Literal[
     "glossary",
     "copular",
+    "defined_term",
     "choice",
     "existing",
     "question_title",

@@ -10,10 +10,13 @@ from typing import Any
 
 from cpt.atomic import atomic_file
 from cpt.corpus.build import check_sums, divide
+from cpt.corpus.digests import DigestSet
 from cpt.corpus.documents import Document, DocumentWriter, Item, documents_path, read_documents
+from cpt.corpus.heldout import Always
 from cpt.corpus.index import ListedSource, SourceCounts
 from cpt.corpus.recall import write_recall
 from cpt.corpus.study import questions, reading, shuffled
+from cpt.corpus.study.benchmark_questions import Unwanted
 from cpt.corpus.study.facts import Facts, named_in
 from cpt.corpus.study.items import Item as StudyItem
 from cpt.corpus.study.items import fact_key
@@ -43,6 +46,7 @@ def write_study(
     write: Write | None = None,
     replay: Documents = lambda: (),
     clean: Callable[[SourceCounts], None] = lambda _: None,
+    unwanted: Unwanted = lambda _: False,
 ) -> tuple[SourceCounts, dict[str, Any]]:
     """Write study documents to a corpus folder of their own, and the recall probe to the corpus.
 
@@ -54,6 +58,7 @@ def write_study(
         replay: Documents of the replay, which the probe must not find its facts in.
         clean: Function that removes study documents from the folder and their counts. The probe takes what
             is left for trained on.
+        unwanted: Function that returns True for items that are left out.
 
     Returns:
         Counts of the study documents, and facts about the items: by miner, and by group of the probe.
@@ -64,15 +69,16 @@ def write_study(
     language, facts = load_language(settings.language), Facts(settings.trained, seed)
     training, held_out = _documents(corpus, "train"), _documents(corpus, "heldout")
     ontologies = _not_held_out(ontologies, held_out)
-    mining = Mining(training, settings.miners, language, facts, seed, held_out)
+    mining = Mining(training, settings.miners, language, facts, seed, held_out, unwanted)
     in_documents = set(facts.known)
     for each in ontologies:
         facts.add(each)
-    ontologies = balanced(ontologies, facts.is_trained)
+    ontologies = balanced([each for each in ontologies if not unwanted(each)], facts.is_trained)
     written = write(facts.probed() if settings.probe else ()) if write else Written([], [], {})
     for each in written.items:
         facts.add(each)
-    closed, asked, counted = [*written.items], list[questions.Asked](), Counts()
+    written_items = [each for each in written.items if not unwanted(each)]
+    closed, asked, counted = [*written_items], list[questions.Asked](), Counts()
 
     def made() -> Iterator[Document]:
         yield from written.documents
@@ -93,7 +99,7 @@ def write_study(
         yield from questions.question_documents(asked, seed)
 
     counts = _write(scratch, made(), progress)
-    for each in (*ontologies, *written.items):
+    for each in (*ontologies, *written_items):
         counted.add(each)
     if "train" not in counts.splits:
         raise DataError(
@@ -167,7 +173,7 @@ def _write(scratch: Path, documents: Iterable[Document], progress: Progress) -> 
     counts = SourceCounts(listed={name: ListedSource(path=f"study of {DOMAIN}") for name in sources})
     with DocumentWriter(documents_path(scratch, DOMAIN, "train")) as writer:
         items: Iterable[Item] = _counted(documents, progress)
-        for _, document in divide(items, lambda _: "train", set(), counts):
+        for _, document in divide(items, Always("train"), DigestSet(), counts):
             writer.write(document)
     counts.listed = {name: each for name, each in counts.listed.items() if each.documents_in}
     return counts

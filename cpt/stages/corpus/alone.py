@@ -13,9 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from cpt.corpus.build import always, describe, write_source
+from cpt.corpus.build import describe, write_source
 from cpt.corpus.documents import documents_path, read_documents
 from cpt.corpus.examples import Examples, write_examples
+from cpt.corpus.heldout import Always
 from cpt.corpus.index import CorpusIndex, write_index
 from cpt.corpus.minhash import MinHash
 from cpt.corpus.readers import Extracting
@@ -84,9 +85,11 @@ def decontaminate(
     """
 
     def step(found: BuildState, context: Context) -> None:
-        from cpt.stages.corpus.benchmarks import remove_benchmarks
+        from cpt.stages.corpus.benchmarks import read_benchmarks, remove_benchmarks
 
-        found.metrics, examples = remove_benchmarks(how, output, found.sources, context)
+        found.metrics, examples = remove_benchmarks(
+            read_benchmarks(how, context), how, output, found.sources, progress
+        )
         found.examples += examples
 
     return _written(sources, (), output, progress, step, workers=workers)
@@ -210,7 +213,7 @@ def _written(
 ) -> CorpusIndex:
     """Write the documents of sources, do a step on them, and write counts and examples."""
     found, extracting = BuildState(), Extracting(process_count(workers))
-    for name, side, listed in ((GENERAL, always("heldout"), heldout), (DOMAIN, always("train"), sources)):
+    for name, side, listed in ((GENERAL, Always("heldout"), heldout), (DOMAIN, Always("train"), sources)):
         if listed:
             examples, items = Examples(name), read_sources(listed, progress, {}, extracting=extracting)
             found.sources[name] = write_source(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,15 @@ from cpt.stages.evaluate.suites import suite_problems, suite_references
 if TYPE_CHECKING:
     from cpt.corpus.examples import Example
     from cpt.corpus.index import SourceCounts
+    from cpt.progress import Progress
+    from evals.answered_questions import AnsweredQuestions
+    from evals.item_search import ItemSearch
     from evals.preparation import PreparedTask
     from evals.registry import Entry
     from evals.results import LeftOut
 
-Items = dict[str, dict[str, str]]
-"""Texts of items by id, by task."""
+Items = dict[str, dict[str, tuple[str, ...]]]
+"""Texts of items by id, by task: prompt and right answers, or the texts in a line of a file."""
 
 _MOST_PROBLEMS = 10
 
@@ -55,8 +58,56 @@ def benchmark_problems(wanted: Decontamination) -> list[Problem]:
     return [replace(problem, key=f"decontaminate.{problem.key}") for problem in problems]
 
 
+@dataclass(frozen=True)
+class Benchmarks:
+    """The items of benchmarks that a recipe names.
+
+    Attributes:
+        tasks: Items of suites and tasks.
+        files: Items of files, by the files' references.
+        not_searched: Reason why a task's items could not be read, by task.
+    """
+
+    tasks: Items
+    files: Items
+    not_searched: Mapping[str, str]
+
+    def questions(self) -> AnsweredQuestions:
+        """Return the items' questions with their answers."""
+        from evals.answered_questions import AnsweredQuestions
+
+        return AnsweredQuestions({**self.tasks, **self.files})
+
+    def search(self, ngram: int) -> ItemSearch:
+        """Return a search for n-grams of the items."""
+        from evals.item_search import ItemSearch
+
+        joined = {
+            task: {id: "\n".join(texts) for id, texts in items.items()}
+            for task, items in {**self.tasks, **self.files}.items()
+        }
+        return ItemSearch(joined, ngram, without_prompt=frozenset(self.files))
+
+
+def read_benchmarks(wanted: Decontamination, context: Context) -> Benchmarks:
+    """Read the items of benchmarks, and report the tasks whose items are not at hand."""
+    files = _file_items(wanted, context)
+    tasks, not_searched = _task_items(wanted)
+    for why in dict.fromkeys(not_searched.values()):
+        alike = [task for task, reason in not_searched.items() if reason == why]
+        more = f" and {len(alike) - _NAMED:,} more" if len(alike) > _NAMED else ""
+        context.progress.message(
+            f"benchmark items not searched for: {', '.join(alike[:_NAMED])}{more}: {why}"
+        )
+    return Benchmarks(tasks, files, not_searched)
+
+
 def remove_benchmarks(
-    wanted: Decontamination, corpus: Path, sources: Mapping[str, SourceCounts], context: Context
+    benchmarks: Benchmarks,
+    wanted: Decontamination,
+    corpus: Path,
+    sources: Mapping[str, SourceCounts],
+    progress: Progress,
 ) -> tuple[dict[str, Any], list[Example]]:
     """Remove the items from the training text of a corpus; write `contamination.jsonl`.
 
@@ -67,22 +118,14 @@ def remove_benchmarks(
         Counts for `artifact.json`, with the tasks whose items are not at hand, and examples.
 
     Raises:
-        StageFailed: No item of any benchmark can be read, or all are too short.
+        StageFailed: No item of any benchmark could be read, or all are too short.
     """
     from cpt.corpus.decontamination import decontaminate
-    from evals.item_search import ItemSearch
 
-    say = context.progress.message
-    files = _file_items(wanted, context)
-    tasks, not_searched = _task_items(wanted)
-    for why in dict.fromkeys(not_searched.values()):
-        alike = [task for task, reason in not_searched.items() if reason == why]
-        more = f" and {len(alike) - _NAMED:,} more" if len(alike) > _NAMED else ""
-        say(f"benchmark items not searched for: {', '.join(alike[:_NAMED])}{more}: {why}")
-    search = ItemSearch({**tasks, **files}, wanted.ngram, without_prompt=frozenset(files))
+    search = benchmarks.search(wanted.ngram)
     for task, short in search.short.items():
         if short:
-            say(
+            progress.message(
                 f"benchmark items not searched for: {task}: {short:,} of {search.items[task]:,} have fewer "
                 f"than {wanted.ngram} words"
             )
@@ -91,9 +134,13 @@ def remove_benchmarks(
             "decontaminate: there is no benchmark item to search for, for the reasons above",
             hint="Name the folder of the data sets (`data`), or lower `ngram`.",
         )
-    say(f"searching training text for {sum(search.items.values()):,} benchmark items")
-    found, examples = decontaminate(corpus, sources, search, wanted.action, context.progress)
-    facts = {"action": wanted.action.kind, **found.facts(search), "not_searched": not_searched}
+    progress.message(f"searching training text for {sum(search.items.values()):,} benchmark items")
+    found, examples = decontaminate(corpus, sources, search, wanted.action, progress)
+    facts = {
+        "action": wanted.action.kind,
+        **found.facts(search),
+        "not_searched": dict(benchmarks.not_searched),
+    }
     return facts, [example for each in examples for example in each]
 
 
@@ -101,11 +148,11 @@ def _task_items(wanted: Decontamination) -> tuple[Items, dict[str, str]]:
     """Return the items of suites and tasks, and why those of other tasks cannot be read."""
     if not (wanted.suites or wanted.tasks):
         return {}, {}
-    from evals.harness import all_item_texts
+    from evals.harness import all_items
 
     prepared, left_out = _prepare(wanted)
     reasons = {each.task: each.why for each in left_out}
-    return all_item_texts(prepared, reasons), reasons
+    return all_items(prepared, reasons), reasons
 
 
 def _prepare(wanted: Decontamination) -> tuple[list[PreparedTask], list[LeftOut]]:
@@ -156,7 +203,7 @@ def _file_items(wanted: Decontamination, context: Context) -> Items:
     return items
 
 
-def _read_file(file: Path) -> Iterator[tuple[str, str] | Problem]:
+def _read_file(file: Path) -> Iterator[tuple[str, tuple[str, ...]] | Problem]:
     """Yield the line number and the texts of each item of a file, or its problems, ten at most."""
     try:
         yield from _read_items(file)
@@ -164,7 +211,7 @@ def _read_file(file: Path) -> Iterator[tuple[str, str] | Problem]:
         yield Problem(f"cannot be read: {error.strerror or error}", file=str(file))
 
 
-def _read_items(file: Path) -> Iterator[tuple[str, str] | Problem]:
+def _read_items(file: Path) -> Iterator[tuple[str, tuple[str, ...]] | Problem]:
     from cpt.corpus.readers.files import decode, open_bytes, read_lines
 
     problems = items = 0
@@ -186,14 +233,14 @@ def _read_items(file: Path) -> Iterator[tuple[str, str] | Problem]:
         yield Problem("holds no items", file=str(file))
 
 
-def _item(line: str) -> str | Problem:
+def _item(line: str) -> tuple[str, ...] | Problem:
     try:
-        texts = list(_texts(json.loads(line)))
+        texts = tuple(_texts(json.loads(line)))
     except (ValueError, RecursionError) as error:
         return Problem(f"not valid JSON: {error}")
     if not any(text.strip() for text in texts):
         return Problem("an item is a JSON object with text in some field")
-    return "\n".join(texts)
+    return texts
 
 
 def _texts(value: Any) -> Iterator[str]:

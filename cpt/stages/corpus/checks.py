@@ -231,11 +231,9 @@ def model_problems(config: CorpusConfig, model: Path) -> list[Problem]:
             problems.append(Problem(message, key=key, hint=f"Use at most {most}."))
     chats = [(key, each.length) for key, each in config.self_generated() if each.form == "chat"]
     for key, length in chats:
-        if most is not None and 2 * length >= most:
-            message = (
-                f"two turns of {length} tokens leave a chat template none of the model's {most} positions"
-            )
-            problems.append(Problem(message, key=f"{key}.length", hint=f"Use less than {most // 2}."))
+        if most is not None and length >= most:
+            message = f"{length} tokens leave a chat template none of the model's {most} positions"
+            problems.append(Problem(message, key=f"{key}.length", hint=f"Use less than {most}."))
     conversations = [f"{key}.chat" for key, source in config.sources() if source.chat is not None]
     conversations += [f"{key}.form" for key, _ in chats]
     if conversations and chat_template(model) is None:

@@ -189,7 +189,8 @@ class Decontamination(_Settings):
         default=13,
         ge=5,
         le=100,
-        description="Number of words in a row that make a match; shorter items cannot be found.",
+        description="Number of words in a row that make a match; shorter items are found as questions of "
+        "`study` alone.",
     )
     action: Annotated[Drop | Cut, Field(discriminator="kind")] = Field(
         default=Drop(), description="Treatment of a document with a match: drop or cut."
@@ -253,6 +254,11 @@ class CorpusConfig(StageConfig):
         default=HeldoutMin(),
         description="Minimum of held-out text, each for the domain and for general text.",
     )
+    heldout_max: PositiveInt | None = Field(
+        default=100_000_000,
+        description="Most bytes of the domain's held-out text, some 25 million tokens; null: any number. Of "
+        "more, the rest trains. It holds for corpora of 5 GB and more at the default share.",
+    )
     sequence_length: int = Field(default=1024, ge=16, description="Tokens of a packed training sequence.")
     start_token: str | None = Field(
         default="auto",
@@ -290,6 +296,15 @@ class CorpusConfig(StageConfig):
             return data
         sources = [{"part": DOCUMENTS, **each} if isinstance(each, dict) else each for each in domain]
         return {**data, "domain": sources}
+
+    @model_validator(mode="after")
+    def _held_out_text_fits(self) -> CorpusConfig:
+        if self.heldout_max is not None and self.heldout_max < self.heldout_min.bytes:
+            raise ValueError(
+                f"heldout_max: {self.heldout_max:,} bytes are fewer than the {self.heldout_min.bytes:,} of "
+                "heldout_min: raise it, or lower heldout_min"
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_of_study_are_free(self) -> CorpusConfig:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cpt.corpus.blocks import Block
+    from cpt.corpus.digests import KeySet
     from cpt.corpus.documents import Document
     from cpt.corpus.index import CorpusIndex
     from cpt.corpus.ratings import Band
@@ -86,7 +87,7 @@ class Request:
     model: Path
     corpus: Path
     index: CorpusIndex
-    heldout: set[bytes]
+    heldout: KeySet
     found: Candidates
     reasons: np.ndarray
     context: Context
@@ -133,13 +134,14 @@ class Request:
             DataError: There are none.
         """
         from cpt.corpus.blocks import learn
-        from cpt.corpus.build import always, describe, divide
+        from cpt.corpus.build import describe, divide
+        from cpt.corpus.heldout import Always
 
         read = partial(read_sources, sources, self.context.progress, self.context.contents)
         # Cleaned as the domain is: held-out text is told by its cleaned form, and marks of cleaning are no
         # difference between reference and candidates.
         blocks = learn(read, self.clean)
-        divided = divide(read(), always("train"), self.heldout, counts, blocks)
+        divided = divide(read(), Always("train"), self.heldout, counts, blocks)
         yield from (document for _, document in divided)
         if not counts.splits:
             raise DataError(

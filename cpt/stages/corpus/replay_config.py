@@ -26,7 +26,8 @@ class SelfGenerated(_Settings):
     length: int = Field(
         default=256,
         ge=16,
-        description="Largest number of tokens of a sampled document; with form: chat, of each of both turns.",
+        description="Largest number of tokens of a sampled document; with form: chat, of both turns. The "
+        "user's turn has at most half of them.",
     )
     batch: int = Field(default=64, gt=0, description="Number of documents sampled at once.")
     temperature: float = Field(

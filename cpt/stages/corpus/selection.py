@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cpt.corpus.blocks import Block
+    from cpt.corpus.digests import KeySet
     from cpt.corpus.index import CorpusIndex
     from cpt.corpus.selection import Candidates
     from cpt.stages.corpus.ratings import Rated
@@ -32,7 +33,7 @@ def select(
     model: Path,
     corpus: Path,
     index: CorpusIndex,
-    heldout: set[bytes],
+    heldout: KeySet,
     context: Context,
 ) -> dict[str, Any]:
     """Keep the best of the domain's training documents in the corpus; count all others with a reason.

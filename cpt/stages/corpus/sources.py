@@ -35,7 +35,7 @@ _MEGA = 10**6
 _ITEMS_BETWEEN = 64
 """Number of entries between two reports of progress."""
 
-_SAMPLING_VERSION = 1
+_SAMPLING_VERSION = 2
 """A version that grows when the same settings sample other text."""
 
 

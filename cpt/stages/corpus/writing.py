@@ -34,13 +34,15 @@ from cpt.stages.corpus.sources import (
 from cpt.stages.corpus.study_config import Study
 
 if TYPE_CHECKING:
-    from cpt.corpus.build import Minimum, Split
     from cpt.corpus.documents import Document
     from cpt.corpus.examples import Examples
+    from cpt.corpus.heldout import Minimum, Rule
     from cpt.corpus.index import CorpusIndex, SourceCounts
     from cpt.corpus.steps import BuildState
+    from cpt.corpus.study.benchmark_questions import BenchmarkQuestions
     from cpt.corpus.study.settings import MiningSettings
     from cpt.corpus.tasks import Tasks
+    from cpt.stages.corpus.benchmarks import Benchmarks
 
 
 def write_documents(
@@ -132,17 +134,24 @@ class _Writing:
             raise
 
     def _general(self, found: BuildState) -> None:
-        from cpt.corpus.build import always, require_heldout
+        from cpt.corpus.heldout import Always, require_heldout
 
-        self._read(found, GENERAL, self.config.general, always("heldout"))
+        self._read(found, GENERAL, self.config.general, Always("heldout"))
         require_heldout(GENERAL, found.sources[GENERAL], self._minimum())
 
     def _domain(self, found: BuildState) -> None:
-        from cpt.corpus.build import by_hash, describe, hold_out_more, require_both_sides
+        from cpt.corpus.build import describe
+        from cpt.corpus.heldout import ByHash, hold_out_more, require_both_sides
 
         share, seed = self.config.heldout, self.context.seed
-        self._read(found, DOMAIN, self.config.domain, by_hash(share, seed))
+        rule = ByHash(share, seed, self.config.heldout_max, self._minimum())
+        self._read(found, DOMAIN, self.config.domain, rule)
         counts = found.sources[DOMAIN]
+        if rule.returned:
+            self.context.progress.message(
+                f"domain: heldout {share:g} gave more than heldout_max, so {len(rule.returned):,} documents "
+                f"fewer are held out: {describe(counts)}"
+            )
         if moved := hold_out_more(self.corpus, DOMAIN, counts, self._minimum(), seed, found.heldout):
             self.context.progress.message(
                 f"domain: heldout {share:g} gave less than heldout_min, so {moved:,} more are held out: "
@@ -151,23 +160,24 @@ class _Writing:
         require_both_sides(counts, share)
 
     def _minimum(self) -> Minimum:
-        from cpt.corpus.build import Minimum
+        from cpt.corpus.heldout import Minimum
 
         return Minimum(**self.config.heldout_min.model_dump())
 
     def _replay(self, found: BuildState, name: str, part: ReplayPart | Replay) -> None:
-        from cpt.corpus.build import always, write_source
+        from cpt.corpus.build import write_source
         from cpt.corpus.examples import Examples
+        from cpt.corpus.heldout import Always
 
         if part.self_generated is None:
-            self._read(found, name, part.sources or [], always("train"))
+            self._read(found, name, part.sources or [], Always("train"))
             if isinstance(part, ReplayPart) and part.study is not None:
                 self._study_replay(found, name, part.study)
             return None
         marks, examples = (self.index.start_token, self.index.end_token), Examples(name)
         made = sample(part.self_generated, self.base, *marks, self.context)
         counts = write_source(
-            self.corpus, name, made, always("train"), found.heldout, [], examples, trained=found.trained
+            self.corpus, name, made, Always("train"), found.heldout, [], examples, trained=found.trained
         )
         return self._note(found, name, counts, examples)
 
@@ -176,15 +186,47 @@ class _Writing:
         from cpt.corpus.study.replay import study_instead
 
         counts = found.sources[name]
-        study_instead(self.corpus, name, counts, how, self.context.seed)
+        unwanted = self._benchmark_questions(self._benchmarks(), how, name)
+        study_instead(self.corpus, name, counts, how, self.context.seed, unwanted)
+        self._note_left_out(found, name, unwanted)
         self.context.progress.message(f"{name}, made into study documents: {describe(counts)}")
 
     def _decontaminate(self, found: BuildState, how: Decontamination) -> None:
         from cpt.stages.corpus.benchmarks import remove_benchmarks
 
-        facts, examples = remove_benchmarks(how, self.corpus, found.sources, self.context)
+        facts, examples = remove_benchmarks(
+            self._benchmarks(), how, self.corpus, found.sources, self.context.progress
+        )
         found.metrics["decontamination"] = facts
         found.examples += examples
+
+    def _benchmarks(self) -> Benchmarks:
+        from cpt.stages.corpus.benchmarks import Benchmarks, read_benchmarks
+
+        wanted = self.config.decontaminate
+        return read_benchmarks(wanted, self.context) if wanted else Benchmarks({}, {}, {})
+
+    def _benchmark_questions(
+        self, benchmarks: Benchmarks, how: MiningSettings, source: str
+    ) -> BenchmarkQuestions:
+        from cpt.corpus.study.benchmark_questions import BenchmarkQuestions
+        from cpt.corpus.study.language import load_language
+
+        return BenchmarkQuestions(benchmarks.questions(), load_language(how.language), source)
+
+    def _note_left_out(self, found: BuildState, source: str, items: BenchmarkQuestions) -> None:
+        """Count the study items that benchmarks ask, by source and task."""
+        from cpt.corpus.study.benchmark_questions import SAME_QUESTION
+
+        if not self.config.decontaminate:
+            return
+        found.metrics.setdefault(SAME_QUESTION, {})[source] = dict(items.found)
+        found.examples += items.examples
+        if items.found:
+            tasks = ", ".join(f"{task} {count:,}" for task, count in items.found.most_common())
+            self.context.progress.message(
+                f"{source}: study items left out, as a benchmark asks the same with the same answer: {tasks}"
+            )
 
     def _deduplicate(self, found: BuildState, how: MinHash) -> None:
         from cpt.corpus.near_duplicates import remove_near_duplicates
@@ -204,7 +246,7 @@ class _Writing:
         )
 
     def _study(self, found: BuildState, how: Study) -> None:
-        """Add study documents; those that hold benchmark items are removed like any other text."""
+        """Add study documents without benchmark items: questions as such, text like any other."""
         from cpt.corpus.build import describe
         from cpt.corpus.decontamination import add_listing
         from cpt.corpus.documents import read_documents
@@ -217,12 +259,13 @@ class _Writing:
         write = None
         if how.write is not None:
             write = partial(write_texts, how, how.write, self.corpus, self.base, self.context)
-        searched: dict[str, Any] = {}
+        benchmarks, searched = self._benchmarks(), dict[str, Any]()
+        unwanted = self._benchmark_questions(benchmarks, how, DOMAIN)
 
         def clean(counts: SourceCounts) -> None:
             if config.decontaminate:
                 removed, examples = remove_benchmarks(
-                    config.decontaminate, scratch, {DOMAIN: counts}, self.context
+                    benchmarks, config.decontaminate, scratch, {DOMAIN: counts}, self.context.progress
                 )
                 searched["decontamination"] = removed
                 found.examples += examples
@@ -235,8 +278,9 @@ class _Writing:
 
         items = ontology_items(how, self.context)
         counts, facts = write_study(
-            self.corpus, scratch, how, seed, self.context.progress, items, write, replay, clean
+            self.corpus, scratch, how, seed, self.context.progress, items, write, replay, clean, unwanted
         )
+        self._note_left_out(found, DOMAIN, unwanted)
         facts |= searched
         self.context.progress.message(f"study: {describe(counts)}")
         add_study(self.corpus, found.sources[DOMAIN], scratch, counts)
@@ -250,9 +294,7 @@ class _Writing:
         model = self.base.path("model")
         found.metrics["mixture"] = mix(parts, model, self.corpus, self.index, self.context)
 
-    def _read(
-        self, found: BuildState, name: str, sources: Sequence[Source], rule: Callable[[bytes], Split]
-    ) -> None:
+    def _read(self, found: BuildState, name: str, sources: Sequence[Source], rule: Rule) -> None:
         """Clean the documents of listed sources, leave out exact duplicates, and write the rest."""
         from cpt.corpus.blocks import learn
         from cpt.corpus.build import write_source

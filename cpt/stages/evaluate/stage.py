@@ -250,7 +250,7 @@ def _source_problems(task: ContinuationTask, place: int, corpus: Path, half: Hal
     if not has_texts(corpus, source, "heldout"):
         hint = "Give the corpus stage such text (and `heldout`, for the domain)."
         return [Problem(f"the corpus holds out no {source} text", key=key, hint=hint)]
-    documents = heldout_texts(corpus, source, half)
+    documents = list(heldout_texts(corpus, source, half))
     if continuation_items(documents, 1, seed=0):
         return []
     message = f"task {task.name}: the {len(documents):,} held-out documents of {source} make no item"
@@ -261,7 +261,7 @@ def _source_problems(task: ContinuationTask, place: int, corpus: Path, half: Hal
 
 def _is_used_up(corpus: Path, source: str, half: Half) -> bool:
     """Return True if a source has held-out text, but none in that half."""
-    return has_texts(corpus, source, "heldout") and not heldout_texts(corpus, source, half)
+    return has_texts(corpus, source, "heldout") and not len(heldout_texts(corpus, source, half))
 
 
 def _texts(
@@ -272,7 +272,7 @@ def _texts(
     chosen = {
         source: whole_documents(documents, models, max_tokens, seed)
         for source, documents in held_out.items()
-        if documents
+        if len(documents)
     }
     if half is not None and (
         lost := [s for s in PROBES if has_texts(corpus, s, "heldout") and s not in chosen]
@@ -293,7 +293,7 @@ def _items(
         with unchanged([task.path], context.contents):
             return read_items(resolve_file(task.path, context.progress), task.items)
     source = task.continuation_of
-    documents = heldout_texts(corpus, source, half)
+    documents = list(heldout_texts(corpus, source, half))
     items = continuation_items(documents, task.items, context.seed)
     if not items:
         raise StageFailed(

@@ -17,6 +17,7 @@ from cpt.stages.merge.config import MergeSearch
 from cpt.stages.merge.objective import OBJECTIVE, Objective, make_objective, objective_tasks
 
 if TYPE_CHECKING:
+    from cpt.corpus.heldout_texts import HeldOutTexts
     from cpt.models.bits_per_byte import TokenisedText
     from cpt.models.shared_windows import WindowBytes
     from cpt.monitor.probes.base import Probe
@@ -33,7 +34,7 @@ class Material:
         seed: Seed of the samples.
     """
 
-    texts: Mapping[str, Sequence[str]]
+    texts: Mapping[str, Sequence[str] | HeldOutTexts]
     start_token: Callable[[Path], str | None]
     seed: int
 

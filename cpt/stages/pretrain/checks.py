@@ -18,7 +18,7 @@ from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import consumed_before
-from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of
 from cpt.stages.pretrain.input_noise import has_documents, noise_problems
 from cpt.stages.pretrain.mixture import (
     continuation_problems,
@@ -28,6 +28,7 @@ from cpt.stages.pretrain.mixture import (
     part_problems,
     step_problems,
 )
+from cpt.stages.pretrain.objective import objective_problems, teacher_problems
 from cpt.stages.pretrain.probe_budget import sizes_of
 from cpt.stages.pretrain.probe_texts import (
     EARLY_END,
@@ -41,9 +42,8 @@ from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.distributed.launch import sharding_problems
 from cpt.training.feature import RunFacts
 from cpt.training.features import features_of
-from cpt.training.features.gate_controller import GateController, least_rows, may_replay
+from cpt.training.features.gate_controller import GateController, least_rows
 from cpt.training.features.trackers import TrackerLogging
-from cpt.training.objectives import SelfConstraint
 from cpt.training.trainable import All, Setup
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
             return [Problem(error.message, key=key, hint=error.hint)]
     found = start_checkpoint(config, inputs)
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
-    problems = _rounding_problems(config) + _objective_problems(config)
+    problems = _rounding_problems(config) + objective_problems(config)
     problems += (unfit := monitor_problems(config.monitor, config.gates))
     if corpus is None or isinstance(found, Problem):
         problems += _feature_problems(config, inputs, None)
@@ -73,7 +73,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     problems += _feature_problems(config, inputs, steps) + of_corpus
     if "model" in inputs:
         model = inputs["model"].path("model")
-        problems += tokenizer_problems(model, corpus)
+        problems += tokenizer_problems(model, corpus) or teacher_problems(config.objective, inputs)
         gates, readable = config.gates, _without(config.monitor, unfit)
         sizes = sizes_of(readable, gates, HELD_OUT, None)
         problems += few_documents(gates, most_documents(gates, sizes, config.monitor, model, corpus))
@@ -214,7 +214,7 @@ def _corpus_problems(
     planned_stream = planned_stream.for_steps(steps)
     stream = planned_stream.with_replay(  # with which the domain text is gone through fastest
         lambda rows: least_rows(config.gates, rows, config.batch_sequences)
-    ).for_steps(steps)
+    )
     if not steps:
         times = "as often as `epochs` allows" if config.mixture else f"{config.epochs:g} times"
         message = f"the domain text, gone through {times}, does not fill one batch"
@@ -224,7 +224,7 @@ def _corpus_problems(
     if config.mixture is not None:
         return steps, [
             *problems,
-            *step_problems(config, steps),
+            *step_problems(config, planned_stream, steps),
             *epoch_problems(config, planned_stream, stream, steps),
         ]
     most = stream.available_steps(config.epochs)
@@ -235,7 +235,7 @@ def _corpus_problems(
             f"{config.epochs:g} times the domain text are {steps:,} steps, but with as little replay as a "
             f"gate allows (`least`) the text lasts for {most:,}"
         )
-        hint = f"Set tokens: {tokens_of(planned_stream, most)}, or leave `least` out."
+        hint = f"Set tokens: {planned_stream.tokens(most)}, or leave `least` out."
         return steps, [*problems, Problem(message, key="tokens", hint=hint)]
     passes = stream.epochs(steps)
     return steps, [
@@ -347,19 +347,6 @@ def _has_matrices(model: Any) -> bool:
 
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return ("matrices", "matrix") in sort_weights(model, trained)
-
-
-def _objective_problems(config: PretrainConfig) -> list[Problem]:
-    replay = any(config.replay_shares.values()) or may_replay(config.gates)
-    if not isinstance(config.objective, SelfConstraint) or replay:
-        return []
-    return [
-        Problem(
-            "self-constraint acts on replay rows, and there are none: replay is 0",
-            key="objective.kind",
-            hint="Set `replay:` to a share of each batch, and give the corpus replay text.",
-        )
-    ]
 
 
 def _rounding_problems(config: PretrainConfig) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""Continue earlier pretrain stages: from a checkpoint, from a place in the data, or as a teacher's student.
+"""Continue earlier pretrain stages, from a checkpoint and from a place in the data.
 
 A finished pretrain stage lists in `training/checkpoints.json` the models that a later one can start from: its
 milestones and the one before annealing, which are model folders of their own, and its last. Each has the
@@ -18,13 +18,9 @@ from cpt.errors import Problem, StageFailed
 from cpt.json_file import read_json
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.training.checkpoint import CheckpointKind
-from cpt.training.objectives import ObjectiveConfig, SelfDistillation
 
 INDEX = "checkpoints.json"
 """Name of the list of models that a later stage can start from."""
-
-TEACHER = "teacher"
-"""Role of the pretrain stage whose model teaches."""
 
 
 class Start(BaseModel):
@@ -140,43 +136,3 @@ def read_checkpoint_models(artifact: Artifact) -> list[Checkpoint]:
     """Return the models that a pretrain stage kept, the earliest first; none if it wrote no list."""
     path = artifact.path("training") / INDEX
     return list(read_json(path, list[Checkpoint])) if path.exists() else []
-
-
-def wire_teacher(
-    objective: ObjectiveConfig, earlier: Sequence[UpstreamArtifact], student: str
-) -> dict[str, str]:
-    """Return role and name of the teacher, if the objective has one.
-
-    The student must start where the teacher's training started: so they also have one vocabulary and width.
-
-    Args:
-        student: name of the stage whose model the student starts from.
-    """
-    if not isinstance(objective, SelfDistillation):
-        return {}
-    name = objective.teacher
-    trainings = {stage.name: stage for stage in earlier if {"model", "training"} <= stage.kinds}
-    if name not in trainings:
-        there = f"Earlier pretrain stages: {', '.join(trainings)}." if trainings else "Put one before it."
-        raise WiringError(
-            Problem(f"`{name}` is no earlier pretrain stage", key="objective.teacher", hint=there)
-        )
-    starts = list(_starts(name, trainings))
-    if student not in starts:
-        raise WiringError(
-            Problem(
-                f"the student starts from `{student}`, but its teacher's training began at `{starts[0]}`",
-                key="from",
-                hint=f"A student starts where its teacher did: set from: {starts[0]}.",
-            )
-        )
-    return {TEACHER: name}
-
-
-def _starts(name: str, trainings: Mapping[str, UpstreamArtifact]) -> Sequence[str]:
-    """Return the stages at whose models the trainings began that led to a model, the latest first."""
-    starts = []
-    while name in trainings:
-        name = trainings[name].inputs["model"]
-        starts.append(name)
-    return starts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.corpus.texts import has_texts, iterate_texts
+from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import Problem
 from cpt.monitor.budget import Demand, ProbeBudget, planned_shares
 from cpt.monitor.schedule import Moment
@@ -30,7 +30,7 @@ from cpt.stages.pretrain.probes import planned_names
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import may_replay
-from cpt.training.objectives import SelfConstraint, SelfDistillation
+from cpt.training.objectives import Alm, SelfConstraint, SelfDistillation
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -51,14 +51,9 @@ def steps_of(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> in
         return stream.available_steps(epoch_bounds(config, stream))
     most = config.batch_sequences * read_index(corpus).sequence_length
     steps = 0
-    while (missing := config.tokens - tokens_of(stream.for_steps(steps), steps)) > 0:
+    while (missing := config.tokens - stream.for_steps(steps).tokens(steps)) > 0:
         steps += math.ceil(missing / most)
     return steps
-
-
-def tokens_of(stream: TrainingStream, steps: int) -> int:
-    """Return the number of tokens in the first `steps` steps."""
-    return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
 
 
 def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> int | None:
@@ -126,7 +121,7 @@ def planned_tokens(
         passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
     if "corpus" in inputs:
         stream, steps = planned(config, inputs, seed=0)
-        tokens = f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
+        tokens = f"about {stream.tokens(steps):,} tokens in {steps:,} steps"
         named = config.tokens or config.mixture
         return "; ".join([tokens if named else f"{tokens}: {passes}", *described(stream, steps)])
     if config.tokens:
@@ -170,6 +165,8 @@ def against_forgetting(config: PretrainConfig) -> list[str]:
         said.append("replay rows hold it to its start")
     if isinstance(config.objective, SelfDistillation):
         said.append(f"taught by {config.objective.teacher}")
+    if isinstance(config.objective, Alm):
+        said.append(f"taught by {config.objective.teacher}, chunk by chunk of text (ALM)")
     return said + [words for feature in features_of(config) if (words := feature.describe())]
 
 
@@ -248,7 +245,7 @@ class Facts:
         if "corpus" in inputs:
             corpus = inputs["corpus"].path("corpus")
             stream, steps = planned(config, inputs, seed=0)
-            return cls(held_out(corpus), Moment(steps, tokens_of(stream, steps)), weights, new_tokens)
+            return cls(held_out(corpus), Moment(steps, stream.tokens(steps)), weights, new_tokens)
         corpora = [each for each in upstream.get("corpus", ()) if isinstance(each, CorpusConfig)]
         tokens = expected_tokens(config, upstream.get("corpus", ()))
         if not corpora or not tokens:
@@ -274,8 +271,7 @@ def _measured(
     if "model" in inputs:
         model = inputs["model"].path("model")
         for name in found.keys() & sizes.limits.keys():
-            texts = list(iterate_texts(corpus, name, "heldout"))
-            found[name] = measured(texts, 0, monitor, model, corpus)
+            found[name] = measured(heldout_texts(corpus, name), 0, monitor, model, corpus)
     return found
 
 

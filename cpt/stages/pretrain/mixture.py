@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 PartName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, BeforeValidator(percent)]
+Share = Annotated[float, BeforeValidator(percent), Field(gt=0, le=1)]
 
 REPEATS = 4
 """Epochs up to which repeated text is about as good as new (Muennighoff et al. 2023, arXiv 2305.16264)."""
@@ -35,13 +36,12 @@ class Mixture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    until: Share = Field(
+    until: Share | Literal["once"] = Field(
         default=1.0,
-        gt=0,
-        le=1,
         description="Share of the run's steps (0.85 or 85%) at which the phase ends; the last one ends at 1. "
         "Weights of good or rare text are best raised in the last 10 to 20% (Blakeney et al., arXiv "
-        "2406.03476).",
+        "2406.03476). once: the phase ends when every sequence of its parts (those with a weight above 0) "
+        "has been trained on once.",
     )
     weights: dict[PartName, Weight] | None = Field(
         default=None,
@@ -87,7 +87,9 @@ class Mixture(BaseModel):
             words.append(f"parts by temperature {self.temperature:g}")
         if self.replay is not None:
             words.append(f"replay {100 * self.replay:.3g}%")
-        return f"{', '.join(words) or 'parts by size'} until {self.until:.0%}"
+        once = "all of it was trained on once (how many steps that takes is known with the corpus)"
+        end = once if self.until == "once" else f"{self.until:.0%}"
+        return f"{', '.join(words) or 'parts by size'} until {end}"
 
 
 def one_or_more(value: Any) -> Any:
@@ -103,7 +105,11 @@ def keyed(mixture: Sequence[Mixture] | None) -> list[tuple[str, Mixture]]:
 
 def check_ends(mixture: Sequence[Mixture]) -> None:
     """Raise ValueError unless phases end one after the other, the last one at 1."""
-    ends = [phase.until for phase in mixture]
+    if mixture[-1].until == "once":
+        raise ValueError(
+            "the last phase ends with the run: leave its `until: once` out, or add a phase after it"
+        )
+    ends = [phase.until for phase in mixture if phase.until != "once"]
     for earlier, later in pairwise(ends):
         if later <= earlier:
             raise ValueError(
@@ -235,7 +241,7 @@ def epoch_problems(
             continue
         part, epochs = part_of(name), consumed / size
         lasts = stream.available_steps(bounds)
-        tokens = sum(int(each["tokens"]) for each in planned.for_steps(lasts).ledger(lasts).values())
+        tokens = planned.for_steps(lasts).tokens(lasts)
         needed = math.ceil(epochs * 100) / 100
         given = f"{{{part}: {needed:g}}}" if name != DOMAIN else f"{needed:g}"
         fewer = f" at most {tokens:,} tokens" if lasts else " fewer tokens"
@@ -253,17 +259,40 @@ def epoch_problems(
     return problems
 
 
-def step_problems(config: PretrainConfig, steps: int) -> list[Problem]:
-    """Return the phases of a mixture in which there is no step."""
-    problems, first = [], 0
-    for key, phase in keyed(config.mixture):
-        end = round(phase.until * steps)
-        if end <= first:
-            message = f"the phase until {phase.until:g} has none of the {steps:,} steps"
-            hint = "Train on more tokens, or make it longer."
-            problems.append(Problem(message, key=key, hint=hint))
+def step_problems(config: PretrainConfig, stream: TrainingStream, steps: int) -> list[Problem]:
+    """Return the first phase of a mixture in which there is no step, with the tokens that all phases need."""
+    phases = keyed(config.mixture)
+    if (never := _first_empty(stream.for_steps(_ROOM), _ROOM)) is not None:
+        message = "the phase until once has no step: all of its text is trained on before it"
+        return [Problem(message, key=phases[never][0], hint="Leave the phase out.")]
+    if (empty := _first_empty(stream, steps)) is None:
+        return []
+    key, phase = phases[empty]
+    until = phase.until if phase.until == "once" else f"{phase.until:g}"
+    message = f"the phase until {until} has none of the {steps:,} steps"
+    if empty and phases[empty - 1][1].until == "once":
+        ends = stream.phase_ends[empty - 1]
+        message += f": the one before it, until once, ends at step {ends:,} ({stream.tokens(ends):,} tokens)"
+    needed = bisect_left(
+        range(_ROOM), True, key=lambda steps: _first_empty(stream.for_steps(steps), steps) is None
+    )
+    tokens = stream.for_steps(needed).tokens(needed)
+    more = f"Train on at least {tokens:,} tokens" if config.tokens is not None else "Set more `epochs`"
+    return [Problem(message, key=key, hint=f"{more}, or change `until`.")]
+
+
+_ROOM = 1 << 40
+"""More steps than any run has."""
+
+
+def _first_empty(stream: TrainingStream, steps: int) -> int | None:
+    """Return the number of the first phase in which there is no step; None if each has one."""
+    first = 0
+    for number, end in enumerate(stream.phase_ends):
+        if min(end, steps) <= first:
+            return number
         first = end
-    return problems
+    return None
 
 
 def described(stream: TrainingStream, steps: int) -> Iterator[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.corpus.texts import former_tokenizer, has_texts, iterate_texts
+from cpt.corpus.texts import former_tokenizer, has_texts, heldout_texts, shuffled
 from cpt.errors import CptError, DataError, Problem
 from cpt.monitor.gates.gate import Gate, Warn
 from cpt.progress import NullProgress, Progress
@@ -18,6 +19,7 @@ from cpt.stages.corpus.sources import read_sources
 from cpt.stages.pretrain.config import Monitor, Text
 
 if TYPE_CHECKING:
+    from cpt.corpus.heldout_texts import HeldOutTexts
     from cpt.monitor.probes.base import Probe
     from cpt.monitor.probes.text import TextProbe
     from cpt.monitor.text_sample import TextSample
@@ -82,18 +84,15 @@ def text_probes(
     Raises:
         DataError: a text has no documents.
     """
-    import numpy as np
-
     from cpt.monitor.probes.text import TextProbe
 
-    def sampled(name: str, texts: Iterable[str]) -> TextSample:
-        held, length = list(texts), None
+    def sampled(name: str, held: Sequence[str] | HeldOutTexts) -> TextSample:
+        length = None
         if name in sizes.growing:
             length = measured(
                 held, probe_context.seed, monitor, probe_context.folder, probe_context.corpus
             ).length
-        order = np.random.default_rng(probe_context.seed).permutation(len(held))
-        ordered, tokens = [held[index] for index in order], sizes.tokens(name, length)
+        ordered, tokens = shuffled(held, probe_context.seed), sizes.tokens(name, length)
         sample = _sampled(ordered, tokens, monitor, probe_context.folder, probe_context.corpus)
         documents = len(sample.text.bytes)
         _say_if_few(name, documents, progress)
@@ -103,11 +102,11 @@ def text_probes(
 
     for name in HELD_OUT:
         if has_texts(probe_context.corpus, name, "heldout"):
-            sample = sampled(name, iterate_texts(probe_context.corpus, name, "heldout"))
+            sample = sampled(name, heldout_texts(probe_context.corpus, name))
             yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
     for name, wanted in monitor.texts.items():
         try:
-            sample = sampled(name, _own_texts(wanted, progress, probe_context.contents))
+            sample = sampled(name, list(_own_texts(wanted, progress, probe_context.contents)))
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
         yield TextProbe(name, sample.text, wanted.when(monitor.regular), sample.fingerprint)
@@ -139,7 +138,8 @@ def most_documents(
     found = {}
     for name in HELD_OUT:
         if name in _acting(gates) and has_texts(corpus, name, "heldout"):
-            shortest = sorted(iterate_texts(corpus, name, "heldout"), key=len)
+            texts = heldout_texts(corpus, name)
+            shortest = texts.at(texts.lengths().argsort(kind="stable"))
             found[name] = len(_sampled(shortest, sizes.least(name), monitor, model, corpus).text.bytes)
     return found
 
@@ -239,7 +239,9 @@ def _sampled(texts: Iterable[str], tokens: int, monitor: Monitor, model: Path, c
     return shared_sample(before, Reader.of(tokenizer, window, index.start_token), texts, tokens)
 
 
-def measured(texts: Sequence[str], seed: int, monitor: Monitor, model: Path, corpus: Path) -> Measure:
+def measured(
+    texts: Sequence[str] | HeldOutTexts, seed: int, monitor: Monitor, model: Path, corpus: Path
+) -> Measure:
     """Measure a text by some of its documents, in tokens of the tokenizer that samples it."""
     import numpy as np
 
@@ -247,7 +249,7 @@ def measured(texts: Sequence[str], seed: int, monitor: Monitor, model: Path, cor
     from cpt.models.encoding import token_ids
     from cpt.models.tokenizer import load_tokenizer
 
-    some = [texts[index] for index in np.random.default_rng(seed).permutation(len(texts))[:_MEASURED]]
+    some = list(islice(shuffled(texts, seed), _MEASURED))
     counted_in = former_tokenizer(corpus) or model
     tokenizer, lead = load_tokenizer(counted_in), read_index(corpus).start_token is not None
     lengths = np.asarray([len(ids) + lead for ids in token_ids(tokenizer, some)] or [1])

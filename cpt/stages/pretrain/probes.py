@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.corpus.texts import has_texts, heldout_texts
+from cpt.corpus.texts import has_texts, heldout_texts, shuffled
 from cpt.errors import DataError, Problem
 from cpt.halves import Half
 from cpt.monitor.gates.gate import Gate, Stop
@@ -31,8 +31,6 @@ SOURCES = ("general", "domain")
 
 def early_end_probe(monitor: Monitor, probe_context: ProbeContext, progress: Progress) -> list[EarlyEndProbe]:
     """Return the probe of early ends, if the settings ask for it and the text allows it."""
-    import numpy as np
-
     from cpt.corpus import read_index
     from cpt.models.tokenizer import load_tokenizer
     from cpt.monitor.probes.early_end import EarlyEndProbe, beginnings
@@ -45,12 +43,10 @@ def early_end_probe(monitor: Monitor, probe_context: ProbeContext, progress: Pro
     if not ends or source is None:
         progress.message("ends in mid-sentence are not probed: no token is known to end a text")
         return []
-    texts = heldout_texts(probe_context.corpus, source)
-    order = np.random.default_rng(probe_context.seed).permutation(len(texts))
     try:
         found = beginnings(
             load_tokenizer(probe_context.folder),
-            (texts[index] for index in order),
+            shuffled(heldout_texts(probe_context.corpus, source), probe_context.seed),
             window_for(probe_context.folder, monitor.window),
             read_index(probe_context.corpus).start_token,
             monitor.early_end_tokens,

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.corpus.documents import PART, listed_sources
+from cpt.corpus.documents import PART
 from cpt.errors import StageFailed
 from cpt.monitor.gates.gate import Gate
 from cpt.progress import Progress
@@ -140,11 +140,14 @@ def _listed(
     """
     import numpy as np
 
-    names, groups = listed_sources(corpus, source, "train")
+    from cpt.corpus.document_columns import ListedSources
+
+    listed = ListedSources(corpus, source, "train")
+    names = listed.names
     if len(names) < 2:
         return {}
     read = [name for name in result.ledger if name.partition(PART)[0] == source]
-    counts = [stream.tokens_by_group(name, groups, result.steps, result.dropped) for name in read]
+    counts = [stream.tokens_by_group(name, listed, len(names), result.steps, result.dropped) for name in read]
     trained, of_an_epoch = np.sum(counts, axis=0)
     if trained.sum() != row["tokens"]:
         raise StageFailed(

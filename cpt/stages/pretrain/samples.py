@@ -9,13 +9,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from cpt.atomic import write_text
-from cpt.corpus.texts import has_texts, iterate_texts
+from cpt.corpus.texts import has_texts, heldout_texts, shuffled
 from cpt.errors import StageFailed
 from cpt.json_file import read_plain
 from cpt.progress import Progress
@@ -152,8 +153,6 @@ def _sampled(drift: Drift, probe_context: ProbeContext) -> list[list[int]]:
 
 def _prompts(count: int, probe_context: ProbeContext) -> list[tuple[str, list[int]]]:
     """Return source and beginning of some held-out documents of each source."""
-    import numpy as np
-
     from cpt.stages.pretrain.probe_texts import HELD_OUT
 
     tokenizer = _tokenizer(probe_context)
@@ -161,13 +160,10 @@ def _prompts(count: int, probe_context: ProbeContext) -> list[tuple[str, list[in
     for source in HELD_OUT:
         if not has_texts(probe_context.corpus, source, "heldout"):
             continue
-        texts = list(iterate_texts(probe_context.corpus, source, "heldout"))
-        taken = 0
-        for index in np.random.default_rng(probe_context.seed).permutation(len(texts)):
-            ids = tokenizer.encode(texts[index], add_special_tokens=False).ids
-            if len(ids) >= _SHORTEST and taken < count:
-                found.append((source, ids[: min(PROMPT, len(ids) // 2)]))
-                taken += 1
+        texts = shuffled(heldout_texts(probe_context.corpus, source), probe_context.seed)
+        encoded = (tokenizer.encode(text, add_special_tokens=False).ids for text in texts)
+        long_enough = (ids for ids in encoded if len(ids) >= _SHORTEST)
+        found += [(source, ids[: min(PROMPT, len(ids) // 2)]) for ids in islice(long_enough, count)]
     return found
 
 

@@ -12,13 +12,7 @@ from cpt.monitor.schedule import Moment
 from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
 from cpt.stages.pretrain.checks import environment_problems, gate_text_problems, input_problems
 from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.continuation import (
-    TEACHER,
-    consumed_before,
-    wire_start,
-    wire_teacher,
-    write_checkpoint_models,
-)
+from cpt.stages.pretrain.continuation import consumed_before, wire_start, write_checkpoint_models
 from cpt.stages.pretrain.data import (
     against_forgetting,
     held_out,
@@ -27,10 +21,10 @@ from cpt.stages.pretrain.data import (
     start_checkpoint,
     steps_of,
     stream_of,
-    tokens_of,
 )
 from cpt.stages.pretrain.input_noise import ordinary_tokens
 from cpt.stages.pretrain.mixture import repeated
+from cpt.stages.pretrain.objective import load_teacher, wire_teacher
 from cpt.stages.pretrain.probe_budget import over_budget, planned_readings, probe_budget_of, sizes_of
 from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
 from cpt.stages.pretrain.probes import build_probes, monitor_references
@@ -57,7 +51,7 @@ class PretrainStage(Stage[PretrainConfig]):
         roles = super().wire(config, earlier)
         if config.start is not None:
             wire_start(earlier, roles["model"])
-        return roles | wire_teacher(config.objective, earlier, roles["model"])
+        return roles | wire_teacher(config, earlier, roles["model"])
 
     def selects_by_tasks(self, config: PretrainConfig) -> bool:
         """Return True where gates act by the p_gold of tasks."""
@@ -120,12 +114,12 @@ class PretrainStage(Stage[PretrainConfig]):
         for warning in repeated(stream, steps):
             context.progress.message(warning)
         new_tokens = read_new_tokens(model_folder)
-        settings = settings_of(config, steps, tokens_of(stream, steps), new_tokens, context.seed)
+        settings = settings_of(config, steps, stream.tokens(steps), new_tokens, context.seed)
         settings = replace(settings, tracking=_tracking(config, context))
         if config.input_noise:
             rows = model.get_input_embeddings().num_embeddings
             settings = replace(settings, ordinary_tokens=ordinary_tokens(model_folder, corpus, rows))
-        teacher = load_model(inputs[TEACHER].path("model")) if TEACHER in inputs else None
+        teacher = load_teacher(config.objective, inputs, model_folder)
         probe_context = ProbeContext(
             model,
             model_folder,

@@ -13,7 +13,7 @@ from cpt.references import unchanged
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.vocabulary.config import VocabularyConfig
-from tokenizer_tools.change import change_vocabulary, samples_of
+from tokenizer_tools.change import change_vocabulary, check_initialisation, samples_of
 
 
 class VocabularyStage(Stage[VocabularyConfig]):
@@ -32,21 +32,16 @@ class VocabularyStage(Stage[VocabularyConfig]):
 
     def check(self, config: VocabularyConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Return the problems of a tokenizer that cannot be changed in this way."""
-        from tokenizer_tools.extension import why_not
-
         if config.transliterate is not None and (problems := _uroman_problems()):
             return problems
         if {"model", "corpus"} <= inputs.keys() and (
             problems := tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
         ):
             return problems
-        if "model" not in inputs or config.extend is None:
+        if "model" not in inputs:
             return []
-        try:
-            reason = why_not(inputs["model"].path("model"), ngrams=config.extend.ngrams)
-        except CptError as error:
-            return [Problem(error.message, key="extend", hint=error.hint)]
-        return [Problem(reason, key="extend")] if reason else []
+        model = inputs["model"].path("model")
+        return [*_extension_problems(config, model), *_initialisation_problems(config, model)]
 
     def run(
         self, config: VocabularyConfig, inputs: Mapping[str, Artifact], context: Context
@@ -78,6 +73,30 @@ def _uroman_problems() -> list[Problem]:
         require_uroman()
     except CptError as error:
         return [Problem(error.message, key="transliterate", hint=error.hint)]
+    return []
+
+
+def _extension_problems(config: VocabularyConfig, model: Path) -> list[Problem]:
+    from tokenizer_tools.extension import why_not
+
+    if config.extend is None:
+        return []
+    try:
+        reason = why_not(model, ngrams=config.extend.ngrams)
+    except CptError as error:
+        return [Problem(error.message, key="extend", hint=error.hint)]
+    return [Problem(reason, key="extend")] if reason else []
+
+
+def _initialisation_problems(config: VocabularyConfig, model: Path) -> list[Problem]:
+    """Return the problem of a method that cannot work for the model. References are not fetched for it."""
+    are_local = all(Path(reference).exists() for reference in config.embeddings.files().values())
+    if not config.brings_new_tokens or not are_local:
+        return []
+    try:
+        check_initialisation(config.initialisation, model)
+    except CptError as error:
+        return [Problem(error.message, key="embeddings", hint=error.hint)]
     return []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,9 +13,6 @@ from torch import nn
 from cpt.errors import StageFailed
 from cpt.training.distributed.tensors import shard_like
 from cpt.training.state import State
-
-if TYPE_CHECKING:
-    from cpt.training.settings import Settings
 
 StateDict = Mapping[str, Any]
 """Tensors and JSON data by key. The tensors may be those that training changes next."""
@@ -198,16 +195,22 @@ class SavedState:
 class FixedSettings:
     """The settings that a run must continue with."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings.fixed_values()
+    def __init__(self, values: Mapping[str, Any], hint: str) -> None:
+        """Keep the settings of this run.
+
+        Args:
+            values: JSON values by dotted names.
+            hint: what to do about others.
+        """
+        self._values, self._hint = values, hint
 
     def state_dict(self) -> Mapping[str, Any]:
-        return self._settings
+        return self._values
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Change nothing, but raise if the run began with other settings."""
-        keys = dict.fromkeys([*saved, *self._settings])
-        now = self._settings
+        keys = dict.fromkeys([*saved, *self._values])
+        now = self._values
         changed = [
             f"{key} was {saved.get(key, 'not set')} and is {now.get(key, 'not set')}"
             for key in keys
@@ -216,6 +219,5 @@ class FixedSettings:
         if changed:
             raise StageFailed(
                 f"a run cannot go on with other settings than it began with: {'; '.join(changed)}",
-                hint="Set them back, or train in an empty work folder. Another schedule on trained weights "
-                "is a new run that starts from a checkpoint.",
+                hint=self._hint,
             )

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from cpt.training.settings import Settings, TrainingConfig
 
 
+_OTHER_SETTINGS = (
+    "Set them back, or train in an empty work folder. Another schedule on trained weights is a new run that "
+    "starts from a checkpoint."
+)
+
 _RUN = "run"
 """Name of the loop's own state in a checkpoint."""
 
@@ -125,7 +130,8 @@ class CheckpointManager(TrainingFeature):
         self._snapshot_every = anomalies.snapshot_every if anomalies.rolls_back else None
         features = run.features_with_state()
         self._stateful: Mapping[str, Stateful] = {
-            "settings": FixedSettings(settings),  # first: it refuses the checkpoint of another run
+            # first: they refuse the checkpoint of another run
+            "settings": FixedSettings(settings.fixed_values(), _OTHER_SETTINGS),
             **run.stateful,
             **features,
             "random": RandomNumbers(),

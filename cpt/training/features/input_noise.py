@@ -75,8 +75,7 @@ class InputNoise(TrainingFeature):
 
         first, noise = step * len(batch), (self._share, self._ordinary, self._seed)
         return [
-            row if row.plain is None else NoisySequence(row, partial(noisy_tokens, row, first + at, *noise))
-            for at, row in enumerate(batch)
+            NoisySequence(row, partial(noisy_tokens, row, first + at, *noise)) for at, row in enumerate(batch)
         ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from cpt.errors import StageFailed
@@ -33,9 +34,9 @@ class TrainingProofs(TrainingFeature):
     def on_start(self, run: Run) -> None:
         from cpt.training.data import pieces
 
-        found = [piece for row in run.stream.batch(0) for piece in pieces(row) if len(piece) > 1]
-        if len(found) > 1:
-            check_isolation(run.module, found[0], found[1])
+        found = (piece for row in run.stream.batch(0) for piece in pieces(row) if len(piece) > 1)
+        if len(two := list(islice(found, 2))) == 2:
+            check_isolation(run.module, *two)
 
     def on_resume(self, run: Run) -> None:
         # stochastic rounding may leave a small tensor where it was: nothing is proven then
@@ -45,7 +46,11 @@ class TrainingProofs(TrainingFeature):
         if self._movement:
             self._movement.begin(run.state.step)
 
-    def after_step(self, run: Run, step: StepOutcome) -> None:  # noqa: ARG002
+    def after_step(self, run: Run, step: StepOutcome) -> None:
+        if run.state.step == 1 and (
+            warning := run.settings.config.objective.check_first_step(step.gradient.parts)
+        ):
+            run.progress.message(warning)
         if self._movement and step.anomaly is None:
             self._movement.stepped(step.rate)
         elif self._movement:

@@ -72,7 +72,7 @@ def step_record(run: Run, step: StepOutcome) -> dict[str, Any]:
         "lr": step.rate,
         "grad_norm": gradient.norm,
         "seconds": state.seconds,
-        "tokens_per_second": sum(len(sequence.tokens) for sequence in step.batch) / step.seconds,
+        "tokens_per_second": sum(sequence.length for sequence in step.batch) / step.seconds,
         "sources": {source: counts["tokens"] for source, counts in state.counted.items()},
     }
     if gradient.parts:

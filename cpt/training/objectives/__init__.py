@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from cpt.training.objectives.alm import Alm
 from cpt.training.objectives.base import ObjectiveConfig
 from cpt.training.objectives.cross_entropy import CrossEntropy
 from cpt.training.objectives.self_constraint import SelfConstraint
 from cpt.training.objectives.self_distillation import SelfDistillation
 
-__all__ = ["CrossEntropy", "Objective", "ObjectiveConfig", "SelfConstraint", "SelfDistillation"]
+__all__ = ["Alm", "CrossEntropy", "Objective", "ObjectiveConfig", "SelfConstraint", "SelfDistillation"]
 
 
 def _cross_entropy_by_default(given: Any) -> Any:
@@ -20,7 +21,7 @@ def _cross_entropy_by_default(given: Any) -> Any:
 
 
 Objective = Annotated[
-    Annotated[CrossEntropy | SelfConstraint | SelfDistillation, Field(discriminator="kind")],
+    Annotated[CrossEntropy | SelfConstraint | SelfDistillation | Alm, Field(discriminator="kind")],
     BeforeValidator(_cross_entropy_by_default),
 ]
 """Settings of any objective, distinguished by `kind`; plain cross entropy by default."""

@@ -50,6 +50,11 @@ class ObjectiveConfig(BaseModel):
         """Return True if a reference model is held, and computes, besides the model that trains."""
         return False
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Return True if the reference model comes from another stage, which the settings name `teacher`."""
+        return False
+
     def reference_share(self, replay: float) -> float:  # noqa: ARG002
         """Return the share of the tokens that the reference model reads, too.
 
@@ -63,9 +68,18 @@ class ObjectiveConfig(BaseModel):
 
         Args:
             model: Model that will train, before adapters or layers are added to it.
-            teacher: Float32 model of the stage that the settings name; None if they name none.
+            teacher: Float32 model of the stage that the settings name, with `alm` an `AlignedTeacher`; None
+                if they name none.
         """
         return None
+
+    def check_first_step(self, parts: Mapping[str, float]) -> str:  # noqa: ARG002
+        """Return a warning about the parts of the first step's loss, or nothing.
+
+        Raises:
+            StageFailed: the run would learn nothing.
+        """
+        return ""
 
     def loss(self, reference: ReferenceModel | None) -> Loss:
         """Return the loss.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
 from cpt.models.packed_model import PackedLanguageModel
+
+if TYPE_CHECKING:
+    from cpt.training.objectives.aligned_rows import Aligner
 
 
 class ReferenceModel(Protocol):
@@ -61,6 +64,19 @@ class Teacher:
             weight.requires_grad_(False)
             weight.data = weight.data.to(device, dtype)
         _move_buffers(self.module, device)
+
+
+class AlignedTeacher(Teacher):
+    """A model of another stage with a tokenizer of its own, and the alignment of a student's tokens with it.
+
+    Attributes:
+        aligner: Alignment of the student's documents.
+    """
+
+    def __init__(self, model: Any, aligner: Aligner) -> None:
+        """Take a float32 model."""
+        super().__init__(model)
+        self.aligner = aligner
 
 
 def _move_buffers(module: nn.Module, device: torch.device) -> None:

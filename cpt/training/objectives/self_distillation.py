@@ -48,6 +48,11 @@ class SelfDistillation(ObjectiveConfig):
         """See `ObjectiveConfig`."""
         return True
 
+    @property
+    def needs_teacher(self) -> bool:
+        """See `ObjectiveConfig`."""
+        return True
+
     def reference_share(self, replay: float) -> float:  # noqa: ARG002
         """See `ObjectiveConfig`."""
         return 1.0

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from cpt.corpus.build import digest
+from cpt.corpus.digests import digest
 from cpt.corpus.ratings.concepts import Concept, Matcher, Matches, balance_facts
 
 pytest.importorskip("ahocorasick_rs")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.utils import murmurhash3_32
 
-from cpt.corpus.build import digest
+from cpt.corpus.digests import digest
 from cpt.corpus.ratings import DSIRSettings
 from cpt.corpus.ratings.dsir import HashedNGrams, gumbel, log_ratio
 

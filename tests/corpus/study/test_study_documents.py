@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from invented import LINES, definition, glossary_text, term
+from invented import LINES, definition, glossary_text, term, word
 
 from cpt.corpus.documents import Document
 from cpt.corpus.study.facts import Facts
@@ -277,6 +277,18 @@ def test_recall_items_are_of_four_groups_in_unseen_words(english: Language) -> N
         assert len(set(facts)) == len(facts)
     places_of_answers = Counter(item.answer for item in items)
     assert all(15 <= places_of_answers[place] <= 45 for place in range(4))
+
+
+def test_terms_with_an_article_are_asked_for_by_their_definitions(english: Language) -> None:
+    """Only words that a question shows may give its answer away: "a brolum" stands in no question for it."""
+    told = [f"A {word('n', number)} is a {definition(number, 0)} of salt." for number in range(40)]
+    found = mined([Document(str(number), text) for number, text in enumerate(told)], "copular")
+    divided = facts_of(found)
+    probed = [each for each in found if divided.may_probe(each)]
+    items = list(recall_items([], probed, [], found, divided, english, settings(miners=["copular"]), 17))
+    asked_for = {item.fact for item in items if item.group == "reversed"}
+    assert asked_for == {each.item.fact for each in probed} != set()
+    assert not any(item.choices[item.answer] in item.question for item in items)
 
 
 def test_a_shuffled_document_has_the_same_sentences_in_other_places(english: Language) -> None:

@@ -10,7 +10,7 @@ from cpt.errors import CptError
 from tokenizer_tools.embeddings import Role, Rule, method, methods, names
 from tokenizer_tools.transfer import Transfer, plan_transfer
 
-WITHOUT_TEXTS = [name for name, found in methods() if not found.needs_texts]
+WITHOUT_TEXTS = [name for name, found in methods() if not (found.needs_texts or found.needs)]
 ROLES: tuple[Role, ...] = ("input", "output", "tied", "bias")
 
 

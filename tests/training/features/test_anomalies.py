@@ -5,11 +5,11 @@ import json
 import math
 from collections.abc import Collection
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
 from tiny_runs import SETTINGS, Batches, equal, run
+from tiny_training import Row
 
 from cpt.errors import StageFailed
 from cpt.training.features.anomalies import Anomalies
@@ -27,7 +27,7 @@ class Without(Batches):
     def __init__(self, left_out: Collection[int]) -> None:
         self.left = [step for step in range(50) if step not in left_out]
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         return super().batch(self.left[step])
 
 
@@ -38,7 +38,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     gradient = Stepper.gradient
     numbers = {Batches().batch(step)[0].tokens.tobytes(): step for step in range(50)}
 
-    def spoilt(self: Stepper, batch: list[SimpleNamespace]) -> Gradient:
+    def spoilt(self: Stepper, batch: list[Row]) -> Gradient:
         found = gradient(self, batch)
         step = numbers[batch[0].tokens.tobytes()]
         return dataclasses.replace(found, loss_nats=seeming.get(step, found.loss_nats))

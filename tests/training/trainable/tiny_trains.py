@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
-from tiny_training import Said
+from tiny_training import Row, Said
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cpt.models import attention
@@ -56,16 +55,12 @@ def trainable(**settings: Any) -> Any:
 class Documents:
     """Random documents, the same for every run; every batch holds every token."""
 
-    def batch(self, step: int) -> list[SimpleNamespace]:
+    def batch(self, step: int) -> list[Row]:
         generator = np.random.default_rng(step)
         rows = []
         for _ in range(2):
             tokens = generator.permutation(TOKENS).astype(np.uint32)
-            rows.append(
-                SimpleNamespace(
-                    source="domain", tokens=tokens, piece_lengths=np.array([15, 25]), weights=None
-                )
-            )
+            rows.append(Row(source="domain", tokens=tokens, piece_lengths=np.array([15, 25]), weights=None))
         return rows
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:

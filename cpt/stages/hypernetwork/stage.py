@@ -1,0 +1,227 @@
+"""Run the hypernetwork stage: train on the corpus's text, and write the network with its curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cpt.corpus.texts import cut_sample, has_texts, heldout_texts, iterate_texts
+from cpt.errors import CptError, Problem
+from cpt.progress import Progress
+from cpt.references import resolve_tokenizer, unchanged
+from cpt.sources import DOMAIN, GENERAL, REPLAY
+from cpt.stages.base import BASE, Artifact, Context, Stage, StageConfig, UpstreamConfigs
+from cpt.stages.hypernetwork.config import HypernetworkStageConfig
+
+if TYPE_CHECKING:
+    from cpt.corpus.heldout_texts import HeldOutTexts
+    from cpt.training.distributed.environment import Environment
+    from tokenizer_tools.hypernetwork.training.loop import HypernetworkTraining
+
+KIND = "hypernetwork"
+PROBES = "probes.jsonl"
+"""Name of the file of readings in the stage's result."""
+
+
+class HypernetworkStage(Stage[HypernetworkStageConfig]):
+    """The hypernetwork stage. It trains on text of the domain and of replay; held-out text is measured."""
+
+    kind: ClassVar[str] = KIND
+    Config: ClassVar[type[StageConfig]] = HypernetworkStageConfig
+    consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
+    produces: ClassVar[tuple[str, ...]] = (KIND,)
+    distributed: ClassVar[bool] = True
+
+    def references(self, config: HypernetworkStageConfig) -> list[str]:
+        """Return the references of the tokenizers that are measured, and of the run that is continued."""
+        start = [config.start] if config.start is not None else []
+        return [*config.probes.tokenizers.values(), *start]
+
+    def fetch(self, config: HypernetworkStageConfig, progress: Progress) -> list[Problem]:
+        """Fetch the tokenizers that are measured, and report those that cannot be had."""
+        from tokenizer_tools.vocabulary import read_vocabulary
+
+        problems = []
+        for name, reference in config.probes.tokenizers.items():
+            try:
+                read_vocabulary(resolve_tokenizer(reference, progress))
+            except CptError as error:
+                problems.append(Problem(error.message, key=f"probes.tokenizers.{name}", hint=error.hint))
+        return problems
+
+    def check(self, config: HypernetworkStageConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
+        """Return problems of the network with the model's width, and of a corpus without text."""
+        problems = _start_problems(config)
+        if "model" in inputs:
+            problems += _width_problems(config, inputs["model"].path("model"))
+        if "corpus" in inputs and config.probes.tokenizers:
+            corpus = inputs["corpus"].path("corpus")
+            if not any(has_texts(corpus, source, "heldout") for source in (DOMAIN, GENERAL)):
+                problems.append(
+                    Problem(
+                        "the corpus has no held-out text, on which tokenizers are measured",
+                        key="probes",
+                        hint="Hold out a part of it, or leave probes out.",
+                    )
+                )
+        return problems
+
+    def check_environment(
+        self, config: HypernetworkStageConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
+    ) -> list[Problem]:
+        """Refuse sharded weights: every process needs the whole model and the whole network."""
+        if not place.sharded:
+            return []
+        return [Problem("a hypernetwork cannot be trained with FSDP2", hint="Launch without --use_fsdp.")]
+
+    def forecast(
+        self,
+        config: HypernetworkStageConfig,
+        inputs: Mapping[str, Artifact],
+        upstream: Mapping[str, UpstreamConfigs],
+    ) -> str:
+        """Return steps, tokens and vocabularies in numbers."""
+        tokens = config.steps * config.texts * config.sequence_length
+        first = f"{config.warm_steps:,} + " if config.warm_steps else ""
+        words = f"{first}{config.steps:,} steps, at most {tokens:,} tokens"
+        return f"{words} in sampled vocabularies of {config.sampling.vocabulary:,}"
+
+    def run(
+        self, config: HypernetworkStageConfig, inputs: Mapping[str, Artifact], context: Context
+    ) -> dict[str, Any]:
+        """Train, then write the network, its model card, the log and the readings."""
+        from cpt.models.packed_model import resolve_precision
+        from cpt.training.distributed.collectives import ProcessGroup
+        from cpt.training.distributed.context import distributed_context
+        from cpt.training.json_lines import write_lines
+        from tokenizer_tools.hypernetwork.folder import save_hypernetwork
+        from tokenizer_tools.hypernetwork.source import read_source
+        from tokenizer_tools.hypernetwork.training.backbone import load_backbone
+        from tokenizer_tools.hypernetwork.training.continuation import begin_from, keep_checkpoint
+        from tokenizer_tools.hypernetwork.training.loop import HypernetworkTraining
+        from tokenizer_tools.hypernetwork.training.zero_shot import build_probes
+
+        model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
+        processes = ProcessGroup(distributed_context())
+        source = read_source(model)
+        with unchanged(self.references(config), context.contents):
+            tokenizers = {
+                name: resolve_tokenizer(reference, context.progress)
+                for name, reference in config.probes.tokenizers.items()
+            }
+            probes = build_probes(
+                source,
+                tokenizers,
+                {
+                    name: cut_sample(texts, config.probes.bytes, context.seed)
+                    for name, texts in _heldout(corpus)
+                },
+                config.probes.window,
+                config.network.pieces,
+            )
+            if config.start is not None and processes.is_main:
+                begin_from(Path(config.start), context.work)
+        training = HypernetworkTraining(
+            source,
+            load_backbone(source, resolve_precision(config.precision), processes.device),
+            list(_training_texts(corpus)),
+            probes,
+            config.training,
+            context.seed,
+            context.work,
+            context.progress,
+            processes,
+        )
+        training.run()
+        processes.close()
+        if not processes.is_main:
+            return {}
+        folder, metrics = context.output / KIND, _metrics(training)
+        facts = _training_facts(config, inputs["corpus"], metrics)
+        save_hypernetwork(training.network, folder, source, _reference(inputs["model"], context), facts)
+        keep_checkpoint(context.work, training.state.step, folder)
+        write_lines(folder / PROBES, training.state.readings)
+        return metrics
+
+
+def _start_problems(config: HypernetworkStageConfig) -> list[Problem]:
+    if config.start is None or not Path(config.start).is_absolute():  # it is not located yet
+        return []
+    from tokenizer_tools.hypernetwork.training.continuation import start_problem
+
+    problem = start_problem(Path(config.start))
+    return [problem] if problem is not None else []
+
+
+def _width_problems(config: HypernetworkStageConfig, model: Path) -> list[Problem]:
+    from cpt.models.loading import settings
+
+    try:
+        config.network.sizes(settings(model).get_text_config().hidden_size)
+    except ValueError as error:
+        return [Problem(str(error), key="network.heads")]
+    return []
+
+
+def _training_texts(corpus: Path) -> Iterable[str]:
+    for source in (DOMAIN, REPLAY):
+        if has_texts(corpus, source, "train"):
+            yield from iterate_texts(corpus, source, "train")
+
+
+def _heldout(corpus: Path) -> Iterable[tuple[str, HeldOutTexts]]:
+    found = ((source, heldout_texts(corpus, source)) for source in (DOMAIN, GENERAL))
+    return ((source, texts) for source, texts in found if len(texts))
+
+
+def _metrics(training: HypernetworkTraining) -> dict[str, Any]:
+    """Return counts, times, and the curve of every probe: bits per byte by step."""
+    state = training.state
+    curves: dict[str, dict[int, float]] = {}
+    for reading in state.readings:
+        curves.setdefault(reading["probe"], {})[reading["step"]] = reading["value"]
+    return {
+        "steps": state.step,
+        "tokens": state.tokens,
+        "bytes": state.bytes,
+        "seconds": state.seconds,
+        "probe_seconds": state.probe_seconds,
+        "tokens_per_second": state.tokens / state.seconds,
+        "truncated": state.truncated,
+        "zero_shot": curves,
+    }
+
+
+def _training_facts(config: HypernetworkStageConfig, corpus: Artifact, metrics: Mapping[str, Any]) -> Any:
+    """Return the facts of the model card."""
+    from tokenizer_tools.hypernetwork.folder import TrainingFacts
+
+    figures = {
+        f"{probe} before" if step == first else f"{probe} after": value
+        for probe, curve in metrics["zero_shot"].items()
+        for first in (min(curve),)
+        for step, value in curve.items()
+        if step in (first, max(curve))
+    }
+    listed = [*(corpus.config.get("domain") or ()), *_listed(corpus.config.get("replay"))]
+    return TrainingFacts(
+        data=tuple(str(entry["path"]) for entry in listed if "path" in entry),
+        steps=metrics["steps"],
+        settings=config.training.model_dump(mode="json"),
+        figures={"tokens": metrics["tokens"], "bytes": metrics["bytes"], **figures},
+    )
+
+
+def _listed(replay: Any) -> list[Any]:
+    return replay if isinstance(replay, list) else []
+
+
+def _reference(model: Artifact, context: Context) -> str:
+    """Return the source model as a user writes it: the recipe's base, or the stage that made it."""
+    if model.stage == BASE:
+        return str(context.recipe.get("base", BASE))
+    return f"the model of stage {model.name} of the recipe {context.recipe.get('name', '?')}"
+
+
+STAGE = HypernetworkStage()

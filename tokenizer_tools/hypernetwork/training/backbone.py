@@ -1,0 +1,94 @@
+"""A frozen model that reads and predicts tokens by rows that are given, in place of its own embeddings.
+
+Shapes: W ids of the vocabulary that is read, H width of a matrix, E width of hidden states, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from cpt.errors import StageFailed
+from cpt.models.batch import PackedBatch, TreeBatch, pack
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from tokenizer_tools.embeddings import Role
+from tokenizer_tools.hypernetwork.source import SourceModel
+
+Rows = Mapping[Role, Tensor]
+"""Matrices [W, H] by role."""
+
+_CHECKED = 24
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+
+
+class ReplacedEmbeddings(PackedLanguageModel):
+    """A model whose batches hold ids of another vocabulary.
+
+    Attributes:
+        rows: Its rows, of any floating type; gradients reach them. None: the model's own.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self._embedding = model.get_input_embeddings()
+        self._embedding.padding_idx = None  # an id of the model's own vocabulary, which would get no gradient
+        self.rows: Rows | None = None
+
+    def _inputs(self, batch: PackedBatch | TreeBatch) -> dict[str, Tensor]:
+        if self.rows is None:
+            return super()._inputs(batch)
+        rows_WH = self._as_weights(self.rows["tied" if "tied" in self.rows else "input"])
+        # by the model's own module, which may scale rows
+        embedded = functional_call(self._embedding, {"weight": rows_WH}, (batch.input_ids,))
+        return {"inputs_embeds": embedded}
+
+    def _head(self) -> Tensor:
+        if self.rows is None:
+            return super()._head()
+        return self._as_weights(self.rows["tied" if "tied" in self.rows else "output"])
+
+    def _as_weights(self, rows_WH: Tensor) -> Tensor:
+        weight = self._embedding.weight
+        return rows_WH.to(weight.device, weight.dtype)
+
+
+def load_backbone(
+    source: SourceModel, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> ReplacedEmbeddings:
+    """Load the frozen model of which a hypernetwork predicts rows.
+
+    Args:
+        source: Its folder, and its rows.
+        dtype: Data type in which it computes.
+        device: Device on which it computes.
+
+    Raises:
+        ModelError: The model is damaged.
+        StageFailed: The model does more with token ids than look up rows.
+    """
+    model = load_model(source.folder, dtype=dtype).requires_grad_(False).to(device)
+    module = ReplacedEmbeddings(model)
+    _check_reads_rows(module, source)
+    return module
+
+
+@torch.no_grad()
+def _check_reads_rows(module: ReplacedEmbeddings, source: SourceModel) -> None:
+    """Raise unless the model reads its own rows, when they are given, as it reads its ids."""
+    ids = torch.arange(_CHECKED) * 7919 % source.size
+    batch = pack([ids.numpy()]).to(next(module.parameters()).device)
+    usual_TE = module.states(batch)[0].float()
+    module.rows = source.rows
+    given_TE = module.states(batch)[0].float()
+    module.rows = None
+    difference = float((given_TE - usual_TE).abs().mean() / usual_TE.abs().mean())
+    if not difference <= _TOLERANCE.get(module.model.dtype, 0.05):
+        raise StageFailed(
+            f"{type(module.model).__name__} in {source.folder} uses token ids beside embeddings: its states "
+            f"differ by {difference:.1%} when rows are given instead",
+            hint="A hypernetwork cannot be trained for such a model.",
+        )

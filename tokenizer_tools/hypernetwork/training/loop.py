@@ -1,0 +1,322 @@
+"""Train a hypernetwork: two stages, checkpoints, a log, and probes of real tokenizers.
+
+The data of a step is a pure function of the step, so a checkpoint holds the network, the optimizer's state
+and the counts of the run. A run that is killed at any moment continues from its newest checkpoint, and ends
+with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpt.errors import StageFailed
+from cpt.progress import Progress
+from cpt.training.checkpoint.snapshot import Snapshot
+from cpt.training.checkpoint.stateful import FixedSettings, OptimizerState, Stateful, WeightState
+from cpt.training.checkpoint.store import Store, require_space
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.json_lines import JsonLines
+from cpt.training.optimizers import AdamW
+from cpt.training.optimizers.groups import Group
+from cpt.training.settings import flat_values
+from cpt.training.stopping import HeldSignals
+from tokenizer_tools.embeddings import Role
+from tokenizer_tools.hypernetwork.network import Hypernetwork
+from tokenizer_tools.hypernetwork.predict import predict_rows
+from tokenizer_tools.hypernetwork.source import SourceModel
+from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms
+from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings, Rows
+from tokenizer_tools.hypernetwork.training.batches import Batch, Batches
+from tokenizer_tools.hypernetwork.training.gradients import (
+    Gradient,
+    Gradients,
+    parameters_of,
+    predicted_places,
+    source_ids,
+)
+from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, HypernetworkTrainingConfig
+from tokenizer_tools.hypernetwork.training.zero_shot import ZeroShotProbe, due
+
+STEPS = "steps.jsonl"
+"""Name of the log in a run's work folder."""
+
+
+@dataclass
+class RunState:
+    """The counts of a run, which are in every checkpoint.
+
+    Attributes:
+        step: Number of steps taken, of both stages.
+        tokens: Number of tokens that the model has read.
+        bytes: Number of bytes of text that it has predicted.
+        truncated: Number of tokens whose last pieces were cut off, over all steps.
+        seconds: Time of steps.
+        probe_seconds: Time of probes.
+        readings: Readings of probes.
+        baselines: First reading of each probe, document by document.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    truncated: int = 0
+    seconds: float = 0.0
+    probe_seconds: float = 0.0
+    readings: list[dict[str, Any]] = field(default_factory=list)
+    baselines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        for name, value in saved.items():
+            setattr(self, name, value)
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """Return the last value of every probe."""
+        return {reading["probe"]: reading["value"] for reading in self.readings}
+
+
+class Log:
+    """The log of steps, cut back to the checkpoint that a run continues from."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._length = path, 0
+        self._file: JsonLines | None = None
+
+    def open(self) -> None:
+        """Open the file and drop what it has beyond the checkpoint."""
+        self._file = JsonLines(self._path, self._length)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one record."""
+        if self._file is not None:
+            self._file.write(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"bytes": self._file.length() if self._file is not None else self._length}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self._length = saved["bytes"]
+
+
+class HypernetworkTraining:
+    """A run: its objects with state, and its loop."""
+
+    def __init__(
+        self,
+        source: SourceModel,
+        backbone: ReplacedEmbeddings,
+        documents: Sequence[str],
+        probes: Sequence[ZeroShotProbe],
+        config: HypernetworkTrainingConfig,
+        seed: int,
+        work: Path,
+        progress: Progress,
+        processes: ProcessGroup,
+    ) -> None:
+        """Build the network and its optimizer; nothing is trained yet.
+
+        Args:
+            source: Model that the hypernetwork is for.
+            backbone: The same model, frozen, on this process's device.
+            documents: Training text.
+            probes: Real tokenizers that are measured.
+            config: Settings.
+            seed: Seed of the first weights, of the order of the texts and of the tokenizers.
+            work: Folder for checkpoints and logs; it survives a kill.
+            progress: Receiver of progress.
+            processes: Processes that train together.
+        """
+        self._config, self._seed, self._progress, self._processes = config, seed, progress, processes
+        self._backbone, self._probes = backbone, probes
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = Hypernetwork(config.network, source.rows).to(processes.device)
+        self._batches = Batches(source.vocabulary, documents, config, seed)
+        plain = [token_id for token_id, surface in enumerate(source.vocabulary.surfaces) if surface]
+        self._plain = np.array(plain, dtype=np.int64)
+        self._gradients = Gradients(self.network, backbone, config, processes)
+        parameters = parameters_of(self.network)
+        self._optimizer = _optimizer(config, parameters)
+        self.state, self._log = RunState(), Log(work / STEPS)
+        self._store = Store(work, config.checkpoint.keep)
+        fixed = dict(flat_values({**config.model_dump(mode="json", exclude=set(CHANGEABLE)), "seed": seed}))
+        hint = f"Set them back, or train in an empty folder. {', '.join(sorted(CHANGEABLE))} may change."
+        self._stateful: dict[str, Stateful] = {
+            "settings": FixedSettings(fixed, hint),  # first: it refuses the checkpoint of another run
+            "weights": WeightState(self.network.state_dict(), lambda: None),
+            "optimizer": OptimizerState(self._optimizer, parameters),
+            "run": self.state,
+            "log": self._log,
+        }
+
+    def run(self) -> None:
+        """Train up to the last step, from the newest checkpoint in the work folder if there is one.
+
+        Ctrl-C and SIGTERM end the step, a checkpoint is saved, and then they do what they did before.
+
+        Raises:
+            StageFailed: The loss is not finite, or the run in the work folder began with other settings.
+            DiskFull: A checkpoint does not fit on the disk.
+        """
+        self._resume()
+        config, state, signals = self._config, self.state, HeldSignals()
+        if self._processes.is_main:
+            self._log.open()
+        with signals:
+            self._read_probes()
+            stopping = self._processes.any(signals.came)
+            while not stopping and state.step < config.warm_steps:
+                began = time.perf_counter()
+                ids_W = source_ids(self._plain, _tokens_of(config), self._seed, state.step)
+                self._apply(self._gradients.of_first_stage(ids_W), began)
+                stopping = self._after_step(signals)
+            first = max(0, state.step - config.warm_steps)
+            with closing(self._batches.of_steps(first, first if stopping else config.steps)) as batches:
+                began = time.perf_counter()
+                for batch in batches:
+                    self._apply(self._gradients.of_language_modelling(batch), began, batch)
+                    if stopping := self._after_step(signals):
+                        break
+                    began = time.perf_counter()
+            self._save()
+            if stopping:
+                self._processes.wait()
+                name = signals.heed_others().name
+                self._progress.message(f"{name}: saved after step {state.step}, and stopped")
+        self._log.close()
+
+    def predict(self, forms: SurfaceForms) -> Rows:
+        """Return the rows of tokens as training has them, with products in the model's precision."""
+        source = self.network.source
+        places_P = predicted_places(forms, source.size, copied=self._config.shared == "copied")
+        made = predict_rows(self.network, forms.at(places_P), products=self._backbone.model.dtype)
+        if len(places_P) == len(forms.ids_NL):
+            return made
+        rows: dict[Role, Tensor] = {}
+        for role, made_PH in made.items():
+            rows[role] = source.get_buffer(role)[forms.ids_NL[:, 0].clamp(max=source.size - 1)].cpu()
+            rows[role][places_P] = made_PH
+        return rows
+
+    def _apply(self, gradient: Gradient, began: float, batch: Batch | None = None) -> None:
+        """Move the weights, and log the step.
+
+        Raises:
+            StageFailed: The loss or its gradient is not finite.
+        """
+        config, state = self._config, self.state
+        if not math.isfinite(gradient.loss + gradient.norm):
+            raise StageFailed(
+                f"the loss of step {state.step + 1} is {gradient.loss}, and the norm of its gradient "
+                f"{gradient.norm}: the training has diverged",
+                hint="Lower the peak of its schedule. The checkpoints before stay.",
+            )
+        rate = config.rate(state.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        seconds = time.perf_counter() - began
+        state.step += 1
+        state.seconds += seconds
+        tokens = batch.tokens if batch is not None else _tokens_of(config)
+        if batch is not None:
+            state.tokens += batch.tokens
+            state.bytes += batch.target_bytes
+            state.truncated += batch.forms.truncated
+        name = "loss_nats" if batch is not None else "distance"
+        self._log.write(
+            {
+                "step": state.step,
+                "stage": "language modelling" if batch is not None else "first",
+                "tokens": state.tokens,
+                "bytes": state.bytes,
+                name: gradient.loss,
+                **gradient.figures,
+                "lr": rate,
+                "grad_norm": gradient.norm,
+                "seconds": state.seconds,
+                "tokens_per_second": tokens / seconds,
+            }
+        )
+        self._progress.update(
+            state.step,
+            config.total_steps,
+            "step",
+            loss=gradient.loss,
+            tokens_per_second=tokens / seconds,
+            **state.latest,
+        )
+
+    def _after_step(self, signals: HeldSignals) -> bool:
+        """Read the probes and save the checkpoint that are due; return True if the run must stop."""
+        self._read_probes()
+        if self.state.step % self._config.checkpoint.every == 0:
+            self._save()
+        return self._processes.any(signals.came)
+
+    def _read_probes(self) -> None:
+        state, config = self.state, self._config
+        if not due(state.step, config.total_steps, config.probes.every, state.readings):
+            return
+        began = time.perf_counter()
+        for probe in self._probes:
+            if probe.forms is None and state.readings:
+                continue  # the model is frozen, and reads its own tokens as it did before
+            found = probe.read(self._backbone, self.predict, state.step, state.tokens, state.baselines)
+            for reading in found:
+                state.readings.append(reading.as_json())
+                self._progress.note("reading", reading.as_json())
+        state.probe_seconds += time.perf_counter() - began
+
+    def _resume(self) -> None:
+        with self._processes.main_first():  # which removes what is unreadable
+            saved, wrong = self._store.newest(writes=self._processes.is_main)
+        self._processes.check_same(saved[""].step if saved else 0, "the checkpoint to continue from")
+        for message in wrong:
+            self._progress.message(message)
+        if saved is not None:
+            saved[""].restore(self._stateful)
+            self._progress.message(f"continues after step {self.state.step}")
+
+    def _save(self) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            DiskFull: It does not fit on the disk beside the one before, which stays.
+        """
+        if self._processes.is_main:
+            snapshots = {"": Snapshot.of(self._stateful, self.state.step)}
+            require_space(self._store.folder, snapshots)
+            self._store.save(snapshots)
+
+
+def _tokens_of(config: HypernetworkTrainingConfig) -> int:
+    return config.first_stage.tokens if config.first_stage is not None else 0
+
+
+def _optimizer(
+    config: HypernetworkTrainingConfig, parameters: Mapping[str, torch.nn.Parameter]
+) -> torch.optim.Optimizer:
+    vectors = {name: weight for name, weight in parameters.items() if weight.ndim < 2}
+    matrices = {name: weight for name, weight in parameters.items() if name not in vectors}
+    groups = [Group("matrices", "matrix", matrices), Group("norms and biases", "vector", vectors)]
+    return AdamW(weight_decay=config.weight_decay, beta2=config.beta2).build(groups)
