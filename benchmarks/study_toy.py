@@ -1,11 +1,11 @@
 """The direction of study at toy size: do questions on some facts help to recall others, which were only read?
 
-    python benchmarks/study_toy.py --seeds 17,18,19
+    python benchmarks/study_toy.py --tokens 300_000,1_200_000 --seeds 17,18,19
 
 Documents define five invented things each ("A pebun is a warm train that swims in soup."), with nothing that
 a guess could use. Of half of the things questions are trained on; the recall probe asks for the others, in
-new wordings, one answer of four. The model is a random Llama of 0.5 million weights, or --model. Arms, each
-with the same number of tokens:
+new wordings, one answer of four. The model is a random Llama of 0.5 million weights, or --model. Each arm
+has the same number of tokens:
 
 *documents*: nothing else. *one wording*: half of the tokens are questions, one on each thing. *questions*:
 the same, in up to eight wordings and both directions. *forms*: questions, and the documents in five forms,
@@ -24,6 +24,7 @@ import random
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -106,7 +107,7 @@ def write_texts(folder: Path, told: list[list[tuple[str, str]]]) -> None:
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
-def recipe(options: argparse.Namespace, arm: str, seed: int, texts: Path, model: Path) -> Part:
+def recipe(options: argparse.Namespace, arm: str, tokens: int, seed: int, texts: Path, model: Path) -> Part:
     """Return the recipe of one arm."""
     how = ARMS[arm]
     corpus = {
@@ -118,7 +119,7 @@ def recipe(options: argparse.Namespace, arm: str, seed: int, texts: Path, model:
     }
     pretrain = {
         "name": "learn",
-        "tokens": options.tokens,
+        "tokens": tokens,
         "batch_sequences": options.batch,
         "replay": 0,
         "mixture": {"weights": {part: how["weights"].get(part, 0) for part in PARTS}},
@@ -135,7 +136,7 @@ def recipe(options: argparse.Namespace, arm: str, seed: int, texts: Path, model:
     return {"name": f"study-toy-{seed}", "base": str(model), "seed": seed, "stages": stages}
 
 
-def measure(options: argparse.Namespace, arm: str, seed: int, work: Path) -> dict[str, Any]:
+def measure(options: argparse.Namespace, arm: str, tokens: int, seed: int, work: Path) -> dict[str, Any]:
     """Train an arm; return its answers to the recall probe's questions, and seconds of processor time."""
     import cpt
 
@@ -143,7 +144,7 @@ def measure(options: argparse.Namespace, arm: str, seed: int, work: Path) -> dic
     write_texts(texts, told)
     model = options.model.absolute() if options.model else write_model(work / f"model-{seed}", told, seed)
     with path.open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(recipe(options, arm, seed, texts, model), file)
+        YAML(typ="safe").dump(recipe(options, arm, tokens, seed, texts, model), file)
     began = time.process_time()
     result = cpt.run(path, runs=work / "runs")
     seconds = time.process_time() - began
@@ -176,13 +177,24 @@ def answered(model: Path, corpus: Path, places: dict[str, int], work: Path) -> d
     scores = score_choices(lm, items, work / "scores")
     return {
         group: {
-            "facts": [item.fact for item in probe[group]],
-            "places": [places[item.fact] for item in probe[group]],
-            "right": [int(each) for each in scores[group].acc_norm],
-            "p_gold": [round(float(each), 4) for each in scores[group].p_gold],
+            "facts": _line(item.fact for item in probe[group]),
+            "places": _line(places[item.fact] for item in probe[group]),
+            "right": _line(int(each) for each in scores[group].acc_norm),
+            "p_gold": _line(round(float(each), 4) for each in scores[group].p_gold),
         }
         for group in ("trained", "untrained")
     }
+
+
+def _line(values: Iterable[Any]) -> str:
+    """Join values: a list of numbers takes a line for each in the result's file."""
+    return " ".join(map(str, values))
+
+
+def _numbers(line: str) -> Any:
+    import numpy as np
+
+    return np.array(line.split(), dtype=float)
 
 
 def write_model(folder: Path, told: list[list[tuple[str, str]]], seed: int) -> Path:
@@ -220,70 +232,68 @@ def write_model(folder: Path, told: list[list[tuple[str, str]]], seed: int) -> P
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the differences of pairs of arms, over the seeds that have both, by group and by place."""
+    """Return the differences of pairs of arms on untrained things, over their seeds, by tokens and place."""
     import numpy as np
 
     from evals.comparing.statistics import compare_accuracy, compare_means
 
     found = []
-    for (before, after), group in product(PAIRS, ("trained", "untrained")):
-        answers = [
-            (old[group], new[group])
-            for old in rows
-            for new in rows
-            if (old["arm"], new["arm"]) == (before, after) and old["seed"] == new["seed"]
+    budgets = dict.fromkeys(row["tokens"] for row in rows)
+    for tokens, (before, after) in product(budgets, PAIRS):
+        answers = {(row["arm"], row["seed"]): row["untrained"] for row in rows if row["tokens"] == tokens}
+        pairs = [
+            (old, answers[after, seed])
+            for (arm, seed), old in answers.items()
+            if arm == before and (after, seed) in answers
         ]
-        if not answers:
+        if not pairs:
             continue
-        assert all(old["facts"] == new["facts"] for old, new in answers), "the probe is the same for all arms"
-        places = np.concatenate([old["places"] for old, _ in answers])
+        assert all(old["facts"] == new["facts"] for old, new in pairs), "the probe is the same for all arms"
+        places = np.concatenate([_numbers(old["places"]) for old, _ in pairs])
         right, p_gold = (
-            [np.concatenate([pair[side][key] for pair in answers]) for side in (0, 1)]
+            [np.concatenate([_numbers(pair[side][key]) for pair in pairs]) for side in (0, 1)]
             for key in ("right", "p_gold")
         )
-        for place in (None, *range(1, PLACES + 1)) if group == "untrained" else (None,):
+        for place in (None, *range(1, PLACES + 1)):
             chosen = places == place if place else np.full(len(places), True)
-            sides = [each[chosen] for each in right], [each[chosen] for each in p_gold]
-            accuracy = compare_accuracy(*sides[0], confidence=0.95)
+            accuracy = compare_accuracy(right[0][chosen], right[1][chosen], confidence=0.95)
             found.append(
                 {
-                    **{"before": before, "after": after, "group": group, "place": place},
-                    **{"questions": int(chosen.sum()), "accuracy": asdict(accuracy)},
-                    "p_gold": asdict(compare_means(*sides[1], confidence=0.95)),
-                    "seeds": [
-                        float(np.mean(_at(new, place)) - np.mean(_at(old, place))) for old, new in answers
-                    ],
+                    **{"tokens": tokens, "before": before, "after": after, "place": place},
+                    "questions": int(chosen.sum()),
+                    "accuracy": asdict(accuracy),
+                    "p_gold": asdict(compare_means(p_gold[0][chosen], p_gold[1][chosen], confidence=0.95)),
+                    "seeds": [_share(new, place) - _share(old, place) for old, new in pairs],
                 }
             )
     return found
 
 
-def _at(answers: dict[str, Any], place: int | None) -> list[int]:
-    """Return which questions on things of a place are answered."""
-    pairs = zip(answers["right"], answers["places"], strict=True)
-    return [right for right, at in pairs if place in (None, at)]
+def _share(answers: dict[str, str], place: int | None = None) -> float:
+    """Return the share of questions, on things of one place or all, that are answered."""
+    right, places = _numbers(answers["right"]), _numbers(answers["places"])
+    chosen = right[places == place] if place else right
+    return float(chosen.mean()) if len(chosen) else float("nan")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the share of questions that are answered, by arm, seed, group and place."""
     places = "".join(f"{f'place {place}':>9}" for place in range(1, PLACES + 1))
-    lines = [f"{'arm':<13}{'seed':>5}{'seconds':>9}{'trained':>9}{'untrained':>11}{places}"]
+    heads = f"{'tokens':>10}{'seed':>5}{'seconds':>9}{'trained':>9}{'untrained':>11}"
+    lines = [f"{'arm':<13}{heads}{places}"]
     for row in rows:
-        shares = [f"{_mean(row['trained']['right']):>9.3f}", f"{_mean(row['untrained']['right']):>11.3f}"]
-        shares += [f"{_mean(_at(row['untrained'], place)):>9.3f}" for place in range(1, PLACES + 1)]
-        lines.append(f"{row['arm']:<13}{row['seed']:>5}{row['seconds']:>9.0f}{''.join(shares)}")
+        shares = [f"{_share(row['trained']):>9.3f}", f"{_share(row['untrained']):>11.3f}"]
+        shares += [f"{_share(row['untrained'], place):>9.3f}" for place in range(1, PLACES + 1)]
+        start = f"{row['arm']:<13}{row['tokens']:>10,}{row['seed']:>5}{row['seconds']:>9.0f}"
+        lines.append(start + "".join(shares))
     return "\n".join(lines)
-
-
-def _mean(values: list[int]) -> float:
-    return sum(values) / len(values) if values else float("nan")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, metavar="DIR", help="model folder; by default a random model")
     parser.add_argument("--documents", type=int, default=40)
-    parser.add_argument("--tokens", type=lambda text: int(text.replace("_", "")), default=300_000)
+    parser.add_argument("--tokens", default="300_000,1_200_000", help="of every arm, a run for each number")
     parser.add_argument("--length", type=int, default=128, help="tokens of a sequence")
     parser.add_argument("--batch", type=int, default=8, help="sequences of a step")
     parser.add_argument("--peak", type=float, default=3e-3)
@@ -291,7 +301,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ARMS, default=list(ARMS), help="arms")
     parser.add_argument("--name", default="study_toy", help="of the result file")
     options = parser.parse_args()
-    same = ("documents", "tokens", "length", "batch", "peak")
+    same = ("documents", "length", "batch", "peak")
     setting = {"model": options.model.name if options.model else "random"}
     setting |= {name: getattr(options, name) for name in same}
     earlier, rows = record.RESULTS / f"{options.name}.json", list[dict[str, Any]]()
@@ -299,9 +309,11 @@ def main() -> None:
         figures = json.loads(earlier.read_text(encoding="utf-8"))["figures"]
         rows = figures["rows"] if figures["setting"] == setting else []
     with tempfile.TemporaryDirectory() as work:
-        for seed, arm in product(map(int, options.seeds.split(",")), options.only):
-            if not any((row["arm"], row["seed"]) == (arm, seed) for row in rows):
-                rows.append({"arm": arm, "seed": seed} | measure(options, arm, seed, Path(work)))
+        budgets, seeds = (list(map(int, each.split(","))) for each in (options.tokens, options.seeds))
+        for tokens, seed, arm in product(budgets, seeds, options.only):
+            made = {"arm": arm, "tokens": tokens, "seed": seed}
+            if not any(made.items() <= row.items() for row in rows):
+                rows.append(made | measure(options, arm, tokens, seed, Path(work)))
                 record.write(options.name, {"setting": setting, "pairs": compared(rows), "rows": rows})
                 print(table(rows), flush=True)
 

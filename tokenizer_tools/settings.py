@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -83,6 +83,9 @@ class EmbeddingsConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    given_later: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that a method needs and that the settings may leave out."""
+
     method: str = Field(default="subtoken-mean", description="Initialisation method of new rows.")
 
     @model_serializer(mode="wrap")
@@ -109,8 +112,8 @@ class EmbeddingsConfig(BaseModel):
         if self.model_extra:
             self.parameters(self.model_extra)
         if self.method != type(self).model_fields["method"].default:  # loading a method takes a second
-            missing = [name for name in method(self.method).needs if not (self.model_extra or {}).get(name)]
-            if missing:
+            needed = [name for name in method(self.method).needs if name not in self.given_later]
+            if missing := [name for name in needed if not (self.model_extra or {}).get(name)]:
                 raise ValueError(f"{self.method} needs {' and '.join(missing)}")
         return self
 

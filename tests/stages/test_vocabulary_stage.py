@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_hypernetworks import write_hypernetwork
 from pydantic import ValidationError
-from stage_runs import make_corpus, model_artifact, run_stage
+from stage_runs import artifact, make_corpus, model_artifact, run_stage
 from tiny import clinical_texts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -16,7 +16,7 @@ from cpt.corpus import read_documents, read_index
 from cpt.errors import DataError, StageFailed
 from cpt.models.token_ids import read_new_tokens
 from cpt.recipe.fingerprint import config_data
-from cpt.stages.base import Artifact
+from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.vocabulary.stage import STAGE
 from tokenizer_tools.extension import extend_tokenizer
 
@@ -246,6 +246,53 @@ def test_a_hypernetwork_of_another_model_is_found_before_the_run(
     assert metrics["initialisation"]["predicted"] == 30
     with pytest.raises(DataError, match="its embeddings have other values"):
         run_stage(STAGE, config("other"), inputs, tmp_path / "refused")
+
+
+def test_without_a_folder_an_earlier_stage_gives_the_hypernetwork_and_its_model(
+    inputs, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The rows are those of the same hypernetwork as a folder, also for a variant that was trained between."""
+    config = STAGE.Config.model_validate(CONFIG | {"embeddings": {"method": "hypernetwork"}})
+    base = UpstreamArtifact("base", frozenset({"model"}))
+    corpus = UpstreamArtifact("corpus", frozenset({"corpus"}), {"model": "base"})
+    network = UpstreamArtifact("zett", frozenset({"hypernetwork"}), {"model": "base", "corpus": "corpus"})
+    trained = UpstreamArtifact("learn", frozenset({"model"}), {"model": "base", "corpus": "corpus"})
+    with pytest.raises(WiringError) as caught:
+        STAGE.wire(config, [base, corpus])
+    assert caught.value.problem.key == "embeddings"
+    assert STAGE.wire(config, [base, corpus, network]) == {
+        **{"model": "base", "corpus": "corpus", "hypernetwork": "zett"}
+    }
+    wired = STAGE.wire(config, [base, corpus, network, trained])
+    assert (wired["model"], wired["hypernetwork_model"]) == ("learn", "base")
+    given = {"method": "hypernetwork", "folder": "DIR"}
+    assert "hypernetwork" not in STAGE.wire(
+        STAGE.Config.model_validate(CONFIG | {"embeddings": given}), [base, corpus, network]
+    )
+
+    write_hypernetwork(tmp_path / "made" / "hypernetwork", tiny_model)
+    variant = model_artifact("variant", trained_a_little(tiny_model, tmp_path / "v"), tmp_path / "artifacts")
+    made = {"hypernetwork": artifact("zett", tmp_path / "made", "hypernetwork")}
+    changed = {**inputs, **made, "model": variant}
+    [problem] = STAGE.check(config, changed)
+    assert "its embeddings have other values" in problem.message
+    changed["hypernetwork_model"] = inputs["model"]
+    assert STAGE.check(config, changed) == []
+    run_stage(STAGE, config.model_dump(by_alias=True), changed, tmp_path / "a")
+    given |= {"folder": str(tmp_path / "made" / "hypernetwork"), "base": str(tiny_model)}
+    run_stage(STAGE, CONFIG | {"embeddings": given}, {**inputs, "model": variant}, tmp_path / "b")
+    weights = [tmp_path / name / "output" / "model" / "model.safetensors" for name in "ab"]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def trained_a_little(model: Path, folder: Path) -> Path:
+    """The model with slightly other rows."""
+    changed = AutoModelForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        changed.get_input_embeddings().weight.mul_(1.01)
+    changed.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    return folder
 
 
 def test_latin_spellings_are_added_for_other_scripts(inputs, tmp_path: Path) -> None:

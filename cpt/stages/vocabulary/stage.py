@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from cpt.corpus.texts import has_texts, iterate_texts
 from cpt.errors import CptError, Problem
 from cpt.references import unchanged
-from cpt.stages.base import Artifact, Context, Stage, StageConfig
+from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtifact, WiringError, newest
 from cpt.stages.corpus.checks import tokenizer_problems
-from cpt.stages.vocabulary.config import VocabularyConfig
+from cpt.stages.vocabulary.config import HYPERNETWORK, SOURCE_MODEL, VocabularyConfig
 from tokenizer_tools.change import change_vocabulary, check_initialisation, samples_of
 
 
@@ -24,6 +24,22 @@ class VocabularyStage(Stage[VocabularyConfig]):
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "corpus")
     contract: ClassVar[int] = 4
+
+    def wire(self, config: VocabularyConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
+        """Return the model and the corpus, and a hypernetwork with its model where the rows come from one."""
+        inputs = super().wire(config, earlier)
+        if not config.takes_hypernetwork:
+            return inputs
+        try:
+            inputs[HYPERNETWORK] = newest(earlier, HYPERNETWORK, config.from_)
+        except WiringError as error:
+            hint = "Give its `folder`, or put a hypernetwork stage before this one."
+            problem = Problem("no earlier stage makes a hypernetwork", key="embeddings", hint=hint)
+            raise WiringError(problem) from error
+        (network,) = (stage for stage in earlier if stage.name == inputs[HYPERNETWORK])
+        if "base" not in (config.embeddings.model_extra or {}) and network.inputs["model"] != inputs["model"]:
+            inputs[SOURCE_MODEL] = network.inputs["model"]
+        return inputs
 
     def references(self, config: VocabularyConfig) -> list[str]:
         """Return the references of the other tokenizer and of the files that the embeddings' method reads."""
@@ -41,7 +57,8 @@ class VocabularyStage(Stage[VocabularyConfig]):
         if "model" not in inputs:
             return []
         model = inputs["model"].path("model")
-        return [*_extension_problems(config, model), *_initialisation_problems(config, model)]
+        completed = config.completed(inputs)
+        return [*_extension_problems(config, model), *_initialisation_problems(completed, model)]
 
     def run(
         self, config: VocabularyConfig, inputs: Mapping[str, Artifact], context: Context
@@ -53,7 +70,7 @@ class VocabularyStage(Stage[VocabularyConfig]):
         output = context.output / "model"
         with unchanged(self.references(config), context.contents):
             facts = change_vocabulary(
-                config,
+                config.completed(inputs),
                 model,
                 lambda: iterate_texts(corpus, "domain", "train"),
                 output,
