@@ -251,7 +251,7 @@ def test_a_hypernetwork_of_another_model_is_found_before_the_run(
 def test_without_a_folder_an_earlier_stage_gives_the_hypernetwork_and_its_model(
     inputs, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """The rows are those of the same hypernetwork as a folder, also for a variant that was trained between."""
+    """The rows are those of the same hypernetwork as a folder, also for a variant of its model."""
     config = STAGE.Config.model_validate(CONFIG | {"embeddings": {"method": "hypernetwork"}})
     base = UpstreamArtifact("base", frozenset({"model"}))
     corpus = UpstreamArtifact("corpus", frozenset({"corpus"}), {"model": "base"})
