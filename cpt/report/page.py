@@ -64,6 +64,7 @@ def render(facts: Facts, template: str = "report.html", *, going: bool = False, 
             reasons=tables.removal_reasons(facts),
             final_words=summary_text.final_words(facts),
             vocabulary=tables.vocabulary_gain(facts.vocabulary),
+            readings=tables.zero_shot_rows(facts.hypernetwork) if facts.hypernetwork else [],
             vectors=merged_vectors(facts),
             vectors_finding=summary_text.vectors_finding(found) if (found := merged_vectors(facts)) else "",
             file_name=f"{slug(facts.name)}.yaml",
@@ -87,6 +88,7 @@ def sections(facts: Facts, drawn: Charts) -> list[Section]:
         Section("training", "Loss and learning rate"),
         Section("data", "What it was trained on"),
         Section("vocabulary", "Vocabulary"),
+        Section("zero_shot", "Tokenizers by the hypernetwork", facts.hypernetwork is not None),
         Section("vectors", "Task vectors", bool(merged_vectors(facts))),
         Section("recall", "Recall of the domain's facts", bool(facts.recall)),
         Section("tasks", "Benchmark tasks"),
@@ -146,6 +148,12 @@ def draw(facts: Facts) -> Charts:
             "Documents by score": charts.selection_scores(facts.selection) if facts.selection else None
         },
         "vocabulary": {"Norms of new tokens": charts.new_token_norms(watched.new_tokens)},
+        "zero_shot": {
+            f"Bits per byte, {text}": charts.zero_shot(facts.hypernetwork, text)
+            for text in facts.hypernetwork.texts
+        }
+        if facts.hypernetwork
+        else {},
         "vectors": draw_vectors(vectors) if vectors else {},
         "tasks": {"Task scores": charts.tasks_before_after(facts.tasks)},
         "seconds": {

@@ -8,7 +8,16 @@ from typing import NamedTuple
 
 from cpt import formatting
 from cpt.formatting import Z_95
-from cpt.report.schema import WORST_FIRST, Action, Facts, Gate, Interval, Probe, Vocabulary
+from cpt.report.schema import (
+    WORST_FIRST,
+    Action,
+    Facts,
+    Gate,
+    HypernetworkTraining,
+    Interval,
+    Probe,
+    Vocabulary,
+)
 from cpt.report.summary_text import has_gap, judgement, lacks_middle_readings, why_unknown
 
 
@@ -255,6 +264,15 @@ def setting(value: float | str | None, action: str) -> str:
     if action in ("roll-back", "stop"):
         return f"step {formatting.count(value)}"
     return formatting.percent(value) if "replay" in action else f"{value:.3g}"
+
+
+def zero_shot_rows(training: HypernetworkTraining) -> list[tuple[str, str, int, float, float]]:
+    """Return tokenizer, text, last step that was read, and bits per byte in the first and last reading."""
+    return [
+        (tokenizer, text, max(curve), curve[min(curve)], curve[max(curve)])
+        for text in training.texts
+        for tokenizer, curve in training.curves(text).items()
+    ]
 
 
 def vocabulary_gain(vocabulary: Vocabulary) -> dict[str, str]:

@@ -18,6 +18,7 @@ from cpt.report.charts.line import (
     training_loss,
 )
 from cpt.report.charts.scatter import domain_against_general
+from cpt.report.charts.zero_shot import zero_shot
 
 __all__ = [
     "bits_before_after",
@@ -41,4 +42,5 @@ __all__ = [
     "tokens_by_source",
     "tokens_over_time",
     "training_loss",
+    "zero_shot",
 ]

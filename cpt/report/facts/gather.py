@@ -18,6 +18,7 @@ from cpt.report.schema import (
     EarlyEnd,
     Facts,
     FurtherComparison,
+    HypernetworkTraining,
     Merge,
     MergeInput,
     SchedulePhase,
@@ -100,6 +101,7 @@ def gather(run: RunRecord) -> Facts:
         tokens_per_second=training.tokens_per_second if training else None,
         seconds={stage.name: stage.seconds for stage in made},
         vocabulary=gather_vocabulary(run),
+        hypernetwork=gather_hypernetwork(run.stages),
         tasks={task: Task(**row) for task, row in (scores.get("tasks") or {}).items()},
         recall={group: Task(**row) for group, row in (scores.get("recall") or {}).items()},
         suites=Suites(**scores["suites"]) if "suites" in scores else None,
@@ -136,6 +138,12 @@ def gather_vocabulary(run: RunRecord) -> Vocabulary:
             return Vocabulary(**(nested if isinstance(nested, Mapping) else stage.metrics))
     size, ratio = run.tokenizer.size, run.tokenizer.bytes_per_token
     return Vocabulary(before=size, after=size, bytes_per_token_before=ratio, bytes_per_token_after=ratio)
+
+
+def gather_hypernetwork(stages: Iterable[StageRecord]) -> HypernetworkTraining | None:
+    """Return the last training of a hypernetwork."""
+    trained = [stage for stage in stages if stage.kind == "hypernetwork"]
+    return HypernetworkTraining(stage=trained[-1].name, **trained[-1].metrics) if trained else None
 
 
 def gather_documents(corpus: Mapping[str, Any] | None) -> dict[str, Documents]:

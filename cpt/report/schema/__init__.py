@@ -12,6 +12,7 @@ from cpt.report.schema.artifacts import (
     ConceptBalance,
     Documents,
     DocumentSelection,
+    HypernetworkTraining,
     Merge,
     MergeInput,
     Split,
@@ -83,6 +84,7 @@ __all__ = [
     "Facts",
     "FurtherComparison",
     "Gate",
+    "HypernetworkTraining",
     "Interval",
     "LayerUpdates",
     "Merge",
@@ -146,6 +148,7 @@ class Facts(Fact):
     tokens_per_second: float | None = None
     seconds: dict[str, float] = {}
     vocabulary: Vocabulary = Vocabulary()
+    hypernetwork: HypernetworkTraining | None = None
     tasks: dict[str, Task] = {}
     recall: dict[str, Task] = {}
     suites: Suites | None = None

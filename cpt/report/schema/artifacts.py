@@ -310,6 +310,28 @@ class Vocabulary(Fact):
     rows: int | None = None
 
 
+class HypernetworkTraining(Fact):
+    """Steps and tokens of a hypernetwork's training, and readings of tokenizers that it was not trained on.
+
+    zero_shot: bits per byte by step, by reading ("mistral/domain"); the model's own tokenizer is `source`.
+    """
+
+    stage: str
+    steps: int
+    tokens: int
+    zero_shot: dict[str, dict[int, float]] = {}
+
+    def curves(self, text: str) -> dict[str, dict[int, float]]:
+        """Return the readings on one text by tokenizer."""
+        named = {name.rpartition("/"): found for name, found in self.zero_shot.items()}
+        return {tokenizer: found for (tokenizer, _, read), found in named.items() if read == text and found}
+
+    @property
+    def texts(self) -> list[str]:
+        """Return the names of the texts that were read."""
+        return list(dict.fromkeys(name.rpartition("/")[2] for name in self.zero_shot))
+
+
 class MergeInput(Fact):
     """A model that was merged, named by its stage; `varied` if its weight differs between layers."""
 
