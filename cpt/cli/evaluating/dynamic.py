@@ -51,7 +51,7 @@ class DynamicReading:
             view: Receiver of progress.
 
         Raises:
-            MissingInput, ModelError, DataError: The hypernetwork or a model cannot be read, or they do not fit.
+            MissingInput, ModelError, DataError: The hypernetwork or a model cannot be read, or they differ.
             UsageError: The models read different windows.
         """
         if len(readers) > 1:

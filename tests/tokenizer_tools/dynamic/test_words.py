@@ -1,6 +1,5 @@
 """Word boundaries: pre-tokens, white space, special tokens."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
