@@ -1,4 +1,4 @@
-"""Sequence length against bits per byte in dynamically merged tokens, as a curve over the share that is merged.
+"""Sequence length against bits per byte in dynamically merged tokens, as a curve over the merged share.
 
     python benchmarks/dynamic.py
     python benchmarks/dynamic.py --hypernetwork DIR --text FILE --bytes 60000

@@ -1,6 +1,6 @@
 """Merge the most frequent pair of adjacent tokens, again and again.
 
-Source: Feher, Vulić, Minixhofer (arXiv 2411.18553, section 3.1). Unlike in the training of a BPE tokenizer,
+Source: Feher, Vulić, Minixhofer (arXiv 2411.18553). Unlike in the training of a BPE tokenizer,
 the text is a batch, and it starts from the tokens of a model.
 
 A pair's frequency is the number of places where it stands within a word. Of pairs that are equally frequent
