@@ -81,7 +81,7 @@ def test_what_cannot_be_done_is_told(
         code, _, err = run(*text, "--hypernet", hypernetwork, f"--dynamic={share}")
         assert (code, "that is no share of tokens" in err) == (2, True)
     code, _, err = run(*text, "--dynamic", 0.2, "--hypernet", tmp_path)
-    assert (code, "is no hypernetwork" in err) == (1, True)
+    assert (code, "is no hypernetwork" in err) == (2, True)
     other = write_tiny_model(tmp_path / "other", vocabulary=340)
     code, _, err = run(
         "text", models[0], other, "--text", "text.jsonl", "--dynamic", 0.2, "--hypernet", hypernetwork
