@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +45,14 @@ def untrained(source: SourceModel, folder: Path) -> Path:
     return folder
 
 
-def beginning(text: str, size: int) -> list[Document]:
-    """Return the first bytes of a text's documents."""
-    found: list[Document] = []
-    for document in islice(documents_of(text, {}, NullProgress()), 1000):  # type: ignore[arg-type]
-        cut = document.text.encode()[:size].decode(errors="ignore")
-        found.append(Document(id=document.id, text=cut))
-        size -= len(cut.encode())
-        if size <= 0:
+def beginning(text: str, size: int) -> Document:
+    """Return the first bytes of a text's documents as one document, so that there is context to merge."""
+    joined = ""
+    for document in documents_of(text, {}, NullProgress()):  # type: ignore[arg-type]
+        joined += f"{document.text}\n\n"
+        if len(joined.encode()) > size:
             break
-    return found
+    return Document(id=text, text=joined.encode()[:size].decode(errors="ignore"))
 
 
 def figures_of(found: Comparison) -> dict[str, float]:
@@ -80,12 +77,12 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=12_000, metavar="N")
     parser.add_argument("--window", type=int, default=512, metavar="N")
     parser.add_argument("--overlap", type=int, default=256, metavar="N")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.05, 0.1, 0.2, 0.3], metavar="SHARE")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.1, 0.2, 0.3], metavar="SHARE")
     options = parser.parse_args()
     folder = resolve_model(MODEL)
     source = read_source(folder)
     reader = Reader.of(load_tokenizer(folder), options.window, START, options.overlap)
-    documents = beginning(options.text, options.bytes)
+    document = beginning(options.text, options.bytes)
     curve: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         hypernetwork = options.hypernetwork or untrained(source, Path(scratch) / "untrained")
@@ -95,7 +92,7 @@ def main() -> None:
         grown = GrownVocabulary(model, source, cache)
         for share in options.shares:
             began, predicted = time.process_time(), cache.predicted
-            found = score_dynamic(grown, source.vocabulary, reader, documents, share)
+            found = score_dynamic(grown, source.vocabulary, reader, [document], share)
             curve.append(
                 {
                     "share": share,
