@@ -99,7 +99,7 @@ def throughput(hypernetwork: str, text: list[str], steps: int) -> dict[str, Any]
     from tokenizer_tools.hypernetwork.folder import load_hypernetwork, read_facts
     from tokenizer_tools.hypernetwork.source import read_source
     from tokenizer_tools.hypernetwork.training.backbone import load_backbone
-    from tokenizer_tools.hypernetwork.training.batches import Batches
+    from tokenizer_tools.hypernetwork.training.batches import batches_of
     from tokenizer_tools.hypernetwork.training.gradients import Gradients
     from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
@@ -112,7 +112,7 @@ def throughput(hypernetwork: str, text: list[str], steps: int) -> dict[str, Any]
     gradients = Gradients(network, load_backbone(source, dtype, processes.device), config, processes)
     documents = [item.text for file in text for item in read(Path(file)) if isinstance(item, Document)]
     counted, seconds, tokens = [], [], []
-    for batch in Batches(source.vocabulary, documents, config, 17).of_steps(0, steps + 1):
+    for batch in batches_of(source.vocabulary, documents, config, 17).of_steps(0, steps + 1):
         if not counted:  # the first step also makes memory
             with FlopCounterMode(display=False) as counter:
                 gradients.of_language_modelling(batch)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from cpt.atomic import atomic_file
 from cpt.cli.evaluating.comparing import difference_of_texts, difference_with_interval
+from cpt.cli.evaluating.dynamic import DynamicReading, check_dynamic, print_dynamic
 from cpt.cli.evaluating.exact_bytes import ExactBytes, check_ensemble, print_exact
 from cpt.cli.evaluating.inputs import Confidence, Models, Precision, check_precision, documents_of, file_of
 from cpt.cli.options import Json, named_texts
@@ -90,6 +91,22 @@ def text(
             help="With --exact-bytes: also score the mean of all models' distributions of bytes.",
         ),
     ] = False,
+    dynamic: Annotated[
+        float | None,
+        typer.Option(
+            "--dynamic",
+            metavar="SHARE",
+            help="Also read the text in dynamically merged tokens, which removes this share of its tokens.",
+        ),
+    ] = None,
+    hypernet: Annotated[
+        Path | None,
+        typer.Option(
+            "--hypernet",
+            metavar="DIR",
+            help="With --dynamic: folder of the hypernetwork that predicts the rows of merged tokens.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure bits per byte of texts under models; further models are compared with the first.
@@ -101,15 +118,23 @@ def text(
     """
     check_precision(precision)
     check_ensemble(ensemble, exact_bytes, models)
+    check_dynamic(dynamic, hypernet)
     settings = TextSettings(
-        window, overlap, None if start_token == "none" else start_token, precision, batch_tokens, exact_bytes
+        window,
+        overlap,
+        None if start_token == "none" else start_token,
+        precision,
+        batch_tokens,
+        exact_bytes,
+        dynamic,
+        None if hypernet is None else str(hypernet),
     )
     with show_progress(resumable=False) as view:
         folders = {model: resolve_model(model, view) for model in models}
         sources = named_texts(texts)
         for reference in sources.values():
             file_of(reference, view)  # a wrong name is reported before hours of work
-        scores, exact = _scores(folders, sources, settings, view)
+        scores, exact, merged = _scores(folders, sources, settings, view)
     found = [
         {"model": model, **_facts(name, scores[model], scores[models[0]], confidence, seed)}
         for name in sources
@@ -118,13 +143,21 @@ def text(
     if documents is not None:
         _write_documents(documents, scores)
     by_bytes = exact.facts(ensemble=ensemble, confidence=confidence, seed=seed) if exact else []
+    in_merged = merged.facts(confidence=confidence, seed=seed) if merged else []
     if as_json:
+        further = {"exact_bytes": by_bytes, "dynamic": in_merged}
         return print_json(
-            {"settings": asdict(settings), "texts": found, **({"exact_bytes": by_bytes} if exact else {})}
+            {
+                "settings": asdict(settings),
+                "texts": found,
+                **{name: facts for name, facts in further.items() if facts},
+            }
         )
     _print(out(), found, confidence)
     if exact:
         print_exact(out(), by_bytes, confidence)
+    if merged:
+        print_dynamic(out(), in_merged, confidence)
     return None
 
 
@@ -138,6 +171,8 @@ class TextSettings:
     precision: str
     batch_tokens: int
     exact_bytes: int | None
+    dynamic: float | None
+    hypernet: str | None
 
 
 @dataclass(frozen=True)
@@ -154,7 +189,7 @@ class _SourceScores:
 
 def _scores(
     folders: Mapping[str, Path], sources: Mapping[str, str], settings: TextSettings, view: ProgressBar
-) -> tuple[dict[str, dict[str, _SourceScores]], ExactBytes | None]:
+) -> tuple[dict[str, dict[str, _SourceScores]], ExactBytes | None, DynamicReading | None]:
     """Score all sources under all models: each source is cut once for all models, each model loaded once."""
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
     from evals.text_scores import score_source, tokenise_source
@@ -164,6 +199,9 @@ def _scores(
     if settings.exact_bytes is not None:
         sizes = {model: readers[which].windows.size for model, which in reader_of.items()}
         exact = ExactBytes(folders, sizes, sources, settings.start_token, settings.exact_bytes, view)
+    merged = None
+    if settings.dynamic is not None and settings.hypernet is not None:
+        merged = DynamicReading(folders, readers, sources, settings.dynamic, Path(settings.hypernet), view)
     removed: dict[str, dict[str, int]] = {name: {} for name in sources}
     dtype = resolve_precision(settings.precision)  # type: ignore[arg-type]
     found: dict[str, dict[str, _SourceScores]] = {}
@@ -206,8 +244,10 @@ def _scores(
             }
             if exact is not None:
                 exact.score(model, packed, view)
+            if merged is not None:
+                merged.score(model, packed, view)
             del packed
-    return found, exact
+    return found, exact, merged
 
 
 def _readers(

@@ -85,6 +85,8 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
         tokens = config.steps * config.texts * config.sequence_length
         first = f"{config.warm_steps:,} + " if config.warm_steps else ""
         words = f"{first}{config.steps:,} steps, at most {tokens:,} tokens"
+        if config.dynamic is not None:
+            return f"{words} of the model's own, up to {config.dynamic:.0%} of them merged"
         return f"{words} in sampled vocabularies of {config.sampling.vocabulary:,}"
 
     def run(

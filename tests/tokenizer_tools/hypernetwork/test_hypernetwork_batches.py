@@ -9,7 +9,8 @@ import torch
 from tiny_hypernetworks import SMALL, TEXTS, small
 
 from tokenizer_tools.hypernetwork.surface_forms import surface_forms
-from tokenizer_tools.hypernetwork.training.batches import Batch, Batches
+from tokenizer_tools.hypernetwork.training.batches import Batch, batches_of
+from tokenizer_tools.hypernetwork.training.texts import TextStream
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
 
@@ -19,7 +20,7 @@ def source(tiny_model: Path) -> Vocabulary:
 
 
 def batches(source: Vocabulary, first: int, last: int, seed: int = 17, **settings: object) -> list[Batch]:
-    return list(Batches(source, TEXTS, small(**settings), seed).of_steps(first, last))
+    return list(batches_of(source, TEXTS, small(**settings), seed).of_steps(first, last))
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -56,9 +57,9 @@ def surfaces_of(batch: Batch, source: Vocabulary) -> list[bytes]:
 
 def test_tokens_spell_the_texts_of_the_step(source: Vocabulary) -> None:
     settings = {"sequence_length": 400, "network": {**SMALL["network"], "pieces": 20}}
-    made = Batches(source, TEXTS, small(**settings), 17)
+    made, stream = batches_of(source, TEXTS, small(**settings), 17), TextStream(TEXTS, 5 * 400, 17)
     for step, batch in enumerate(made.of_steps(0, 3)):
-        texts = made.stream.read(16 + 3 * step, 16 + 3 * step + 3)
+        texts = stream.read(16 + 3 * step, 16 + 3 * step + 3)
         surfaces = surfaces_of(batch, source)
         assert spelt(batch, surfaces) == [text.encode() for text in texts]
         assert batch.bytes.tolist() == list(map(len, surfaces))
@@ -90,3 +91,37 @@ def test_only_some_tokens_of_a_vocabulary_are_predicted(source: Vocabulary) -> N
     assert some.vocabulary == whole.vocabulary == 450
     for batch in (some, fewest):
         assert spelt(batch, surfaces_of(batch, source)) == spelt(whole, surfaces_of(whole, source))
+
+
+MERGED = {"dynamic": 1.0, "sampling": {}, "sequence_length": 400}
+
+
+def test_merged_batches_are_the_texts_in_own_and_merged_tokens(source: Vocabulary) -> None:
+    """In every step another share of the tokens is merged, and rows are those of pieces."""
+    settings = {**MERGED, "network": {**SMALL["network"], "pieces": 40}}
+    plain, stream = [], TextStream(TEXTS, 5 * 400, 17)
+    lengths = []
+    for step, batch in enumerate(batches(source, 0, 6, **settings)):
+        texts = stream.read(3 * step, 3 * step + 3)
+        surfaces = surfaces_of(batch, source)
+        assert spelt(batch, surfaces) == [text.encode() for text in texts]
+        assert batch.bytes.tolist() == list(map(len, surfaces))
+        own = batch.forms.is_source_token(len(source.tokens))
+        assert own[: len(source.tokens) - 2].all()  # all but its two special tokens have their own rows
+        assert batch.vocabulary == len(surfaces)
+        plain.append(sum(len(source.tokenizer.encode(text).ids) for text in texts))
+        lengths.append(batch.tokens)
+    shares = [1 - after / before for before, after in zip(plain, lengths, strict=True)]
+    assert max(shares) > 0.6 > 0.3 > min(shares) > 0
+    half = batches(source, 0, 6, **{**settings, "dynamic": 0.01})
+    assert all(each.tokens >= 0.97 * before for each, before in zip(half, plain, strict=True))
+
+
+def test_merged_batches_are_the_same_wherever_the_run_begins(source: Vocabulary) -> None:
+    whole = batches(source, 0, 4, **MERGED, predicted=100)
+    for found, expected in zip(batches(source, 2, 4, **MERGED, predicted=100), whole[2:], strict=True):
+        assert same(found, expected)
+    assert not same(batches(source, 0, 1, seed=3, **MERGED, predicted=100)[0], whole[0])
+    (cut,) = batches(source, 0, 1, **{**MERGED, "sequence_length": 5}, predicted=100)
+    assert all(len(text) <= 5 for text in cut.texts)
+    assert len(whole[0].bytes) < 300 <= len(batches(source, 0, 1, **MERGED)[0].bytes)

@@ -16,7 +16,7 @@ from tokenizer_tools.hypernetwork.network import Hypernetwork
 from tokenizer_tools.hypernetwork.source import SourceModel, read_source
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms
 from tokenizer_tools.hypernetwork.training.backbone import load_backbone
-from tokenizer_tools.hypernetwork.training.batches import Batch, Batches
+from tokenizer_tools.hypernetwork.training.batches import Batch, batches_of
 from tokenizer_tools.hypernetwork.training.gradients import (
     Gradient,
     Gradients,
@@ -53,7 +53,7 @@ def changed_network(source: SourceModel, config: HypernetworkTrainingConfig) -> 
 
 
 def batch_of(source: SourceModel, config: HypernetworkTrainingConfig) -> Batch:
-    return next(Batches(source.vocabulary, TEXTS, config, 17).of_steps(0, 1))
+    return next(batches_of(source.vocabulary, TEXTS, config, 17).of_steps(0, 1))
 
 
 Computed = tuple[Gradient, dict[str, torch.Tensor]]

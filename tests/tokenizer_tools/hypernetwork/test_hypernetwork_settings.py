@@ -16,6 +16,9 @@ ZETT = {"network": {"variant": "zett"}}
         ({"schedule": {"kind": "constant", "unit": "tokens"}}, "progress is counted in steps"),
         ({"micro_batch": 17}, "micro_batch 17 is more than the 16 texts"),
         ({"predicted": 9_000}, "predicted 9000 is more than a vocabulary of 8192"),
+        ({"dynamic": 0.2, "sampling": {"vocabulary": 4096}}, "not with dynamic"),
+        ({"dynamic": 0}, "greater than 0"),
+        ({"dynamic": 1.1}, "less than or equal to 1"),
         ({"shared": "copied", "lexical": 0.1}, "lexical goes with predicted rows"),
         ({"probes": {"tokenizers": {"Llama 3": "x"}}}, "should match pattern"),
         ({"steps": 0}, "greater than 0"),
@@ -49,3 +52,9 @@ def test_the_lexical_loss_is_the_papers_for_its_variant() -> None:
     assert small(**ZETT, shared="copied").lexical_weight == 0
     assert small(**ZETT, lexical=0.0).lexical_weight == 0
     assert small(lexical=0.3).lexical_weight == 0.3
+
+
+def test_runs_without_merging_are_those_from_before_it() -> None:
+    """A setting that is off is in no fingerprint and in no checkpoint."""
+    assert "dynamic" not in small().model_dump()
+    assert small(sampling={}, dynamic=0.2, predicted=9_000).model_dump()["dynamic"] == 0.2

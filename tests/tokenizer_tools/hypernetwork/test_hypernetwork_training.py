@@ -18,6 +18,7 @@ from tokenizer_tools.hypernetwork.training.loop import STEPS, HypernetworkTraini
 from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
 ZETT = {"network": {**SMALL["network"], "variant": "zett"}, "warm_start": {"steps": 3, "tokens": 40}}
+MERGED = {"dynamic": 0.3, "sampling": {}}
 OFTEN = {"checkpoint": {"every": 2}, "probes": {"every": 3, "tokenizers": {"other": "a file"}}}
 
 
@@ -62,10 +63,10 @@ def state(run: HypernetworkTraining) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("settings", [{}, ZETT], ids=["residual", "zett"])
+@pytest.mark.parametrize("settings", [{}, ZETT, MERGED], ids=["residual", "zett", "merged"])
 def test_a_hypernetwork_learns(source: SourceModel, tmp_path: Path, settings: dict[str, Any]) -> None:
     fast = {"schedule": {"kind": "constant", "peak": 2e-2}, "steps": 20, "checkpoint": {"every": 1_000}}
-    run = training(source, tmp_path, small(**settings, **fast))
+    run = training(source, tmp_path, small(**{**settings, **fast}))
     start = weights(run)
     run.run()
     assert not equal(start, weights(run))

@@ -72,13 +72,17 @@ def load_backbone(
     """
     model = load_model(source.folder, dtype=dtype).requires_grad_(False).to(device)
     module = ReplacedEmbeddings(model)
-    _check_reads_rows(module, source)
+    check_reads_rows(module, source)
     return module
 
 
 @torch.no_grad()
-def _check_reads_rows(module: ReplacedEmbeddings, source: SourceModel) -> None:
-    """Raise unless the model reads its own rows, when they are given, as it reads its ids."""
+def check_reads_rows(module: ReplacedEmbeddings, source: SourceModel) -> None:
+    """Raise unless the model reads its own rows, when they are given, as it reads its ids.
+
+    Raises:
+        StageFailed: The model does more with token ids than look up rows.
+    """
     ids = torch.arange(_CHECKED) * 7919 % source.size
     batch = pack([ids.numpy()]).to(next(module.parameters()).device)
     usual_TE = module.states(batch)[0].float()

@@ -1,18 +1,24 @@
-"""Prepare the batch of a step: texts, a tokenizer sampled for them, its tokens' pieces, and their ids.
+"""Prepare the batch of a step: texts, the tokens that they are read in, these tokens' pieces, and their ids.
 
-Shapes: W tokens with predicted rows.
+The tokens are those of a tokenizer that is sampled for the texts, or the source tokenizer's own, merged by
+their frequency in the batch (dynamic tokenization, `tokenizer_tools.dynamic`).
+
+Shapes: W tokens with rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from cpt.training.data import one_ahead
+from tokenizer_tools.dynamic.merges import MergedTokens, find_merges
+from tokenizer_tools.dynamic.words import Word, WordBoundaries, ids_of, words_of
 from tokenizer_tools.hypernetwork.sampling import TokenizerSampler
-from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms, surface_forms
+from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms, from_pieces, surface_forms
 from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 from tokenizer_tools.hypernetwork.training.texts import TextStream
 from tokenizer_tools.vocabulary import Vocabulary
@@ -26,10 +32,10 @@ class Batch:
     """The batch of a step of language modelling.
 
     Attributes:
-        texts: Places of each text's tokens among the W predicted ones; each has two tokens or more.
-        forms: Pieces of the predicted tokens.
+        texts: Places of each text's tokens among the W that have rows; each has two tokens or more.
+        forms: Pieces of these tokens.
         bytes: [W] int64 number of bytes of each.
-        vocabulary: Number of tokens of the sampled tokenizer.
+        vocabulary: Number of tokens of the sampled tokenizer, or of own and merged ones.
         noise: Standard deviation of the noise of the tokenizer's probabilities.
     """
 
@@ -55,24 +61,38 @@ class Batch:
         return int(sum(self.bytes[text[1:]].sum() for text in self.texts))
 
 
-class Batches:
+class Batches(Protocol):
     """The batches of a run, each a pure function of the step and of seed, settings and text."""
 
-    def __init__(
-        self, source: Vocabulary, documents: Sequence[str], config: HypernetworkTrainingConfig, seed: int
-    ) -> None:
-        """Cut the documents into texts.
+    def of_steps(self, first: int, last: int) -> Generator[Batch, None, None]:
+        """Yield the batches of steps from `first` up to `last`; the next is prepared while one is used."""
 
-        Raises:
-            DataError: There is no text.
-        """
-        self._source, self._config, self._seed = source, config, seed
-        self.stream = TextStream(documents, _CHARACTERS_PER_TOKEN * config.sequence_length, seed)
+
+def batches_of(
+    source: Vocabulary, documents: Sequence[str], config: HypernetworkTrainingConfig, seed: int
+) -> Batches:
+    """Return the batches of a run.
+
+    Raises:
+        DataError: There is no text.
+    """
+    stream = TextStream(documents, _CHARACTERS_PER_TOKEN * config.sequence_length, seed)
+    kind = SampledBatches if config.dynamic is None else MergedBatches
+    return kind(source, stream, config, seed)
+
+
+class SampledBatches:
+    """Batches in the tokens of sampled tokenizers."""
+
+    def __init__(
+        self, source: Vocabulary, stream: TextStream, config: HypernetworkTrainingConfig, seed: int
+    ) -> None:
+        self._source, self._stream, self._config, self._seed = source, stream, config, seed
 
     def of_steps(self, first: int, last: int) -> Generator[Batch, None, None]:
         """Yield the batches of steps from `first` up to `last`; the next is prepared while one is used."""
         sampler = TokenizerSampler(self._config.sampling, self._seed)
-        sampler.push(self.stream.read(*self._queued_before(first)))
+        sampler.push(self._stream.read(*self._queued_before(first)))
         yield from one_ahead(lambda step: self._prepare(sampler, step), range(first, last))
 
     def _places(self, step: int) -> tuple[int, int]:
@@ -85,13 +105,13 @@ class Batches:
         return begin - self._config.sampling.queue, begin
 
     def _prepare(self, sampler: TokenizerSampler, step: int) -> Batch:
-        texts = self.stream.read(*self._places(step))
+        texts = self._stream.read(*self._places(step))
         sampler.push(texts)
         sampled = sampler.sample(step)
         encodings = sampled.tokenizer.encode_batch_fast(texts)
         ids = [np.asarray(each.ids[: self._config.sequence_length], dtype=np.int64) for each in encodings]
         ids = [text for text in ids if len(text) > 1]
-        chosen = self._chosen(np.unique(np.concatenate(ids)), len(sampled.tokens), step)
+        chosen = _chosen(self._config, self._seed, step, np.unique(np.concatenate(ids)), len(sampled.tokens))
         tokens = [sampled.tokens[token_id] for token_id in chosen.tolist()]
         return Batch(
             texts=[np.searchsorted(chosen, text) for text in ids],
@@ -101,11 +121,70 @@ class Batches:
             noise=sampled.noise,
         )
 
-    def _chosen(self, used: np.ndarray, size: int, step: int) -> np.ndarray:
-        """Return the ids that get rows, ascending: those that are used, and others at random."""
-        others = np.setdiff1d(np.arange(size), used)
-        most = self._config.predicted
-        if most is not None and most < size:
-            generator = np.random.default_rng([self._seed, step, 1])
-            others = generator.choice(others, max(0, most - len(used)), replace=False)
-        return np.sort(np.concatenate([used, others]))
+
+class MergedBatches:
+    """Batches in the source tokenizer's own tokens and those that are merged from them.
+
+    The share of the tokens that merging removes is drawn anew for each step, evenly from 0 to `dynamic`.
+    """
+
+    def __init__(
+        self, source: Vocabulary, stream: TextStream, config: HypernetworkTrainingConfig, seed: int
+    ) -> None:
+        self._source, self._stream, self._config, self._seed = source, stream, config, seed
+        self._boundaries = WordBoundaries(source.tokenizer, source.surfaces)
+        self._plain = np.array([i for i, surface in enumerate(source.surfaces) if surface], dtype=np.int64)
+
+    def of_steps(self, first: int, last: int) -> Generator[Batch, None, None]:
+        """Yield the batches of steps from `first` up to `last`; the next is prepared while one is used."""
+        yield from one_ahead(self._prepare, range(first, last))
+
+    def _prepare(self, step: int) -> Batch:
+        texts = self._stream.read(step * self._config.texts, (step + 1) * self._config.texts)
+        tokens = MergedTokens(self._source.surfaces, len(self._source.tokens))
+        merged = self._merged([self._words(text) for text in texts], step, tokens)
+        ids = [np.asarray(ids_of(words)[: self._config.sequence_length], dtype=np.int64) for words in merged]
+        ids = [text for text in ids if len(text) > 1]
+        used = np.unique(np.concatenate(ids))
+        own = np.searchsorted(self._plain, used[used < tokens.first])
+        chosen = self._plain[_chosen(self._config, self._seed, step, own, len(self._plain))]
+        known = np.concatenate([chosen, tokens.first + np.arange(len(tokens.surfaces))])
+        surfaces = [tokens.surface(token) for token in known.tolist()]
+        return Batch(
+            texts=[np.searchsorted(known, text) for text in ids],
+            forms=self._forms(chosen, tokens.surfaces),
+            bytes=np.fromiter(map(len, surfaces), np.int64, len(surfaces)),
+            vocabulary=len(self._plain) + len(tokens.surfaces),
+            noise=0.0,
+        )
+
+    def _merged(self, texts: Sequence[list[Word]], step: int, tokens: MergedTokens) -> list[list[Word]]:
+        """Return the texts' words with the batch's merges."""
+        share = float(np.random.default_rng([self._seed, step, 3]).uniform(0, self._config.dynamic or 0))
+        merges = find_merges([word for words in texts for word in words], share, tokens)
+        return [merges.apply(words) for words in texts]
+
+    def _words(self, text: str) -> list[Word]:
+        """Return the words of the source tokenizer's tokens that stand for text."""
+        encoding = self._source.tokenizer.encode(text, add_special_tokens=False)
+        words = words_of(np.asarray(encoding.ids, dtype=np.int64), self._boundaries.starts(encoding))
+        return [word for word in words if self._source.surfaces[word[0]]]
+
+    def _forms(self, own: np.ndarray, merged: Sequence[bytes]) -> SurfaceForms:
+        """Return the pieces of own tokens, which are themselves, and those of merged ones."""
+        pieces = [[int(token)] for token in own]
+        surfaces = [self._source.surfaces[token] or b"" for token in own]
+        pieces += self._source.segment_all(merged, one_word=True)
+        size, length = len(self._source.tokens), self._config.network.pieces
+        return from_pieces(pieces, [*surfaces, *merged], size, length)
+
+
+def _chosen(
+    config: HypernetworkTrainingConfig, seed: int, step: int, used: np.ndarray, size: int
+) -> np.ndarray:
+    """Return the ids below `size` that get rows, ascending: those that are used, and others at random."""
+    others = np.setdiff1d(np.arange(size), used)
+    if config.predicted is not None and config.predicted < size:
+        generator = np.random.default_rng([seed, step, 1])
+        others = generator.choice(others, max(0, config.predicted - len(used)), replace=False)
+    return np.sort(np.concatenate([used, others]))

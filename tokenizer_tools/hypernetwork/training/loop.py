@@ -36,7 +36,7 @@ from tokenizer_tools.hypernetwork.predict import predict_rows
 from tokenizer_tools.hypernetwork.source import SourceModel
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms
 from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings, Rows
-from tokenizer_tools.hypernetwork.training.batches import Batch, Batches
+from tokenizer_tools.hypernetwork.training.batches import Batch, batches_of
 from tokenizer_tools.hypernetwork.training.gradients import (
     Gradient,
     Gradients,
@@ -149,7 +149,7 @@ class HypernetworkTraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = Hypernetwork(config.network, source.rows).to(processes.device)
-        self._batches = Batches(source.vocabulary, documents, config, seed)
+        self._batches = batches_of(source.vocabulary, documents, config, seed)
         plain = [token_id for token_id, surface in enumerate(source.vocabulary.surfaces) if surface]
         self._plain = np.array(plain, dtype=np.int64)
         self._gradients = Gradients(self.network, backbone, config, processes)

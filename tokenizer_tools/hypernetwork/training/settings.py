@@ -123,6 +123,15 @@ class HypernetworkTrainingConfig(_Settings):
     sampling: SamplingConfig = Field(
         default=SamplingConfig(), description="Tokenizers that it is trained on, a new one in every step."
     )
+    dynamic: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share is None,  # runs without it are those from before there was one
+        description="Read each batch in the model's own tokens, of which the most frequent pairs are merged, "
+        "instead of in those of sampled tokenizers (dynamic tokenization). In each step merging removes "
+        "another share of the tokens, from 0 to this one.",
+    )
     steps: int = Field(
         default=1_000,
         gt=0,
@@ -140,8 +149,8 @@ class HypernetworkTrainingConfig(_Settings):
         default=None,
         gt=0,
         description="Tokens of a sampled vocabulary that get rows in a step: those of the batch, and others "
-        "at random up to this number; default: all. Large vocabularies cost less, and the loss is that among "
-        "these tokens.",
+        "at random up to this number; default: all. With `dynamic`: tokens of the model's own, beside the "
+        "merged ones. Large vocabularies cost less, and the loss is that among these tokens.",
     )
     shared: Literal["predicted", "copied"] = Field(
         default="predicted",
@@ -182,7 +191,10 @@ class HypernetworkTrainingConfig(_Settings):
             raise ValueError("schedule.unit: a hypernetwork's progress is counted in steps")
         if self.micro_batch is not None and self.micro_batch > self.texts:
             raise ValueError(f"micro_batch {self.micro_batch} is more than the {self.texts} texts of a step")
-        if self.predicted is not None and self.predicted > self.sampling.vocabulary:
+        if self.dynamic is not None and self.sampling != SamplingConfig():
+            raise ValueError("sampling goes with sampled tokenizers, not with dynamic")
+        sampled = self.dynamic is None
+        if sampled and self.predicted is not None and self.predicted > self.sampling.vocabulary:
             raise ValueError(
                 f"predicted {self.predicted} is more than a vocabulary of {self.sampling.vocabulary}"
             )
