@@ -85,6 +85,7 @@ def recipe(options: argparse.Namespace, arm: str, seed: int, against: Path | Non
         "replay": replay,
         "sequence_length": options.length,
         "heldout": options.heldout,
+        "heldout_min": {"documents": 4, "bytes": 2_000, "most": 0.25},
         "start_token": options.start_token,
         "end_token": options.start_token,
     }

@@ -99,7 +99,7 @@ MERGED = {"dynamic": 1.0, "sampling": {}, "sequence_length": 400}
 def test_merged_batches_are_the_texts_in_own_and_merged_tokens(source: Vocabulary) -> None:
     """In every step another share of the tokens is merged, and rows are those of pieces."""
     settings = {**MERGED, "network": {**SMALL["network"], "pieces": 40}}
-    plain, stream = [], TextStream(TEXTS, 5 * 400, 17)
+    plain, cut, stream = [], [], TextStream(TEXTS, 5 * 400, 17)
     lengths = []
     for step, batch in enumerate(batches(source, 0, 6, **settings)):
         texts = stream.read(3 * step, 3 * step + 3)
@@ -109,12 +109,15 @@ def test_merged_batches_are_the_texts_in_own_and_merged_tokens(source: Vocabular
         own = batch.forms.is_source_token(len(source.tokens))
         assert own[: len(source.tokens) - 2].all()  # all but its two special tokens have their own rows
         assert batch.vocabulary == len(surfaces)
-        plain.append(sum(len(source.tokenizer.encode(text).ids) for text in texts))
+        own_lengths = [len(source.tokenizer.encode(text).ids) for text in texts]
+        plain.append(sum(own_lengths))
+        cut.append(sum(min(length, 400) for length in own_lengths))
         lengths.append(batch.tokens)
     shares = [1 - after / before for before, after in zip(plain, lengths, strict=True)]
     assert max(shares) > 0.6 > 0.3 > min(shares) > 0
-    half = batches(source, 0, 6, **{**settings, "dynamic": 0.01})
-    assert all(each.tokens >= 0.97 * before for each, before in zip(half, plain, strict=True))
+    few = batches(source, 0, 6, **{**settings, "dynamic": 0.01})
+    left = [each.tokens / before for each, before in zip(few, cut, strict=True)]
+    assert min(left) > 0.9  # one merge alone removes 3% of so little text
 
 
 def test_merged_batches_are_the_same_wherever_the_run_begins(source: Vocabulary) -> None:
