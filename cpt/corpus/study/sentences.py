@@ -44,6 +44,7 @@ _WRAPPED = 60
 """Least length of a line that may go on in the next one: headings are shorter."""
 
 
+_NUMBERED = re.compile(r"[-–—\[(]?\s*\d{1,4}\s*[-–—\])]?")
 _EMPTY = re.compile(r"\s*(?:\(\s*\)|\[\s*\])")
 _BROKEN = r"[(,]\s*[,.;)]|\(\s|\.\s\.|(?:[a-z]{4}|\))\. [a-z]|\b(?:https?|www|doi)\b"
 """Signs of a lost reference, an omission or an address."""
@@ -126,6 +127,9 @@ def paragraphs(text: str, language: Language) -> Iterator[list[Span]]:
         at = span[1]
     cut = False
     for line in lines:
+        # The number of a page in the middle of a sentence
+        if _NUMBERED.fullmatch(text, line[0][0], line[-1][1]):
+            continue
         whole = [span for span in line if _WHOLE.search(text, *span)]
         if line[0] in whole and (cut or text[line[0][0]].islower()):
             del whole[0]
