@@ -37,7 +37,9 @@ class ReferenceCheck:
         )
         adds, behind = (any_of(language.of("reference", key)) for key in ("adds", "behind_adds"))
         self._outside = re.compile(rf"\b(?:{outside})\b", re.IGNORECASE)
-        self._start = re.compile(rf"(?:{start})\b", re.IGNORECASE)
+        # "The loss will cause ..." speaks of one that was told of.
+        verbs = any_of(language.of("reference", "auxiliaries"))
+        self._start = re.compile(rf"(?:{start}|(?:{definite}) [^\W\d_]+ (?:{verbs}))\b", re.IGNORECASE)
         self._adds = re.compile(rf"\b(?:{adds})\b(?! (?:{behind})\b)", re.IGNORECASE)
         # "such a notice", "at that rate": the noun must be named in front of it.
         self._determined = re.compile(
@@ -49,10 +51,11 @@ class ReferenceCheck:
         self._definite = re.compile(
             rf"\b(?:{definite}) (?=(?P<nouns>[^\W\d_]+(?: [^\W\d_]+){{0,2}}))", re.IGNORECASE
         )
-        self._persons, self._not_names, self._not_nouns, self._limits, nouns = (
+        self._persons, self._not_names, self._not_nouns, self._limits, nouns, parts = (
             frozenset(language.of("reference", key))
-            for key in ("persons", "not_names", "not_nouns", "limits", "definite")
+            for key in ("persons", "not_names", "not_nouns", "limits", "definite", "parts")
         )
+        self._parts = frozenset(map(noun_form, parts))
         self._general = frozenset(map(noun_form, nouns))
 
     def introduced(self, text: str) -> frozenset[str]:
@@ -94,6 +97,9 @@ class ReferenceCheck:
             return True
         # "The charge of theft" is limited, "The charge states that ..." is not.
         general = nouns[0] in self._general and not (limited and len(nouns) == 1)
+        general = general or (
+            nouns[1:2] != [] and nouns[1] in self._parts and not (limited and len(nouns) == 2)
+        )
         if not general and (limited or introduced.isdisjoint(nouns)):
             return True
         return not _forms(sentence[: found.start()]).isdisjoint(nouns)

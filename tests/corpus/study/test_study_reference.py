@@ -46,6 +46,8 @@ POINTING = [
     "Coopers write letter Y. Letter X is for brewers.",
     "Symptoms include a cough and a cold.",
     "The second phase is the bending of staves.",
+    "The loss will cost coopers a year.",
+    "The lateral layer holds coopers up.",
 ]
 
 
