@@ -43,7 +43,10 @@ _WHOLE = re.compile(rf"[.!?…。！？][{_CLOSING}」』）]*(?:\[\d{{1,3}}\])*
 _WRAPPED = 60
 """Least length of a line that may go on in the next one: headings are shorter."""
 
+_WRAPPED_IF_PLAIN = 40
 
+
+_NUMBERED = re.compile(r"[-–—\[(]?\s*\d{1,4}\s*[-–—\])]?")
 _EMPTY = re.compile(r"\s*(?:\(\s*\)|\[\s*\])")
 _BROKEN = r"[(,]\s*[,.;)]|\(\s|\.\s\.|(?:[a-z]{4}|\))\. [a-z]|\b(?:https?|www|doi)\b"
 """Signs of a lost reference, an omission or an address."""
@@ -126,12 +129,26 @@ def paragraphs(text: str, language: Language) -> Iterator[list[Span]]:
         at = span[1]
     cut = False
     for line in lines:
+        # The number of a page in the middle of a sentence
+        if _NUMBERED.fullmatch(text, line[0][0], line[-1][1]):
+            continue
         whole = [span for span in line if _WHOLE.search(text, *span)]
         if line[0] in whole and (cut or text[line[0][0]].islower()):
             del whole[0]
-        cut = line[-1][1] - line[0][0] >= _WRAPPED and line[-1] not in whole and text[line[-1][1] - 1] != ":"
+        cut = (
+            line[-1] not in whole
+            and text[line[-1][1] - 1] != ":"
+            and _is_wrapped(text[line[0][0] : line[-1][1]])
+        )
         if whole:
             yield whole
+
+
+def _is_wrapped(line: str) -> bool:
+    """Return True for a line that is no heading: a long one, or one of words without capitals and a comma."""
+    words = line.split()
+    plain = sum(word[0].islower() for word in words) * 2 > len(words) and "," in line
+    return len(line) >= (_WRAPPED_IF_PLAIN if plain else _WRAPPED)
 
 
 def _ends(text: str, start: int, place: re.Match[str], abbreviations: _Abbreviations) -> bool:

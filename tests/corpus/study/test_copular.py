@@ -41,7 +41,31 @@ FOUND = [
     ),
     (
         "A hoop is a band of metal that keeps the staves of a cask together and is driven on with a hammer.",
-        ("hoop", "a hoop", "a band of metal that keeps the staves of a cask together"),
+        (
+            "hoop",
+            "a hoop",
+            "a band of metal that keeps the staves of a cask together and is driven on with a hammer",
+        ),
+    ),
+    (
+        "A trestle is a stand of wood for casks and is driven into the ground.",
+        ("trestle", "a trestle", "a stand of wood for casks"),
+    ),
+    (
+        "Charring is the burning of the inner side of a barrel, making a layer of coal. No charring lasts.",
+        ("charring", "charring", "the burning of the inner side of a barrel, making a layer of coal"),
+    ),
+    (
+        "A firkin is a cask that is not cut from one log but consists of staves.",
+        ("firkin", "a firkin", "a cask that is not cut from one log but consists of staves"),
+    ),
+    (
+        "A kilderkin refers to a cask of two firkins, whereas a barrel refers to one of four.",
+        ("kilderkin", "a kilderkin", "a cask of two firkins"),
+    ),
+    (
+        "The jointer plane is a tool of a cooper that planes the edges of staves.",
+        ("jointer plane", "the jointer plane", "a tool of a cooper that planes the edges of staves"),
     ),
 ]
 NOT_FOUND = [
@@ -69,6 +93,26 @@ NOT_FOUND = [
     "A customer’s barrel is a vessel that holds the wine of the customer.",
     "A barrel is a vessel of wood, as seen in .",
     "Barrels are a kind of vessel that coopers make out of wood.",
+    # Told of by accident, or judged
+    "A stave is a strip of wood that is commonly cut from oak in the north.",
+    "A hogshead is a cask that is essential for the trade of a harbour.",
+    "A butt is a cask that affects thousands of coopers in the north.",
+    "A tun is an integral vessel of the old houses that trade in wine.",
+    "A rundlet is a thicker vessel of oak and iron for wine.",
+    "A puncheon is a concept that has been with coopers for years.",
+    # A kind without a difference, or of itself
+    "A keg is a form of cask vessel.",
+    "The term cask refers to both small casks and large casks of wood.",
+    # Of something that the text speaks of
+    "The machine is a press of iron that bends staves over a fire.",
+    "A rivet is a pin of iron that holds the organism in the cask.",
+    # Another clause, a cut, an adjective, words of others, a cell of a table
+    "Headroom is the air in a cask, ullage is the air in a bottle, and neither is full.",
+    "A vessel of wood for wine that holds and is called a cask.",
+    "A cask with two heads of oak is called cylindrical.",
+    "The croze is “the groove that holds the head of a barrel”.",
+    "The way of counting in cell E8 is called stocktaking. A stocktaking ends.",
+    "Posteriorly is the side of a cask that faces the wall of the cellar.",
 ]
 
 
@@ -96,6 +140,12 @@ def test_the_first_definition_of_a_term_counts() -> None:
     items = mined(*texts)
     assert [item.answer for item in items] == ["a band of metal around a cask", "hoop"]
     assert items[0].span == (0, len(texts[0]))
+
+
+@pytest.mark.parametrize(("used", "found"), [(8, True), (9, False)])
+def test_a_term_that_was_used_often_is_not_defined_any_more(used: int, found: bool) -> None:
+    uses = ["The hoop of a barrel was driven on."] * used
+    assert bool(mined(*uses, "A hoop is a band of metal around a cask.")) == found
 
 
 @pytest.mark.parametrize(

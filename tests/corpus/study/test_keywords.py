@@ -86,6 +86,8 @@ def test_names_in_references_are_no_words() -> None:
         SAILS.replace(SECOND, f"It is like this: {SECOND[0].lower()}{SECOND[1:]}"),
         SAILS.replace(SECOND, f"{SECOND[:-1]}, as this chapter says."),
         SAILS.replace(SECOND, f"{SECOND[:-1]} (see )."),
+        SAILS.replace(SECOND, f"{SECOND[:-1]}, as §4 asks."),
+        SAILS.replace("With the spinnaker down", "With that spinnaker-mainsail-headsail set"),  # compounds
         f"Preface\n{SAILS}",
         f"Sailor, A. (2004). {SAILS}",
         "",

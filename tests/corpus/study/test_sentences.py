@@ -110,6 +110,13 @@ def test_whole_sentences_line_by_line() -> None:
     assert whole(text) == [["One is here.", "Two is there."], ["Four ends (at last)."]]
 
 
+def test_the_number_of_a_page_is_no_end_of_a_cut_line() -> None:
+    text = (
+        "The clerk brought the papers of the first case to the court of\n\n-3-\nNorth Lund. It opened late.\n"
+    )
+    assert whole(text) == [["It opened late."]]
+
+
 def test_the_rest_of_a_sentence_that_a_line_break_cut_is_left_out() -> None:
     text = (
         "The clerk brought the papers of the first case to the court of\n\nNorth Lund. It opened late.\n"

@@ -18,10 +18,11 @@ from cpt.corpus.study.items import Item, Miner, fact_key
 from cpt.corpus.study.language import Language
 from cpt.corpus.study.miners.glossary import glossary_lines
 from cpt.corpus.study.miners.title import first_line, is_paragraph, lines_of
-from cpt.corpus.study.sentences import SentenceCheck, any_of, sentences
+from cpt.corpus.study.reference import ReferenceCheck
+from cpt.corpus.study.sentences import SentenceCheck, paragraphs
 
-_WORD = re.compile(r"[^\W\d_]{8,}")
-"""A word that may be a domain's: short ones are seldom technical."""
+_WORD = re.compile(r"(?<![\w-])[^\W\d_]{8,}(?![\w-])")
+"""A word that may be a domain's: short ones are seldom technical, and pieces of a compound are no words."""
 
 _LEAST = 3
 """Fewest times that a word of the domain occurs: rarer ones are names and slips."""
@@ -49,7 +50,7 @@ _A_DOCUMENT = 2
 _STEM = 6
 """Letters that the forms of a word share: of antibody and antibodies one is asked for."""
 
-_SENTENCE = re.compile(r"[\"“‘]?[^\W\d_a-z].*[.!?][\"”’)]*", re.DOTALL)
+_SENTENCE = re.compile(r"[\"“‘]?[^\W\d_a-z].*\.[\"”’)]*", re.DOTALL)
 _CITED = re.compile(r"\([^()]*\b(?:1[5-9]|20)\d\d\b[^()]*\)|\([^()]*\bet al\b[^()]*\)")
 """A reference in brackets: its names are no words of the sentence."""
 
@@ -72,10 +73,7 @@ class Keywords(Miner):
         self._weights: dict[str, float] = {}
         self._plain: set[str] = set()
         self._check = SentenceCheck(language)
-        pronouns, own = (any_of(language.of(self.name, key)) for key in ("pronouns", "this_text"))
-        self._unclear = re.compile(
-            rf"^(?:{pronouns})\b|^[^,]{{2,45}}, (?:{pronouns})\b|\b(?:{own})\b", re.IGNORECASE
-        )
+        self._reference = ReferenceCheck(language)
         self._never = frozenset(language.of(self.name, "never"))
         self._front = frozenset(language.of("title", "front_matter"))
         self._imperatives = frozenset(language.of("review", "verbs")) | set(
@@ -118,17 +116,22 @@ class Keywords(Miner):
 
     def _sentences(self, text: str) -> Iterator[_Found]:
         glossary = {span[0] for *_, span in glossary_lines(text, self.language.of("glossary", "not_terms"))}
-        for start, end in sentences(text, self.language):
+        introduced = self._reference.introduced(text)
+        spans = (span for paragraph in paragraphs(text, self.language) for span in paragraph)
+        for start, end in spans:
             sentence = text[start:end]
             whole = end - start in _CHARACTERS and _is_prose(sentence) and start not in glossary
             # An instruction is a learning outcome, a reference, or an entry of a list ("do not:").
             asks = sentence.split(None, 1)[0].casefold() in self._imperatives
-            clear = self._check.is_sound(sentence) and not self._unclear.search(sentence)
-            if whole and not asks and clear and is_paragraph(_line(text, start)):
-                words = self._domain_words(sentence)
-                if len(words) in _WORDS:
-                    weight = sum(self._weights[word.casefold()] for word in words)
-                    yield _Found(start, end, tuple(words), weight)
+            words = self._domain_words(sentence) if whole and not asks else []
+            if (
+                len(words) in _WORDS
+                and self._check.is_sound(sentence)
+                and is_paragraph(_line(text, start))
+                and self._reference.stands_alone(sentence, introduced)
+            ):
+                weight = sum(self._weights[word.casefold()] for word in words)
+                yield _Found(start, end, tuple(words), weight)
 
     def _domain_words(self, sentence: str) -> list[str]:
         """Return the domain's words of a sentence in their order, each in one form."""
