@@ -10,8 +10,11 @@ general text), *study* (questions and reading tasks alone), *raw + study* (docum
 first, and more of them at the end), *+ noise* (a tenth of the documents' input tokens is replaced) and
 *+ shuffle* (sentences in another order as well). From *raw + study* on, an arm has what those before it have.
 
-Every model is compared with its base, and with the seed's *replay* arm, by paired intervals: recall of the
-domain's facts by group, suites, held-out text. Runs that are recorded already are not made again.
+Every model is compared with its base, and with the seed's *replay* arm: recall of the domain's facts by
+group, suites, held-out text. Runs that are recorded already are not made again.
+
+The recall probe says which facts the questions of the corpus ask for, not which of them a short training has
+read: give so few documents that all arms read them at least once (the table shows how often).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ import record
 from forgetting import MODEL, Part, source
 from peak_rate import KEPT_IN_SPITE, seldom
 from ruamel.yaml import YAML
+from seeds import mean_over_seeds
 
 TEXTS = ("domain", "replay", "tasks", "general")
 
@@ -172,46 +177,60 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Return recall by group, and bits per byte, each arm against its base."""
     groups = ("trained", "untrained", "reversed", "absent")
     heads = "".join(f"{group:>22}" for group in groups)
-    lines = [f"{'arm':<18}{'seed':>6}{heads}{'domain':>10}{'general':>10}"]
+    lines = [f"{'arm':<18}{'seed':>6}{heads}{'domain':>10}{'general':>10}{'epochs':>8}"]
     for row in rows:
         text = row["base"]["bits_per_byte"]
         recall = "".join(f"{_shown(row, group):>22}" for group in groups)
         changes = "".join(f"{text[name]['difference']['value']:>+10.4f}" for name in ("domain", "general"))
-        lines.append(f"{row['arm']:<18}{row['seed']:>6}{recall}{changes}")
+        documents = row["ledger"]["domain"]["parts"].get("domain.documents", {"epochs": 0})
+        lines.append(f"{row['arm']:<18}{row['seed']:>6}{recall}{changes}{documents['epochs']:>8.2f}")
     return "\n".join(lines)
 
 
 def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return each arm's changes as means over its seeds.
 
-    Recall is compared with the arm `AGAINST`, text and suites with the base. Intervals are those of the
-    items, of which every seed has others; `seeds` has each seed's value, for what training itself scatters.
+    Recall is compared with the arm `AGAINST` of the same seed, and with the base ("against the base"); text
+    and suites with the base. The share is that of the gain on domain text that `AGAINST` has with the same
+    seeds.
     """
     found: dict[str, dict[str, Any]] = {}
+    references = {row["seed"]: row for row in rows if row["arm"] == AGAINST}
     for arm in dict.fromkeys(row["arm"] for row in rows):
         mine = [row for row in rows if row["arm"] == arm]
         changes: dict[str, list[dict[str, Any]]] = {}
-        for row in mine:
-            for group, answers in row.get(AGAINST, {}).get("recall", {}).items():
-                changes.setdefault(f"{group}: p_gold", []).append(answers["p_gold"]["difference"])
-                changes.setdefault(f"{group}: accuracy", []).append(answers["difference"])
-            for probe, text in row["base"]["bits_per_byte"].items():
-                changes.setdefault(f"{probe}: bits per byte", []).append(text["difference"])
-            for suite, average in row["base"].get("measures", {}).get("p_gold", {}).items():
-                low, high = average["interval"]
-                change = {"value": average["difference"], "low": low, "high": high}
-                changes.setdefault(f"{suite}: p_gold", []).append(change)
-        found[arm] = {name: _mean(each) for name, each in changes.items()}
+        for name, change in (found for row in mine for found in _changes(row)):
+            changes.setdefault(name, []).append(change)
+        found[arm] = {name: mean_over_seeds(each) for name, each in changes.items()}
+        gains = [(_gain(row), _gain(references[row["seed"]])) for row in mine if row["seed"] in references]
+        if gains:
+            found[arm]["share"] = sum(own for own, _ in gains) / sum(other for _, other in gains)
+        parts = [row["ledger"]["domain"]["parts"] for row in mine if "ledger" in row]
+        for part in ("documents", "questions"):
+            if epochs := [each[f"domain.{part}"]["epochs"] for each in parts if f"domain.{part}" in each]:
+                found[arm][f"{part}: epochs"] = sum(epochs) / len(epochs)
     return found
 
 
-def _mean(changes: list[dict[str, Any]]) -> dict[str, Any]:
-    values = [change["value"] for change in changes]
-    mean = sum(values) / len(values)
-    if any(change["low"] is None for change in changes):  # one document has no interval
-        return {"mean": mean, "low": None, "high": None, "seeds": values}
-    half = sum(((change["high"] - change["low"]) / 2) ** 2 for change in changes) ** 0.5 / len(changes)
-    return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": values}
+def _changes(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the differences of one training, each with the interval of its items."""
+    base = row["base"]
+    for group, answers in row.get(AGAINST, {}).get("recall", {}).items():
+        yield f"{group}: p_gold", answers["p_gold"]["difference"]
+        yield f"{group}: accuracy", answers["difference"]
+    for group, answers in base.get("recall", {}).items():
+        yield f"{group}: p_gold against the base", answers["p_gold"]["difference"]
+        yield f"{group}: accuracy against the base", answers["difference"]
+    for probe, text in base["bits_per_byte"].items():
+        yield f"{probe}: bits per byte", text["difference"]
+    for name, averages in {"accuracy": base.get("averages", {}), **base.get("measures", {})}.items():
+        for suite, average in averages.items():
+            low, high = average["interval"]
+            yield f"{suite}: {name}", {"value": average["difference"], "low": low, "high": high}
+
+
+def _gain(row: dict[str, Any]) -> float:
+    return float(row["base"]["bits_per_byte"]["domain"]["difference"]["value"])
 
 
 def main() -> None:

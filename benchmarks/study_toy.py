@@ -7,13 +7,13 @@ a guess could use. Of half of the things questions are trained on; the recall pr
 new wordings, one answer of four. The model is a random Llama of 0.5 million weights, or --model. Each arm
 has the same number of tokens:
 
-*documents*: nothing else. *one wording*: half of the tokens are questions, one on each thing. *questions*:
-the same, in up to eight wordings and both directions. *forms*: questions, and the documents in five forms,
-half of them with shuffled sentences. *noise*: questions, and a tenth of the documents' input tokens is
-replaced (D-AR).
+*documents*: nothing else. *one wording*: half of the tokens are questions, one on each thing, in one of both
+directions. *questions*: the same, in up to eight wordings and both directions. *forms*: questions, and the
+documents in five forms, half of them with shuffled sentences. *noise*: questions, and a tenth of the
+documents' input tokens is replaced (D-AR).
 
-Differences are paired by question, over all seeds; the place of a thing is that of its sentence. Runs that
-are recorded already are not made again.
+Differences are means over seeds; the place of a thing is that of its sentence. Runs that are recorded
+already are not made again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ from typing import Any
 import record
 from forgetting import Part
 from ruamel.yaml import YAML
+from seeds import mean_over_seeds
+
+Answers = dict[str, str]
+"""Facts, places, answers and likelihoods of questions, each in one line."""
 
 PLACES = 5
 FORMS = (
@@ -40,7 +44,7 @@ FORMS = (
     "Once there was {what}, and they named it {name}.",
     "Tom saw a {name}: {what}.",
     "The {name} was {what}.",
-    "Who was {what}? It was the {name}.",
+    "Everyone called {what} the {name}.",
 )
 """Ways to state a fact. Only the first one is mined."""
 
@@ -232,11 +236,7 @@ def write_model(folder: Path, told: list[list[tuple[str, str]]], seed: int) -> P
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the differences of pairs of arms on untrained things, over their seeds, by tokens and place."""
-    import numpy as np
-
-    from evals.comparing.statistics import compare_accuracy, compare_means
-
+    """Return the differences of pairs of arms on untrained things: means over seeds, by tokens and place."""
     found = []
     budgets = dict.fromkeys(row["tokens"] for row in rows)
     for tokens, (before, after) in product(budgets, PAIRS):
@@ -246,34 +246,39 @@ def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for (arm, seed), old in answers.items()
             if arm == before and (after, seed) in answers
         ]
-        if not pairs:
-            continue
         assert all(old["facts"] == new["facts"] for old, new in pairs), "the probe is the same for all arms"
-        places = np.concatenate([_numbers(old["places"]) for old, _ in pairs])
-        right, p_gold = (
-            [np.concatenate([_numbers(pair[side][key]) for pair in pairs]) for side in (0, 1)]
-            for key in ("right", "p_gold")
-        )
-        for place in (None, *range(1, PLACES + 1)):
-            chosen = places == place if place else np.full(len(places), True)
-            accuracy = compare_accuracy(right[0][chosen], right[1][chosen], confidence=0.95)
+        told = {int(place) for old, _ in pairs for place in old["places"].split()}
+        for place in (None, *sorted(told)) if pairs else ():
             found.append(
                 {
                     **{"tokens": tokens, "before": before, "after": after, "place": place},
-                    "questions": int(chosen.sum()),
-                    "accuracy": asdict(accuracy),
-                    "p_gold": asdict(compare_means(p_gold[0][chosen], p_gold[1][chosen], confidence=0.95)),
-                    "seeds": [_share(new, place) - _share(old, place) for old, new in pairs],
+                    "questions": sum(len(_of_place(old, "right", place)) for old, _ in pairs),
+                    **{key: _difference(pairs, key, place) for key in ("right", "p_gold")},
                 }
             )
     return found
 
 
-def _share(answers: dict[str, str], place: int | None = None) -> float:
+def _difference(pairs: list[tuple[Answers, Answers]], key: str, place: int | None) -> dict[str, Any]:
+    """Return the means of two arms, and of their difference with its interval."""
+    from evals.comparing.statistics import compare_accuracy, compare_means
+
+    compare = compare_accuracy if key == "right" else compare_means
+    found = [compare(*(_of_place(side, key, place) for side in pair), confidence=0.95) for pair in pairs]
+    levels = {side: sum(getattr(f, side).value for f in found) / len(found) for side in ("before", "after")}
+    return {**levels, **mean_over_seeds([asdict(each.difference) for each in found])}
+
+
+def _of_place(answers: Answers, key: str, place: int | None = None) -> Any:
+    """Return the numbers of questions on things of one place, or all: [questions]."""
+    found = _numbers(answers[key])
+    return found[_numbers(answers["places"]) == place] if place else found
+
+
+def _share(answers: Answers, place: int | None = None) -> float:
     """Return the share of questions, on things of one place or all, that are answered."""
-    right, places = _numbers(answers["right"]), _numbers(answers["places"])
-    chosen = right[places == place] if place else right
-    return float(chosen.mean()) if len(chosen) else float("nan")
+    right = _of_place(answers, "right", place)
+    return float(right.mean()) if len(right) else float("nan")
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -67,18 +67,34 @@ def test_the_finished_folder_of_a_stage_is_found(study, tmp_path) -> None:
     assert study.only(tmp_path, "learn-") == tmp_path / "learn-b"
 
 
-def test_seeds_are_averaged_with_the_interval_of_their_items(study) -> None:
-    def row(seed: int, change: float) -> dict[str, object]:
-        difference = {"value": change, "low": change - 0.3, "high": change + 0.3}
-        recall = {"untrained": {"difference": difference, "p_gold": {"difference": difference}}}
-        text = {"domain": {"difference": difference}}
-        return {"arm": "study", "seed": seed, "base": {"bits_per_byte": text}, "replay": {"recall": recall}}
+def row(arm: str, seed: int, change: float, text: float = -0.1) -> dict[str, object]:
+    difference = {"value": change, "low": change - 0.3, "high": change + 0.3}
+    recall = {"untrained": {"difference": difference, "p_gold": {"difference": difference}}}
+    gained = {"domain": {"difference": {"value": text, "low": text - 1, "high": text + 1}}}
+    parts = {"domain.documents": {"epochs": seed / 10}}
+    base = {"bits_per_byte": gained, "averages": {"medical": {"difference": change, "interval": [0, 1]}}}
+    ledger = {"domain": {"parts": parts}}
+    return {"arm": arm, "seed": seed, "base": base, "replay": {"recall": recall}, "ledger": ledger}
 
-    found = study.means([row(1, 0.1), row(2, 0.3), row(3, 0.5)])["study"]
-    assert set(found) == {"untrained: p_gold", "untrained: accuracy", "domain: bits per byte"}
-    assert found["untrained: p_gold"]["seeds"] == [0.1, 0.3, 0.5]
-    assert found["untrained: p_gold"]["mean"] == pytest.approx(0.3)
-    assert found["untrained: p_gold"]["high"] == pytest.approx(0.3 + 0.3 / 3**0.5)
+
+def test_seeds_are_averaged_with_the_interval_of_trainings(study) -> None:
+    """Student's t over the seeds: 4.303 standard errors with three of them."""
+    found = study.means([row("study", 1, 0.1), row("study", 2, 0.3), row("study", 3, 0.5)])["study"]
+    change = found["untrained: p_gold"]
+    assert change["seeds"] == [0.1, 0.3, 0.5]
+    assert change["mean"] == pytest.approx(0.3)
+    assert change["high"] == pytest.approx(0.3 + 4.303 * 0.2 / 3**0.5, abs=1e-3)
+    assert {"untrained: accuracy", "domain: bits per byte", "medical: accuracy"} <= set(found)
+    assert found["documents: epochs"] == pytest.approx(0.2)
+    one = study.means([row("study", 1, 0.1)])["study"]["untrained: p_gold"]
+    assert (one["low"], one["high"]) == (pytest.approx(-0.2), pytest.approx(0.4))  # of the items
+
+
+def test_the_share_of_the_gain_is_that_of_the_same_seeds(study) -> None:
+    rows = [row("replay", 1, 0, text=-0.1), row("replay", 2, 0, text=-0.5), row("study", 2, 0, text=-0.25)]
+    found = study.means(rows)
+    assert found["study"]["share"] == pytest.approx(0.5)
+    assert found["replay"]["share"] == 1
 
 
 @pytest.mark.parametrize("arm", ["raw + study", "+ phases", "+ shuffle"])
