@@ -170,6 +170,8 @@ def test_text_of_probed_facts_that_is_not_read_is_told_with_the_tokens_that_it_t
     (none,) = forecast(inputs, tokens=90_000, **part("questions"))
     assert none.startswith("documents is read 0 times: about 100% of the facts")
     assert none.endswith("are not read (select less text)")
+    (none,) = forecast(inputs, tokens=30_000, batch_sequences=256, **part("documents"))  # fewer than a batch
+    assert none.startswith("questions is read 0 times: about 100% of questions on the facts")
     assert "(set more `epochs`, or" in forecast(inputs, epochs=0.5, **both)[0]
 
 

@@ -20,6 +20,9 @@ _BY_DOCUMENTS = ("untrained", "reversed")
 
 _BY_QUESTIONS = ("trained",)
 
+_REST = 0.05
+"""Share of a source that may be left: a batch of a small part may be most of it."""
+
 
 def unread(config: PretrainConfig, corpus: Path, stream: TrainingStream, steps: int) -> Iterator[str]:
     """Yield a warning for each source of domain text that is read less than once and has facts of the probe.
@@ -53,8 +56,9 @@ def _groups_of(part: str) -> tuple[str, ...]:
 
 
 def _reads_all(name: str, run: TrainingStream, steps: int) -> bool:
-    """Return True if a run of so many steps reads all of a source, or leaves less than a batch of it.
+    """Return True if a run of so many steps reads all of a source, or leaves the rest of a batch.
 
-    A run of one epoch ends with its last whole batch.
+    A run of one epoch ends with its last whole batch. What is left may be `_REST` of the source.
     """
-    return run.size(name) - run.consumed(steps)[name] < run.batch_sequences
+    left = run.size(name) - run.consumed(steps)[name]
+    return left < run.batch_sequences and left <= _REST * run.size(name)
