@@ -13,8 +13,9 @@ from cpt.json_file import read_rows
 RECALL = "recall.jsonl"
 
 GROUPS = ("trained", "untrained", "reversed", "absent")
-"""Groups of facts: questions on them are trained on; only their documents are; the same, asked in the other
-direction; they are in no training text."""
+"""Groups of facts: questions on them are in the training text; only their documents are; the same, asked in
+the other direction; they are in no training text. A run that reads its text less than once does not read
+all of them."""
 
 
 def recall_key(group: str) -> str:

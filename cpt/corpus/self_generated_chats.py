@@ -69,13 +69,14 @@ def generate_chats(
     made = drawn = index = 0
     while made < tokens:
         file = work / f"batch-{index:05d}.json"
+        each = made / drawn if drawn else length
+        rows = min(batch, math.ceil((tokens - made) / each * SPARE)) if each else batch
         found = kept(file, Exchange)
-        if found is None:
+        # another prompt_weight, which may remove others ("answer_not_found"), may have kept a larger batch
+        if found is None or len(found) != rows:
             if sampler is None:
                 turns = _Turns(model_folder, renderer, length)
                 sampler = _ChatSampler(turns, model_folder, start_token, end_token, engine)
-            each = made / drawn if drawn else length
-            rows = min(batch, math.ceil((tokens - made) / each * SPARE)) if each else batch
             found = sampler.sample(rows, length, temperature, seed + index)
             keep(file, found)
         for row, exchange in enumerate(found):

@@ -22,6 +22,7 @@ from cpt.report.schema import (
     Vectors,
     WeightSearch,
 )
+from cpt.sources import DOMAIN, READING, SHUFFLED
 
 MAIN = ("domain", "general")
 
@@ -231,6 +232,26 @@ def final_words(facts: Facts) -> str:
         weights = [f", {model_words(merged)}" for merged in facts.merge.models]
         model = f"merged model ({facts.merge.method}{''.join(weights)})"
     return f"the {model}, drawn at the base level plus its change in held-out bits per byte"
+
+
+def recall_reading(facts: Facts) -> str:
+    """Return how often the text of probed facts was read; empty if no training counted it."""
+    domain = facts.ledger.get(DOMAIN)
+    if domain is None:
+        return ""
+    parts = {part: row.epochs for part, row in domain.parts.items() if part not in (READING, SHUFFLED)}
+    read = parts or {"domain text": domain.epochs}
+    epochs = {name: times for name, times in read.items() if times is not None}
+    if not epochs:
+        return ""
+    # rounded down: 0.999 times is less than once
+    words = [f"{name} {math.floor(100 * times) / 100:.2f} times" for name, times in epochs.items()]
+    found = f"The training read {' and '.join(words)}."
+    if min(epochs.values()) < 1:
+        found += (
+            " What it read less than once it did not read whole: some facts of these groups were not read."
+        )
+    return found
 
 
 def model_words(merged: MergeInput) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cpt.recipe.load import load
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.evaluate.config import EvaluateConfig
 from cpt.stages.merge.config import MergeConfig
+from cpt.stages.pretrain.config import PretrainConfig
 from evals.registry import select
 
 STUDY = ["corpus", "pretrain", "merge", "evaluate", "report"]
@@ -74,6 +76,43 @@ def test_every_recipe_bounds_what_general_text_may_lose(name: str, tmp_path: Pat
     assert [model.weight for model in merge.models] == ["auto"]
     assert [(gate.budget.probe, gate.action) for gate in merge.gates] == [("general", "fail")]
     assert all(0 < gate.budget.limit <= 0.02 for gate in merge.gates)
+
+
+QUESTIONS = {"finance-study": (0.16, 0.26), "legal-study": (0.02, 0.04)}
+"""Tokens of questions in 8 forms to a token of documents, in textbooks of finance and in statutes."""
+
+
+@pytest.mark.parametrize("share", [0, 1])
+@pytest.mark.parametrize("name", ["finance-study", "legal-study", "medical-study"])
+def test_study_recipes_read_what_they_select_and_questions_no_more_than_they_may(
+    name: str, share: int, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(templates()[name])
+    write_data(tmp_path, templates()[name])
+    configs = {type(step.config): step.config for step in load(path).steps}
+    corpus, pretrain = configs[CorpusConfig], configs[PretrainConfig]
+    assert isinstance(corpus, CorpusConfig)
+    assert isinstance(pretrain, PretrainConfig)
+    assert corpus.select
+    assert pretrain.tokens
+    assert corpus.study
+    assert corpus.study.forms == 8
+    questions = QUESTIONS.get(name, (1, 1))[share] * corpus.select.tokens
+    domain, begin, read = pretrain.tokens * (1 - pretrain.replay), 0.0, Counter[str]()
+    for phase in pretrain.mixture or []:
+        end = questions if phase.until == "once" else phase.until * domain
+        assert phase.weights
+        for part, weight in phase.weights.items():
+            read[part] += weight / sum(phase.weights.values()) * (end - begin)
+        begin = end
+    assert 1.08 * corpus.select.tokens < read["documents"] < 1.4 * corpus.select.tokens
+    if name in QUESTIONS:
+        assert isinstance(pretrain.epochs, dict)
+        assert 1 < read["questions"] / questions < pretrain.epochs["questions"]
+        assert pretrain.epochs["questions"] <= 20
+    (chats,) = (made for _, made in corpus.self_generated() if made.form == "chat")
+    assert chats.length <= corpus.sequence_length - 64  # room for the template
 
 
 def tasks(suites: Iterable[str]) -> set[str]:

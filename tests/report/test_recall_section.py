@@ -77,7 +77,8 @@ def test_the_page_shows_groups_by_answers_and_by_likelihood(run: RunRecord) -> N
     text = Outline(render(facts)).text
     parts = [
         "Recall of the domain's facts",
-        "on untrained facts, of which only the documents were trained on",
+        "on untrained facts, of which only the documents are",
+        "The training read domain text 0.10 times. What it read less than once it did not read whole",
         "untrained acc_norm 200 25.0% 26.0% 20.4% to 32.5% 40.5% 33.9% to 47.4% +14.5 pts +8.1 to +20.8",
         "untrained p_gold 200 25.0% 0.262 0.251 to 0.273 0.318 0.305 to 0.331 +0.056 +0.044 to +0.068 better",
         "absent acc_norm 140",
@@ -89,6 +90,23 @@ def test_the_page_shows_groups_by_answers_and_by_likelihood(run: RunRecord) -> N
     for part in parts:
         at = text.find(part, at + 1)
         assert at >= 0, part
+
+
+@pytest.mark.parametrize(("documents", "whole"), [(0.999, False), (1.0, True)])
+def test_the_page_says_how_often_documents_and_questions_were_read(
+    run: RunRecord, documents: float, whole: bool
+) -> None:
+    assert run.training is not None
+    epochs = {"documents": documents, "questions": 2.5, "reading": 0.4}
+    parts = {name: {"tokens": 9, "sequences": 1, "epochs": each} for name, each in epochs.items()}
+    ledger = {**run.training.ledger, "domain": {**run.training.ledger["domain"], "parts": parts}}
+    read = dataclasses.replace(run, training=dataclasses.replace(run.training, ledger=ledger))
+    text = Outline(render(with_recall(read, RECALL))).text
+    times = "1.00" if whole else "0.99"
+    assert f"The training read documents {times} times and questions 2.50 times." in text
+    assert ("some facts of these groups were not read" in text) == (not whole)
+    untrained = dataclasses.replace(run, training=None)
+    assert "The training read" not in Outline(render(with_recall(untrained, RECALL))).text
 
 
 def test_without_a_probe_there_is_no_section(facts: Facts, medical_page: str) -> None:

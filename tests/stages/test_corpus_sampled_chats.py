@@ -86,7 +86,12 @@ def test_another_held_out_share_samples_nothing_again_but_what_sampling_depends_
     seeds.clear()
     assert replay(made(base, config | {"heldout": 0.2}, tmp_path / "again", tmp_path / "shared")) == first
     assert seeds == []
-    for number, changed in enumerate(({"temperature": 0.9}, {"prompt_weight": 0.5}, {"length": 17})):
+    weighted = config | {"replay": {"self_generated": CHATS | {"prompt_weight": 0.5}}}
+    again = replay(made(base, weighted, tmp_path / "weighted", tmp_path / "shared"))
+    assert [document.text for document in again] == [document.text for document in first]
+    assert all(document.loss_weights for document in again)
+    assert seeds == [], "a loss weight changes no sample"
+    for number, changed in enumerate(({"temperature": 0.9}, {"length": 17})):
         other = config | {"replay": {"self_generated": CHATS | changed}}
         made(base, other, tmp_path / str(number), tmp_path / "shared")
         assert seeds, changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from invented import LINES, glossary_text, term
-from stage_runs import artifact, model_artifact, run_stage
+from stage_runs import Heard, artifact, model_artifact, run_stage
 from tiny import varied_texts, write_jsonl
 from transformers import PreTrainedTokenizerFast
 
@@ -126,6 +127,73 @@ def test_with_once_every_fact_is_asked_in_a_step_before_its_document(inputs: dic
     share = {"until": "2%", "weights": QUESTIONS_ALONE}
     asked, told = Read.of(inputs, share, *MIXED, *LAST).first_steps()
     assert any(asked[each] >= told[each] for each in trained)  # a share of the steps is no such promise
+
+
+def forecast(inputs: dict[str, Artifact], **settings: Any) -> list[str]:
+    config = PRETRAIN.Config.model_validate({"batch_sequences": 4, "epochs": 99} | settings)
+    assert PRETRAIN.check(config, inputs) == []
+    words = PRETRAIN.forecast(config, inputs, {}).split("; ")
+    return [each for each in words if "recall probe" in each]
+
+
+def part(name: str, **others: float) -> dict[str, Any]:
+    return {"mixture": {"weights": dict.fromkeys(QUESTIONS_ALONE, 0) | {name: 1} | others}}
+
+
+def test_text_of_probed_facts_that_is_not_read_is_told_with_the_tokens_that_it_takes(
+    inputs: dict[str, Artifact],
+) -> None:
+    both = part("documents", questions=1)
+    found = forecast(inputs, tokens=4_000, **both)
+    assert len(found) == 2
+    for each, start, end in (
+        (
+            found[0],
+            "documents is read 0.",
+            "% of the facts that the recall probe calls untrained and reversed",
+        ),
+        (
+            found[1],
+            "questions is read 0.",
+            "% of questions on the facts that the recall probe calls trained are",
+        ),
+    ):
+        assert each.startswith(start)
+        assert end in each
+        epochs, share = float(each.split()[3]), int(each.split("about ")[1].split("%")[0])
+        assert share == pytest.approx(100 * (1 - epochs), abs=1)
+        assert each.endswith(" tokens, or select less text)")
+    needed = [int(each.split("at least ")[1].split(" ")[0].replace(",", "")) for each in found]
+    assert forecast(inputs, tokens=max(needed), **both) == []
+    (last,) = forecast(inputs, tokens=max(needed) - 4 * 128, **both)
+    assert f"at least {max(needed):,} tokens" in last
+    (none,) = forecast(inputs, tokens=90_000, **part("questions"))
+    assert none.startswith("documents is read 0 times: about 100% of the facts")
+    assert none.endswith("are not read (select less text)")
+    (none,) = forecast(inputs, tokens=30_000, batch_sequences=256, **part("documents"))  # fewer than a batch
+    assert none.startswith("questions is read 0 times: about 100% of questions on the facts")
+    assert "(set more `epochs`, or" in forecast(inputs, epochs=0.5, **both)[0]
+
+
+def test_text_that_is_read_as_a_whole_has_all_facts_of_the_probe(inputs: dict[str, Artifact]) -> None:
+    (found,) = forecast(inputs, tokens=4_000)
+    assert "calls trained and untrained and reversed are not read" in found
+    assert found.startswith("domain is read 0.")
+    assert forecast(inputs, epochs=1) == []
+
+
+def test_a_run_says_what_it_does_not_read_and_nothing_where_there_is_no_probe(
+    inputs: dict[str, Artifact], tmp_path: Path
+) -> None:
+    settings = {"tokens": 1_000, "batch_sequences": 4, "monitor": {"every": 99, "samples": None}}
+    heard = Heard()
+    run_stage(PRETRAIN, settings | part("documents"), inputs, tmp_path / "run", heard)
+    assert any(message.startswith("documents is read 0.") for message in heard.messages)
+    shutil.copytree(inputs["corpus"].folder, tmp_path / "corpus")
+    (tmp_path / "corpus" / "corpus" / "recall.jsonl").unlink()
+    assert (
+        forecast({**inputs, "corpus": artifact("corpus", tmp_path / "corpus", "corpus")}, tokens=1_000) == []
+    )
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,15 @@ _OTHER_NAME = re.compile(r"^\((?:also|or)(?: called| known as)?,? ([^()]{2,60})\
 _LEAD = re.compile(r"^(?:also|or|plural|singular|abbreviated)(?: called| known as| as)?\s*[,:=]?\s*")
 _SHORTEST = 2
 
+_CONTENT = 4
+"""Fewest letters of a word of a definition that is looked for."""
+
+_TO_JUDGE = 3
+"""Fewest such words of a definition: one of less is too short to be told from a chance."""
+
+_STATED = 0.6
+"""Share of a definition's words with which a text that names its term states it."""
+
 
 @lru_cache(maxsize=1 << 16)
 def singular(word: str) -> str:
@@ -64,6 +73,21 @@ class Terms:
                     yield name
 
 
+def content_words(definition: Iterable[str], term: Iterable[str]) -> frozenset[str]:
+    """Return the distinct words of a definition of four letters or more, without those of its term.
+
+    Args:
+        definition: Words of the definition, as `words_of` returns them.
+        term: Words of its term.
+    """
+    return frozenset(word for word in definition if len(word) >= _CONTENT).difference(term)
+
+
+def states(text: Collection[str], content: frozenset[str]) -> bool:
+    """Return True if the words of a text hold at least 60% of the content words of a definition."""
+    return len(content) >= _TO_JUDGE and len(content.intersection(text)) >= _STATED * len(content)
+
+
 class Facts:
     """The facts of a domain by their keys, joined where they are the same, and divided into two sides."""
 
@@ -75,6 +99,7 @@ class Facts:
         self._terms: set[str] = set()
         self._bracketed: dict[str, set[str]] = {}
         self._index: Terms | None = None
+        self._content: dict[str, list[frozenset[str]]] = {}
         self.known: set[str] = set()
         """Keys of facts that do not come from held-out documents alone."""
 
@@ -116,7 +141,8 @@ class Facts:
         """Return True unless an item would train on a fact that is only probed.
 
         An open item does if it leads from or to the name of such a fact (a heading, rare words of a
-        sentence); a question also if it names one.
+        sentence); a question of the text also if it names one; another closed item if it states one. That
+        a definition of one term uses others is usual: in texts on anatomy two of three name a probed one.
         """
         item = mined.item
         if not mined.closed:
@@ -124,7 +150,18 @@ class Facts:
             return mined.miner not in NAMING or all(map(self.is_trained, self._named(names)))
         if not self.is_trained(item.fact):
             return False
-        return mined.miner not in ASKING or all(map(self.is_trained, self._named(_text(item))))
+        others = self._named if mined.miner in ASKING else self.stated
+        return all(map(self.is_trained, others(_text(item))))
+
+    def stated(self, text: str) -> set[str]:
+        """Return the facts that a text states: it names their term and has the words of a definition.
+
+        Returns:
+            Keys that stand for all names of these facts (`of`).
+        """
+        named = set(map(self._find, self._named(text)))
+        words = set(words_of(text)) if named else set()
+        return {fact for fact in named if any(states(words, each) for each in self._content.get(fact, ()))}
 
     def may_probe(self, mined: Mined) -> bool:
         """Return True if no question on what an item asks is trained on, under its own fact or another."""
@@ -150,6 +187,10 @@ class Facts:
         self._join_brackets()
         if self._index is None:
             self._index = Terms(self._terms)
+            self._content = {}
+            for definition, fact in self._definitions.items():
+                content = content_words(definition.split(), words_of(fact))
+                self._content.setdefault(self._find(fact), []).append(content)
         return self._index.of(text)
 
     def _find(self, key: str) -> str:

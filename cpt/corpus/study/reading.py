@@ -10,7 +10,7 @@ from cpt.corpus.study.facts import Facts
 from cpt.corpus.study.items import chance
 from cpt.corpus.study.language import Language, chosen_wording, worded
 from cpt.corpus.study.mining import LabelBalance, Mined
-from cpt.corpus.study.sentences import passages
+from cpt.corpus.study.sentences import passages, sentences
 from cpt.corpus.study.settings import MiningSettings
 from cpt.sources import READING
 
@@ -32,7 +32,8 @@ def reading_documents(
     """Yield the passages of a document that have tasks, each with at most `tasks` of every miner.
 
     Questions on facts that are only probed are left out, and labels that were asked more than others. What
-    answers a task is left out of the passage, or it would be copied. A task in the other direction whose
+    answers a task is left out of the passage, or it would be copied; so is a sentence that states the fact of
+    a closed task once more. A task in the other direction whose
     miner needs the passage (write the text of this title) becomes a document of its own.
     """
     able = [each for each in mined if facts.may_train(each)]
@@ -49,6 +50,7 @@ def reading_documents(
                 continue
             tasks.append(text)
             hidden += [place for place in [_hidden(each)] if place is not None]
+        hidden += _told_again(document.text, begin, end, shown, facts, language)
         seen = without(document.text, begin, end, hidden)
         if tasks and seen:
             lead_in = chance("lead-in", seed, document.id, number).choice(language.of("reading", "lead_ins"))
@@ -61,6 +63,16 @@ def reading_documents(
 def _hidden(mined: Mined) -> tuple[int, int] | None:
     """Return the place of an item's answer: closed questions have it where the fact stands."""
     return mined.item.span if mined.closed else mined.item.hidden
+
+
+def _told_again(
+    text: str, begin: int, end: int, shown: Sequence[Mined], facts: Facts, language: Language
+) -> Iterator[tuple[int, int]]:
+    """Yield the sentences of a passage that state the fact of one of its closed tasks."""
+    if asked := {facts.of(each.item.fact) for each in shown if each.closed}:
+        for first, last in sentences(text[begin:end], language):
+            if not asked.isdisjoint(facts.stated(text[begin + first : begin + last])):
+                yield begin + first, begin + last
 
 
 def without(text: str, begin: int, end: int, hidden: Sequence[tuple[int, int]]) -> str:

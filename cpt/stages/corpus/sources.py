@@ -218,6 +218,9 @@ def sample(
         # plain text keeps the name that it had before there were conversations
         **wanted.model_dump(mode="json", exclude=None if is_chat else {"form", "prompt_weight"}),
     }
+    if is_chat:
+        # samples are kept as they were written: the weight of the loss is given to them when they are read
+        depends["prompt_weight"] = 1.0
     name = sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:12]
     work = (context.shared or context.work) / f"samples-{name}"
     again = "; finished batches are reused" if work.exists() else ""

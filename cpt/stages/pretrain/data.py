@@ -27,6 +27,7 @@ from cpt.stages.pretrain.probe_budget import (
 )
 from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
 from cpt.stages.pretrain.probes import planned_names
+from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import may_replay
@@ -123,7 +124,8 @@ def planned_tokens(
         stream, steps = planned(config, inputs, seed=0)
         tokens = f"about {stream.tokens(steps):,} tokens in {steps:,} steps"
         named = config.tokens or config.mixture
-        return "; ".join([tokens if named else f"{tokens}: {passes}", *described(stream, steps)])
+        lost = unread(config, inputs["corpus"].path("corpus"), stream, steps)
+        return "; ".join([tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost])
     if config.tokens:
         return f"{config.tokens:,} tokens" + (f": {passes}" if config.mixture else "")
     expected = expected_tokens(config, upstream.get("corpus", ()))

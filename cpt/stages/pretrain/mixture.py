@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -273,16 +273,26 @@ def step_problems(config: PretrainConfig, stream: TrainingStream, steps: int) ->
     if empty and phases[empty - 1][1].until == "once":
         ends = stream.phase_ends[empty - 1]
         message += f": the one before it, until once, ends at step {ends:,} ({stream.tokens(ends):,} tokens)"
-    needed = bisect_left(
-        range(_ROOM), True, key=lambda steps: _first_empty(stream.for_steps(steps), steps) is None
-    )
-    tokens = stream.for_steps(needed).tokens(needed)
-    more = f"Train on at least {tokens:,} tokens" if config.tokens is not None else "Set more `epochs`"
-    return [Problem(message, key=key, hint=f"{more}, or change `until`.")]
+    more = train_on(config, stream, lambda run, steps: _first_empty(run, steps) is None)
+    return [Problem(message, key=key, hint=f"{more[0].upper() + more[1:]}, or change `until`.")]
 
 
 _ROOM = 1 << 40
 """More steps than any run has."""
+
+
+def train_on(
+    config: PretrainConfig, stream: TrainingStream, enough: Callable[[TrainingStream, int], bool]
+) -> str:
+    """Return the advice for a run that is too short: the tokens that it needs, or more epochs.
+
+    Args:
+        enough: Function of the stream of a run, and of its steps; True from some number of steps on.
+    """
+    if config.tokens is None:
+        return "set more `epochs`"
+    needed = bisect_left(range(_ROOM), True, key=lambda steps: enough(stream.for_steps(steps), steps))
+    return f"train on at least {stream.for_steps(needed).tokens(needed):,} tokens"
 
 
 def _first_empty(stream: TrainingStream, steps: int) -> int | None:

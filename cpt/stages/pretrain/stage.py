@@ -28,6 +28,7 @@ from cpt.stages.pretrain.objective import load_teacher, wire_teacher
 from cpt.stages.pretrain.probe_budget import over_budget, planned_readings, probe_budget_of, sizes_of
 from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
 from cpt.stages.pretrain.probes import build_probes, monitor_references
+from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.results import require_budgets, save_model, save_training
 from cpt.training.features.trackers import Tracking
 from cpt.training.settings import Settings
@@ -111,7 +112,7 @@ class PretrainStage(Stage[PretrainConfig]):
         model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
         steps = steps_of(config, corpus, stream)
         stream = stream.for_steps(steps)
-        for warning in repeated(stream, steps):
+        for warning in (*repeated(stream, steps), *unread(config, corpus, stream, steps)):
             context.progress.message(warning)
         new_tokens = read_new_tokens(model_folder)
         settings = settings_of(config, steps, stream.tokens(steps), new_tokens, context.seed)

@@ -126,6 +126,18 @@ def test_sentences_that_define_nothing_to_ask_for(text: str) -> None:
     assert mined(text) == []
 
 
+@pytest.mark.parametrize("begin", ["", "(b) Rates.— ", "Rates of mills: "])
+def test_a_table_of_numbers_before_a_term_is_read_in_time(begin: str) -> None:
+    numbers = begin + "1.25 30 7 (a) " * 3_600  # 50 KB, which took hours
+    assert mined(f"{numbers}The rate called “weir” means {WEIR}.") == []
+    assert [item.answer for item in mined(f"{numbers}The term “weir” means {WEIR}.")] == [WEIR, "weir"]
+
+
+@pytest.mark.parametrize("number", ["5: ", "(3) 5.— ", "(3) (a): "])
+def test_a_number_may_be_a_heading(number: str) -> None:
+    assert [item.answer for item in mined(f"{number}The term “weir” means {WEIR}.")] == [WEIR, "weir"]
+
+
 def test_semicolons_divide_a_list_in_one_line() -> None:
     text = (
         f'In this deed: 1.1 "weir" means {WEIR}; 1.2 "race" means a channel to the wheel; '

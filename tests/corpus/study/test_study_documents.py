@@ -217,6 +217,23 @@ def test_a_passage_has_tasks_of_every_miner_but_none_on_untrained_facts(english:
     assert read(document, found, 0, english) == []
 
 
+def test_a_sentence_that_states_the_fact_of_a_task_once_more_is_left_out(english: Language) -> None:
+    terms, said = ([make(7, line) for line in range(LINES)] for make in (term, definition))
+    pairs = list(zip(terms, said, strict=True))
+    again = [f"In other words, the {each}s are {told.rsplit(' ', 2)[0]} too." for each, told in pairs]
+    named = [f"The {each} stands {told.split()[0]} in the north." for each, told in pairs]
+    document = Document("a", f"{glossary_text(7)}{' '.join([*again, *named])}\nIt is all.\n")
+    found = mined([document], "glossary")
+    (made,) = read(document, found, 1, english, tasks=2)
+    seen, _, *tasks = made.text.split("\n\n")
+    assert len(tasks) == 2
+    assert seen.endswith("It is all.")
+    for each, told, second, other in zip(terms, said, again, named, strict=True):
+        is_asked = any(told in task for task in tasks)
+        assert (f"{each}: {told}" in seen, second in seen) == (not is_asked, not is_asked)
+        assert other in seen
+
+
 def test_labels_are_balanced_in_what_is_written(english: Language) -> None:
     text = "Heading\n" + "\n".join(f"The {n} mill is old. It is kept well by its owner." for n in range(40))
     document = Document("a", text)

@@ -112,6 +112,45 @@ def test_tasks_that_turn_on_the_name_of_a_probed_fact_are_not_trained_on() -> No
         assert found.may_train(open_item("title", named, title="Of something else"))
 
 
+PROBED = "a broad sheet of linked fibres that covers hollow organs"
+"""Content words: broad, sheet, linked, fibre, that, cover, hollow, organ."""
+
+
+def test_an_item_that_states_a_probed_fact_is_not_trained_on() -> None:
+    mined = [defined(f"brolum{n}k", f"{PROBED} {n}") for n in range(20)]
+    mined += [defined(f"galvet{n}k", f"tube number {n} of it") for n in range(20)]
+    found = facts(*mined)
+    trained = [n for n in range(20) if found.is_trained(f"galvet{n}k")]
+    sides = set()
+    for at, each in enumerate(mined[:20]):
+        name, own = f"brolum{at}k", found.is_trained(each.item.fact)
+        sides.add(own)
+        for text, is_stated in (
+            (f"broad and hollow sheet of linked fibres like {name}s", True),  # 5 of 8
+            (f"a {name} of linked fibres on a broad tube", False),  # 3 of 8
+            ("broad sheet of linked fibres that covers hollow organs", False),  # names it not
+        ):
+            for number in trained:
+                one = defined(f"galvet{number}k", text)
+                assert found.may_train(one) == (own or not is_stated), text
+                sentence = {"sentence": f"A {text} is a _____."}
+                item = Item("choice.choose", f"galvet{number}k", f"galvet{number}k", sentence)
+                assert found.may_train(Mined(item, "doc", "choice", True)) == (own or not is_stated)
+        assert found.stated(f"A {name}: {PROBED}") == {found.of(name)}
+    assert sides == {True, False}
+
+
+def test_short_definitions_state_nothing_and_all_of_a_fact_count() -> None:
+    short = facts(defined("brolum", "kind of brolum wall"))
+    assert short.stated("A brolum is a kind of wall") == set()
+    two = facts(defined("brolum", "grey stone under water"), defined("brolums (also, bricum)", PROBED))
+    for text in (f"A brolum is {PROBED}", "Bricums: of grey stone, always under water"):
+        assert two.stated(text) == {two.of("brolum")}
+    assert two.stated("A brolum is of stone, and hollow") == set()
+    two.add(defined("galvet", "red glass above ground"))
+    assert two.stated("A galvet is red glass above the ground.") == {"galvet"}
+
+
 def test_a_remark_in_brackets_is_no_name() -> None:
     terms = [defined(f"{term} (verb)", f"to {term} something") for term in ("grind", "steer", "abduct")]
     found = facts(*terms)
