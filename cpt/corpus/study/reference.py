@@ -1,4 +1,4 @@
-"""Tell sentences that rest on something they do not name: "It also controls ...", "under such a notice"."""
+"""Find references of a sentence to what it does not name: "It also controls ...", "under such a notice"."""
 # ruff: noqa: RUF001 - quotes and dashes of texts
 
 from __future__ import annotations
