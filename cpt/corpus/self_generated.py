@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -53,7 +54,7 @@ def generate(
         engine: Library that samples.
     """
     work.mkdir(parents=True, exist_ok=True)
-    sampler: _Sampler | _VLLMSampler | None = None
+    sampler: _BatchSampler | None = None
     made = index = 0
     while made < tokens:
         file = work / f"batch-{index:05d}.json"
@@ -153,7 +154,30 @@ class _Marks:
         return Sample(text if ended else text.removesuffix("\ufffd"), last, ended)
 
 
-class _Sampler:
+class _BatchSampler(ABC):
+    """A model that samples batches of texts."""
+
+    marks: _Marks
+
+    def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
+        """Sample texts, each up to its first special token."""
+        prompts = [[self.marks.start]] * batch
+        rows = self.follow(prompts, [length] * batch, temperature, seed, self.marks.special)
+        return [self.marks.read(row) for row in rows]
+
+    @abstractmethod
+    def follow(
+        self,
+        prompts: Sequence[list[int]],
+        lengths: Sequence[int],
+        temperature: float,
+        seed: int,
+        stops: Set[int],
+    ) -> list[list[int]]:
+        """Sample what follows prompts, each up to its length or its first stop token."""
+
+
+class _Sampler(_BatchSampler):
     """A loaded model that samples batches of texts."""
 
     def __init__(
@@ -172,12 +196,6 @@ class _Sampler:
         self._model.to(best_device())
         self.marks = _Marks(model_folder, start_token, end_token, end_tokens(self._model))
 
-    def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
-        """Sample texts, each up to its first special token."""
-        prompts = [[self.marks.start]] * batch
-        rows = self.follow(prompts, [length] * batch, temperature, seed, self.marks.special)
-        return [self.marks.read(row) for row in rows]
-
     def follow(
         self,
         prompts: Sequence[list[int]],
@@ -192,7 +210,7 @@ class _Sampler:
         return follow(self._model, prompts, lengths, temperature, seed, stops)
 
 
-class _VLLMSampler:
+class _VLLMSampler(_BatchSampler):
     """vLLM, which samples on GPUs, on all of the machine together where there are several."""
 
     def __init__(self, model_folder: Path, start_token: str | None, end_token: str | None) -> None:
@@ -216,12 +234,6 @@ class _VLLMSampler:
             generation_config="vllm",  # no penalties: samples of the model as it is
             disable_log_stats=True,
         )
-
-    def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
-        """Sample texts, each up to its first special token and with a seed of its own."""
-        prompts = [[self.marks.start]] * batch
-        rows = self.follow(prompts, [length] * batch, temperature, seed, self.marks.special)
-        return [self.marks.read(row) for row in rows]
 
     def follow(
         self,
@@ -265,7 +277,7 @@ _ENGINES: dict[Engine, type[_Sampler | _VLLMSampler]] = {"transformers": _Sample
 
 def load_for_prompts(
     engine: Engine, model_folder: Path, start_token: str | None, end_token: str | None
-) -> _Sampler | _VLLMSampler:
+) -> _BatchSampler:
     """Load a model that follows prompts of several tokens and of different lengths."""
     if engine == "vllm":
         return _VLLMSampler(model_folder, start_token, end_token)

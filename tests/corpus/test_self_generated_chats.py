@@ -150,7 +150,7 @@ def test_conversations_without_a_whole_prompt_and_an_answer_are_dropped_and_coun
 def test_an_unfinished_answer_stands_where_the_template_has_it(
     tmp_path: Path, template: str, asked: str, shown: str
 ) -> None:
-    """What the template writes before an answer, but did not when asking for one, is white space at most."""
+    """The template writes at most white space more before an answer than when it asks for one."""
     renderer = TemplateRenderer(changed(tmp_path / "model", template), "<s>", "</s>")
     turns = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "Well, I "}]
     assert renderer.prompt(turns[:1]) == asked

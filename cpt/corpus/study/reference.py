@@ -11,7 +11,7 @@ from cpt.corpus.study.sentences import SentenceCheck, any_of
 
 _WORD = re.compile(r"[^\W\d_]+(?:[’'-][^\W\d_]+)*")
 _FORM = re.compile(r"(?:ies|y|[es]+)\Z")
-"""What the forms of a noun differ in: "a notice" names what "such notices" are."""
+"""Endings in which the forms of a noun differ: "such notices" may point at "a notice"."""
 
 _LABEL = re.compile(r"[^\s:]+(?: [^\s:]+){0,4}:\s|.*: [A-Z]|[^.]{1,60}\.[—–-]")
 """A heading or an entry's name in front of a sentence: "Space: ...", "In General.— ..."."""

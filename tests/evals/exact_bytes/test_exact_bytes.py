@@ -147,7 +147,7 @@ def test_byte_by_byte_is_as_from_scratch_and_as_all_at_once(kind: str) -> None:
 
 
 def test_score_of_the_texts_own_tokens() -> None:
-    """What exact probabilities gain: tokens that no text has, and longer tokens at the end."""
+    """Exact probabilities gain what tokens of no text have, and longer tokens at the end."""
     brute = _brute_force("GPT-2")
     text = "sa 's a÷"
     scores = brute.model.score(text)

@@ -1,4 +1,4 @@
-"""What follows a node, from a tree and from a cache, against the model alone."""
+"""Compare probabilities behind a node, from a tree and from a cache, with those of the model alone."""
 
 from pathlib import Path
 from typing import Any

@@ -50,7 +50,7 @@ def test_special_tokens_are_never_merged(tiny_model: Path) -> None:
 
 
 def test_a_tokenizer_without_pre_tokens_has_words_at_white_space() -> None:
-    """As Llama 2's: spaces become "▁", and the whole text is one pre-token."""
+    """Make a tokenizer like Llama 2's: spaces become "▁", and the whole text is one pre-token."""
     letters = [*"abc▁", "<0x0A>", "<unk>"]
     tokenizer = Tokenizer(
         models.BPE({each: n for n, each in enumerate(letters)}, [], unk_token="<unk>", byte_fallback=True)
