@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cpt.recipe.events import (
     RunEnded,
     RunStarted,
     StageEnded,
+    StageMessage,
     StageProgress,
     StageStarted,
     null_listener,
@@ -30,6 +31,7 @@ from cpt.recipe.journal import Journal, now, versions
 from cpt.recipe.load import corpus_of, heldout_problems, joined, placed_problems, stage_problems
 from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
 from cpt.recipe.schema import Recipe
+from cpt.recipe.sharing import adopt, find_beside, making
 from cpt.recipe.store import Record, Store
 from cpt.recipe.workers import BaseModelArtifact, run_distributed
 from cpt.stages.base import BASE, Artifact, Context
@@ -115,8 +117,23 @@ def run(
     store.prepare()
     with store.lock():
         store.clean()
-        plan = make_plan(recipe, store, selection)
+        plan = _adopted(make_plan(recipe, store, selection), store)
+        if plan is None:
+            plan = make_plan(recipe, store, selection, shared=False)
         return _Runner(plan, store, listener).run()
+
+
+def _adopted(plan: Plan, store: Store) -> Plan | None:
+    """Bring the other runs' results that a plan uses into this run; None if one of them has gone."""
+    entries = []
+    for entry in plan.entries:
+        if entry.artifact is not None and entry.artifact.folder.parent != store.folder:
+            taken = adopt(store, entry.artifact)
+            if taken is None:
+                return None
+            entry = replace(entry, artifact=taken)
+        entries.append(entry)
+    return replace(plan, entries=tuple(entries))
 
 
 _NOTE_EVERY = 2.0
@@ -233,6 +250,23 @@ class _Runner:
             raise RecipeError(problems)
 
     def _run_stage(self, entry: Entry) -> Record:
+        """Make a stage's result, or take it over from a run that has made it meanwhile."""
+        step, store = entry.step, self._store
+        waiting = StageMessage(step.name, "waits for another run that makes the same result")
+        with making(store, step.name, entry.fingerprint, lambda: self._emit(waiting)):
+            if step.stage.shareable and not entry.again:
+                taken = find_beside(store, step.name, entry.fingerprint)
+                if taken is not None and (record := self._take(taken)) is not None:
+                    return record
+            return self._make(entry)
+
+    def _take(self, taken: Record) -> Record | None:
+        with self._timed(taken.name, continues=False) as timing:
+            self._emit(StageMessage(taken.name, f"made by the run {taken.folder.parent.name}"))
+            timing.gate, timing.verdict = taken.gate, taken.gate_verdict if taken.gate else ""
+            return adopt(self._store, taken)
+
+    def _make(self, entry: Entry) -> Record:
         step, store = entry.step, self._store
         self._require_whole_inputs(entry)
         if entry.resumes:

@@ -198,6 +198,32 @@ class Store:
         shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
         return record.model_copy(update={"folder": final})
 
+    def accept(self, record: Record, staging: Path) -> Record | None:
+        """Move a copy of another run's finished result into place.
+
+        Args:
+            record: The other run's record.
+            staging: The folder that `writing` gave, with the copied files.
+
+        Returns:
+            The record at its place; None if the copied files are damaged.
+
+        Raises:
+            StageFailed: The run's folder is no longer held, or missing.
+        """
+        self._require_lock()
+        known = Store(record.folder.parent)._verified().get(record.folder.name, {})
+        faults, seen = verify(staging, known)
+        if faults:
+            return None
+        final = self.artifact_folder(record.name, record.fingerprint)
+        old = self.folder / f"{_OLD}{final.name}"
+        publish_folder(staging, final, former=old)
+        self._note_verified(final.name, seen, self._verified())
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
+        return record.model_copy(update={"folder": final})
+
     def prepare(self) -> None:
         """Make the run's folder and prove that it can be written to.
 
