@@ -24,6 +24,7 @@ from cpt.cli import (
     run,
     schedule,
     status,
+    sweep,
     tokenizer,
     watch,
 )
@@ -53,6 +54,7 @@ app.command("plan", cls=LaunchableCommand)(recipes.plan)
 app.command("estimate")(estimate.estimate)
 app.command("run", cls=LaunchableCommand)(run.run)
 app.command("continue", cls=LaunchableCommand)(run.continue_)
+app.command("sweep", cls=LaunchableCommand)(sweep.sweep)
 app.command("status")(status.status)
 app.command("watch")(watch.watch)
 app.command("report")(report.report)

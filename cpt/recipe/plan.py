@@ -209,10 +209,10 @@ def _entry(
     if chosen and artifact and not again and not forced:
         draft.artifacts[step.name] = artifact
         return entry if artifact.has_checksums else replace(entry, why=f"{entry.why}; {_UNCHECKED}")
-    if not artifact and not again and not forced and draft.shared and step.stage.shareable:
-        if taken := find_beside(store, step.name, own):
-            draft.artifacts[step.name] = taken
-            return replace(entry, why=f"made by the run {taken.folder.parent.name}", artifact=taken)
+    shareable = draft.shared and step.stage.shareable and not (artifact or again or forced)
+    if shareable and (taken := find_beside(store, step.name, own)):
+        draft.artifacts[step.name] = taken
+        return replace(entry, why=f"made by the run {taken.folder.parent.name}", artifact=taken)
     if not chosen:
         if artifact:
             draft.artifacts[step.name] = artifact

@@ -44,7 +44,9 @@ def test_another_run_takes_over_what_does_not_differ(recipe_file: Path) -> None:
 
 def test_the_plan_says_where_a_result_comes_from(recipe_file: Path) -> None:
     go(recipe_file)
-    plan = make_plan(load(recipe_file, ["name=second"]), Store((recipe_file.parent / "runs/second").absolute()))
+    plan = make_plan(
+        load(recipe_file, ["name=second"]), Store((recipe_file.parent / "runs/second").absolute())
+    )
     found = {entry.step.name: (entry.action, entry.why) for entry in plan.entries}
     assert found["pretrain"] == ("cached", "made by the run medical")
     assert found["report"][0] == "run"
