@@ -178,7 +178,7 @@ def _request(
         overrides=tuple(overrides),
         factors=tuple(factors),
         seeds=tuple(given),
-        method=method,  # type: ignore[arg-type]
+        method=method,
         points=points,
         minimize=minimize,
         limit=bound,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from markupsafe import Markup
 
 from cpt.formatting import points, signed
@@ -9,7 +11,7 @@ from cpt.report.schema import Interval
 from cpt.report.templates import environment
 from cpt.sweep import charts
 from cpt.sweep.measures import more_is_better
-from cpt.sweep.result import SweepResult, in_words, value_in_words
+from cpt.sweep.result import SweepResult, value_in_words
 
 
 def render(found: SweepResult) -> str:
@@ -20,7 +22,7 @@ def render(found: SweepResult) -> str:
         .render(
             sweep=found,
             charts=_draw(found),
-            words=lambda values: in_words(values, found.factors),
+            labels=labels(found.factors),
             value_in_words=value_in_words,
             change=change_in_words,
             bounds=bounds_in_words,
@@ -49,6 +51,12 @@ def _draw(found: SweepResult) -> dict[str, dict[str, Markup]]:
     return {
         section: {title: Markup(svg) for title, svg in each.items() if svg} for section, each in drawn.items()
     }
+
+
+def labels(keys: Sequence[str]) -> dict[str, str]:
+    """Return the shortest name of each key: its last part, or the whole key if two have the same."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
 
 
 def change_in_words(measure: str, value: float) -> str:

@@ -316,7 +316,7 @@ def _sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -
     by_number = {row.number: row for row in rows}
     best = by_number[choice.number]
     change = best.changes[request.minimize]
-    said = [f"Best: {in_words(best.values, keys)} ({request.minimize} {_with_range(change)})."]
+    said = [f"Best: {in_words(best.values, keys)}", f"{request.minimize}: {_with_range(change)}."]
     if request.limit is not None and request.limit.probe in best.changes:
         rise = _with_range(best.changes[request.limit.probe])
         said.append(

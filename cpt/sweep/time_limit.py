@@ -18,8 +18,8 @@ def stage_seconds(folder: Path) -> dict[str, float]:
     found = {}
     for name, record in find_run(folder.parent, folder.name).finished().items():
         tokens = record.config.get("tokens")
-        fixed = isinstance(tokens, int) and record.stage == "pretrain"
-        found[name] = record.seconds / (tokens if fixed else 1)
+        fixed = tokens if isinstance(tokens, int) and record.stage == "pretrain" else 1
+        found[name] = record.seconds / fixed
     return found
 
 

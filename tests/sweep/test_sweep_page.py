@@ -63,7 +63,7 @@ def test_the_best_within_the_limit_is_recommended() -> None:
     assert found.recommendation.overrides == ["pretrain.schedule.peak=0.0003", "pretrain.replay=0.25"]
     assert found.recommendation.held == "held"
     said = " ".join(found.recommendation.sentences)
-    assert "Best: peak 0.0003, replay 0.25" in said
+    assert found.recommendation.sentences[0] == "Best: peak 0.0003, replay 0.25"
     assert "general <= +0.01 is held" in said
     assert "ahead of the next one" in said
     assert "best in 3 of 3 seeds" in said
