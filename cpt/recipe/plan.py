@@ -143,13 +143,13 @@ class _Draft:
     """State while the entries are made in order.
 
     Attributes:
-        shared: Whether results of other runs are used.
+        shared: Stages for which results of other runs are used: those up to the last selected one.
         rerun: Stages whose existing result is made again.
         damaged: Problems of damaged results, by stage.
     """
 
     fingerprints: dict[str, str]
-    shared: bool
+    shared: frozenset[str]
     artifacts: dict[str, Record] = field(default_factory=dict)
     rerun: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
@@ -176,7 +176,9 @@ def make_plan(
     selection = selection or Selection()
     chosen = _chosen([step.name for step in recipe.steps], selection)
     base = references.fingerprint(recipe.base)
-    draft = _Draft({BASE: base}, shared)
+    names = [step.name for step in recipe.steps]
+    read_by_chosen = names[: 1 + max(map(names.index, chosen))] if shared else []
+    draft = _Draft({BASE: base}, frozenset(read_by_chosen))
     entries = [_entry(recipe, step, store, selection, step.name in chosen, draft) for step in recipe.steps]
     to_run = [entry.step for entry in entries if entry.to_run]
     selected = [entry.step for entry in entries if entry.step.name in chosen]
@@ -209,7 +211,7 @@ def _entry(
     if chosen and artifact and not again and not forced:
         draft.artifacts[step.name] = artifact
         return entry if artifact.has_checksums else replace(entry, why=f"{entry.why}; {_UNCHECKED}")
-    shareable = draft.shared and step.stage.shareable and not (artifact or again or forced)
+    shareable = step.name in draft.shared and step.stage.shareable and not (artifact or again or forced)
     if shareable and (taken := find_beside(store, step.name, own)):
         draft.artifacts[step.name] = taken
         return replace(entry, why=f"made by the run {taken.folder.parent.name}", artifact=taken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ from cpt.recipe.journal import Journal, now, versions
 from cpt.recipe.load import corpus_of, heldout_problems, joined, placed_problems, stage_problems
 from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
 from cpt.recipe.schema import Recipe
-from cpt.recipe.sharing import adopt, find_beside, making
-from cpt.recipe.store import Record, Store
+from cpt.recipe.sharing import adopt, adopt_all, find_beside, making
+from cpt.recipe.store import MODEL, Record, Store
 from cpt.recipe.workers import BaseModelArtifact, run_distributed
 from cpt.stages.base import BASE, Artifact, Context
 
@@ -63,6 +63,12 @@ class Summary:
         return made[-1].path("report") / "report.html" if made else None
 
     @property
+    def model(self) -> Path | None:
+        """The link to the newest model among the run's results."""
+        made = any("model" in artifact.kinds for artifact in self.artifacts.values())
+        return self.folder / MODEL if made and (self.folder / MODEL).exists() else None
+
+    @property
     def exit_code(self) -> int:
         """0, or 3 if a budget is broken, else 4 if one is not shown to be held."""
         if GateFailed.verdict in self.verdicts.values():
@@ -76,6 +82,7 @@ class Summary:
             "folder": str(self.folder),
             "seconds": round(self.seconds, 3),
             "report": str(self.report) if self.report else None,
+            "model": str(self.model) if self.model else None,
             "gates": self.gates,
             "verdicts": self.verdicts,
             "stages": [self._stage(entry) for entry in self.plan.entries],
@@ -117,23 +124,10 @@ def run(
     store.prepare()
     with store.lock():
         store.clean()
-        plan = _adopted(make_plan(recipe, store, selection), store)
+        plan = adopt_all(make_plan(recipe, store, selection), store)
         if plan is None:
             plan = make_plan(recipe, store, selection, shared=False)
         return _Runner(plan, store, listener).run()
-
-
-def _adopted(plan: Plan, store: Store) -> Plan | None:
-    """Bring the other runs' results that a plan uses into this run; None if one of them has gone."""
-    entries = []
-    for entry in plan.entries:
-        if entry.artifact is not None and entry.artifact.folder.parent != store.folder:
-            taken = adopt(store, entry.artifact)
-            if taken is None:
-                return None
-            entry = replace(entry, artifact=taken)
-        entries.append(entry)
-    return replace(plan, entries=tuple(entries))
 
 
 _NOTE_EVERY = 2.0
@@ -359,6 +353,8 @@ class _Runner:
             self._emit(StageEnded(stage, outcome, timing.seconds, timing.gate, timing.verdict))
 
     def _keep(self, record: Record) -> None:
+        if "model" in record.kinds:
+            self._store.link_model(record)
         self._available[record.name] = self._summary.artifacts[record.name] = record
         if record.gate:
             self._summary.gates[record.name] = record.gate

@@ -10,11 +10,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from cpt.recipe.store import Record, Store
+
+if TYPE_CHECKING:
+    from cpt.recipe.plan import Plan
 
 LOCKS = ".making"
 """Folder beside the runs with a lock for each result that is being made."""
@@ -56,6 +61,19 @@ def adopt(store: Store, record: Record) -> Record | None:
                 raise
             return None
         return store.accept(record, staging)
+
+
+def adopt_all(plan: Plan, store: Store) -> Plan | None:
+    """Bring the other runs' results that a plan uses into this run; None if one of them has gone."""
+    entries = []
+    for entry in plan.entries:
+        if entry.artifact is not None and entry.artifact.folder.parent != store.folder:
+            taken = adopt(store, entry.artifact)
+            if taken is None:
+                return None
+            entry = replace(entry, artifact=taken)
+        entries.append(entry)
+    return replace(plan, entries=tuple(entries))
 
 
 def _link(source: str, target: str) -> None:

@@ -26,6 +26,9 @@ _ELAPSED, _ATTEMPT, _VERIFIED = "elapsed.json", "attempt.json", ".verified.json"
 _PATIENCE = 0.5
 """Seconds to wait for a lock: a process that checks whether a run is held holds it for a moment."""
 
+MODEL = "model"
+"""Link in a run's folder to its newest model."""
+
 _STAGING, _OLD, _PARTIAL = ".tmp-", ".old-", ".partial"
 
 
@@ -223,6 +226,14 @@ class Store:
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
         return record.model_copy(update={"folder": final})
+
+    def link_model(self, record: Record) -> None:
+        """Let the run's `model` link to the model of a result, where the file system has such links."""
+        link, new = self.folder / MODEL, self.folder / f"{_STAGING}{MODEL}"
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+            new.symlink_to(record.path("model").relative_to(self.folder), target_is_directory=True)
+            new.replace(link)
 
     def prepare(self) -> None:
         """Make the run's folder and prove that it can be written to.

@@ -61,6 +61,13 @@ def test_a_run_outlives_the_one_that_it_took_results_from(recipe_file: Path) -> 
     assert fresh(recipe_file) == ["report"]
 
 
+def test_only_what_selected_stages_need_is_taken_over(recipe_file: Path) -> None:
+    go(recipe_file)
+    taken = go(recipe_file, "name=second", selection=Selection(only="vocabulary"))
+    assert set(taken.artifacts) == {"corpus", "vocabulary"}
+    assert go(recipe_file, "name=third", selection=Selection(until="corpus")).artifacts.keys() == {"corpus"}
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_a_damaged_result_is_not_taken_over(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch, links: bool
@@ -96,7 +103,7 @@ def test_a_result_that_goes_while_it_is_linked_is_made(
     def lost(store: Store, record: object) -> None:
         shutil.rmtree(recipe_file.parent / "runs" / "medical", ignore_errors=True)
 
-    monkeypatch.setattr("cpt.recipe.runner.adopt", lost)
+    monkeypatch.setattr("cpt.recipe.sharing.adopt", lost)
     assert "corpus" in fresh(recipe_file, "name=second")
 
 
