@@ -57,7 +57,7 @@ def null_listener(_event: SweepEvent) -> None:
 
 @dataclass(frozen=True)
 class Execution:
-    """How runs are started.
+    """The way in which runs are started.
 
     Attributes:
         runs: Folder of all runs.

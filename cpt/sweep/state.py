@@ -28,7 +28,7 @@ class SweepPart(BaseModel):
 
 
 class SweepRequest(SweepPart):
-    """What a sweep is asked for.
+    """The request of a sweep.
 
     Attributes:
         name: Name of the sweep: its folder, and the beginning of its runs' names.
