@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,9 +172,18 @@ class PackedLanguageModel(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """Return the summed cross entropy in nats over the batch's targets, by their weights."""
-        return summed_cross_entropy(*self.states(batch), batch.labels[batch.target_positions], batch.weights)
+    def forward(self, batch: PackedBatch, of_states: Callable[..., Any] | None = None) -> Any:
+        """Return the summed cross entropy in nats over the batch's targets, by their weights.
+
+        Args:
+            batch: Batch to read.
+            of_states: Function of the results of `states`, to return its value instead. Sharded weights are
+                whole while it runs, and in its backward pass.
+        """
+        states = self.states(batch)
+        if of_states is not None:
+            return of_states(*states)
+        return summed_cross_entropy(*states, batch.labels[batch.target_positions], batch.weights)
 
     def states(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return last hidden states [N, E] of positions with a label, and the head [V, E]."""

@@ -83,13 +83,18 @@ class ProcessGroup:
         rank = self.rank if rank is None else rank
         return rows[rank * len(rows) // self.count : (rank + 1) * len(rows) // self.count]
 
-    def micro_batches(self, rows: Sequence[T], size: int) -> list[Sequence[T]]:
-        """Return this process's rows in micro batches of at most `size` rows.
+    def micro_batches(self, rows: Sequence[T], size: int, rank: int | None = None) -> list[Sequence[T]]:
+        """Return a process's rows in micro batches of at most `size` rows.
 
         All processes gather sharded weights together. They then have the same number of micro batches, and
         the last one may be empty.
+
+        Args:
+            rows: Rows of the global batch.
+            size: Largest number of rows of a micro batch.
+            rank: Rank of the process; by default this one.
         """
-        mine = self.share(rows)
+        mine = self.share(rows, rank)
         longest = len(mine)
         if self.sharding:
             longest = max(len(self.share(rows, rank)) for rank in range(self.count))
