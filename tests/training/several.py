@@ -39,8 +39,8 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     """Processes that run some jobs one after the other, forked by a server that has imported everything.
 
     A job has `model`, `work`, `out` (where the main process writes the weights), and optionally `settings`,
-    `rows` (of a global batch), `teacher` (folder of a model with another tokenizer; documents of text are
-    read then), `environment`, `stop` (step before whose checkpoint it is interrupted),
+    `rows` (of a global batch), `teacher` (folder of a model; with `alm` documents of text are read),
+    `environment`, `stop` (step before whose checkpoint it is interrupted),
     `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN) and
     `also` (every process writes `out`). A job that is refused writes the reason.
     """
@@ -131,8 +131,11 @@ def _do(job: dict[str, Any]) -> None:
     folder = Path(job["model"])
     model = load_model(folder)
     probes, stream = (forgetting(folder), Phased()) if job.get("gated") else (tiny_probes(folder), Rows())
-    taught = {"teacher": aligned(folder, Path(job["teacher"]))} if "teacher" in job else {}
-    stream = Documents(folder) if taught else stream
+    taught: dict[str, Any] = {}
+    if "teacher" in job and job["settings"]["objective"]["kind"] == "alm":
+        taught, stream = {"teacher": aligned(folder, Path(job["teacher"]))}, Documents(folder)
+    elif "teacher" in job:
+        taught = {"teacher": load_model(Path(job["teacher"]))}
     out = Path(f"{job['out']}-{distributed_context().rank}")
     settings, progress = SETTINGS.with_changes(**changes), Said(job.get("stop"))
     try:
