@@ -149,7 +149,7 @@ class _Inputs:
         """
         self.weights = Weights.of(self.model, trained)
         many, dtype = self.job.processes, self.job.settings.dtype
-        shards, is_model = many if self.job.sharded else 1, self.spec.is_model
+        shards, is_model = self.job.shards, self.spec.is_model
         copies, others = (
             bytes_of_copies(self.job.settings, kept, state, is_model=is_model, shards=shards, writes=writes)
             for writes in (True, False)
@@ -224,7 +224,7 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
 def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
     """Simulate a process that has a part of the weights."""
     job, model, recorder, timeline = inputs.job, inputs.model, inputs.recorder, inputs.timeline
-    settings, count = job.settings, job.processes
+    settings, count = job.settings, job.shards
     width = settings.dtype.itemsize if settings.stochastic_rounding else FLOAT_BYTES
     read = _sharded_reference(inputs)
     masters = SimulatedShards(model, settings.dtype, count, width)
@@ -295,7 +295,7 @@ def _sharded_reference(inputs: _Inputs) -> SimulatedShards | None:
         return None
     dtype = job.settings.dtype
     reference.prepare(dtype, torch.device("cpu"), shared=False)
-    return SimulatedShards(reference.module.model, dtype, job.processes, dtype.itemsize)
+    return SimulatedShards(reference.module.model, dtype, job.shards, dtype.itemsize)
 
 
 def _sharded_update(

@@ -190,6 +190,11 @@ class PackedLanguageModel(nn.Module):
         return self._hidden(batch).index_select(0, batch.target_positions), self._head()
 
     @torch.no_grad()
+    def embeddings(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the input and the output embedding [V, E], whole and in working precision."""
+        return self.model.get_input_embeddings().weight, self._head()
+
+    @torch.no_grad()
     def per_token_loss(self, batch: PackedBatch) -> torch.Tensor:
         """Return the cross entropy in nats of every position's label: [T] float32, 0 where there is none."""
         hidden_TE = self._hidden(batch)

@@ -139,8 +139,8 @@ class Stepper:
                     found.append((chosen, 1.0))
                 else:
                     found.append(([next(row for row in batch if kind(row) == each)], 0.0))
-        for chosen, _ in found:
-            self._loss.announce(chosen)
+        for sub_batch, _ in found:
+            self._loss.announce(sub_batch)
         return found
 
     def _stops(self, told: bool) -> bool:

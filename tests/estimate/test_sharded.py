@@ -42,6 +42,12 @@ def plain(tiny_model: Path) -> Simulation:
     return sharded(tiny_model)
 
 
+def test_replicas_of_shards_hold_as_much_as_fewer_processes_do(tiny_model: Path, plain: Simulation) -> None:
+    kind: dict[str, Any] = {"processes": 4, "replicas": 2, "sharded": True, "micro_batch": 1}
+    hybrid = simulate(job(tiny_model, *SEQUENCES, *SEQUENCES, **kind), H100)
+    assert parts(hybrid) == parts(plain)
+
+
 def test_checkpointed_layers_keep_their_inputs_only(tiny_model: Path, plain: Simulation) -> None:
     saved = sharded(tiny_model, gradient_checkpointing=True)
     assert parts(saved)["activations"] < 0.8 * parts(plain)["activations"]

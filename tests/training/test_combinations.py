@@ -6,6 +6,7 @@ And a run goes on with another number of processes: sharded weights on one proce
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from tiny import write_tiny_model
 from tiny_runs import records, run
 
 from cpt.training.distributed.launch import sharding_problems
+
+HYBRID = ("adamw", "muon", "dora")
+"""Cases that four processes go on with."""
+
+HSDP = FSDP2 | {
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+    "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "2",
+    "PARALLELISM_CONFIG_DP_SHARD_SIZE": "2",
+}
 
 PARTS = ("replicas", "first", "rest")
 """Jobs of a case: all steps; the first steps sharded; sharded steps after the first ones on one process."""
@@ -69,6 +79,16 @@ def done(tiny_model: Path, teacher: Path, tmp_path_factory: pytest.TempPathFacto
     return several.run_in(folder, tiny_model, everything)
 
 
+@pytest.fixture(scope="module")
+def four(done: Path, tiny_model: Path, teacher: Path) -> Path:
+    """The same folder, when four processes (two replicas of two shards) have gone on with some runs."""
+    some = {}
+    for name in HYBRID:
+        shutil.copytree(done / "work" / f"{name}-first", done / "work" / f"{name}-hybrid")
+        some[f"{name}-hybrid"] = jobs(name, CASES[name], teacher)[f"{name}-rest"] | {"environment": HSDP}
+    return several.run_in(done, tiny_model, some, count=4)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_losses_are_those_of_one_process(
     done: Path, tiny_model: Path, teacher: Path, tmp_path: Path, name: str
@@ -95,10 +115,32 @@ def test_losses_are_those_of_one_process(
     for part in ("replicas", "rest"):
         told = facts(done, f"{name}-{part}")
         assert told["ledger"] == result.ledger
+        assert [(each["step"], each["probe"]) for each in told["readings"]] == [
+            (reading.step, reading.probe) for reading in result.readings
+        ]
+        assert [each["value"] for each in told["readings"]] == pytest.approx(
+            [reading.value for reading in result.readings], rel=20 * case.rounding
+        )
         assert [(each["step"], each["action"]) for each in told["actions"]] == [
             (each["step"], each["action"]) for each in result.actions
         ]
         assert [each["step"] for each in told["anomalies"]] == [each["step"] for each in result.anomalies]
+
+
+@pytest.mark.parametrize("name", HYBRID)
+def test_replicas_of_shards_go_on_with_what_two_processes_began(
+    four: Path, tiny_model: Path, teacher: Path, tmp_path: Path, name: str
+) -> None:
+    case = CASES[name]
+    expected, result, _ = alone(case, tiny_model, teacher, tmp_path)
+    losses = [
+        [each["loss_nats"] for each in records(w)] for w in (four / "work" / f"{name}-hybrid", tmp_path)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=case.rounding)
+    assert facts(four, f"{name}-hybrid")["ledger"] == result.ledger
+    for key, value in expected.items():
+        found = weights(four, f"{name}-hybrid")[key]
+        torch.testing.assert_close(found, value, atol=20 * case.rounding, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -201,7 +201,11 @@ def test_buckets_keep_the_order_and_hold_what_fits(monkeypatch: pytest.MonkeyPat
     [
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not supported"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM is not supported"),
-        ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "parallelism config is not supported"),
+        ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "parallelism config without FSDP2"),
+        (
+            {"ACCELERATE_USE_PARALLELISM_CONFIG": "true", "PARALLELISM_CONFIG_CP_SIZE": "2"},
+            "context parallelism is not supported",
+        ),
         ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "--mixed_precision is not used"),
         ({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}, "--dynamo_backend is not used"),
         ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, "--gradient_accumulation_steps is not used"),
@@ -232,6 +236,20 @@ def test_settings_of_fsdp_that_are_not_supported_are_refused(name: str, value: s
     assert launched_environment(1, wanted) == Environment()
     with pytest.raises(UsageError, match=option):
         launched_environment(2, wanted | {name: value})
+
+
+def test_shards_may_be_replicated_over_groups_of_processes() -> None:
+    wanted = several.FSDP2 | {
+        "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+        "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "2",
+        "PARALLELISM_CONFIG_DP_SHARD_SIZE": "4",
+    }
+    assert launched_environment(8, wanted) == Environment(processes=8, sharded=True, replicas=2)
+    with pytest.raises(UsageError, match="2 times 4 processes cannot share the work of 6"):
+        launched_environment(6, wanted)
+    sizes = {"PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "8", "PARALLELISM_CONFIG_DP_SHARD_SIZE": "1"}
+    with pytest.raises(UsageError, match="8 times 1 processes"):
+        launched_environment(8, wanted | sizes)
 
 
 def test_a_launched_process_leaves_the_environment_as_if_it_were_alone(

@@ -16,7 +16,7 @@ from torch import distributed
 
 from cpt.errors import StageFailed
 from cpt.training.distributed.context import COLLECTIVE_TIMEOUT, DistributedContext
-from cpt.training.distributed.launch import refuse_unsupported_launch
+from cpt.training.distributed.launch import refuse_unsupported_launch, replicas_of_shards
 
 if TYPE_CHECKING:
     from accelerate import FullyShardedDataParallelPlugin
@@ -35,6 +35,7 @@ class ProcessGroup:
         sharding: accelerate's settings of FSDP2 if weights and optimizer state are sharded over the
         processes;
             None if every process has all of them.
+        replicas: Number of groups of processes that each shard all weights.
     """
 
     def __init__(self, context: DistributedContext) -> None:
@@ -50,6 +51,7 @@ class ProcessGroup:
         self.rank, self.count = context.rank, context.count
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         self.sharding: FullyShardedDataParallelPlugin | None = None
+        self.replicas = 1
         if self.count == 1:
             self.device: torch.device = PartialState(cpu=on_cpu).device
             return
@@ -65,6 +67,7 @@ class ProcessGroup:
             ).device
         if parse_flag_from_env("ACCELERATE_USE_FSDP"):
             self.sharding = FullyShardedDataParallelPlugin()
+            self.replicas = replicas_of_shards(self.count)
 
     @property
     def is_main(self) -> bool:

@@ -22,9 +22,30 @@ def launched_environment(processes: int, environment: Mapping[str, str] = os.env
         UsageError: The launch asks for something that this training does not support, or would ignore.
     """
     refuse_unsupported_launch(environment)
-    return Environment(
-        processes=processes, sharded=processes > 1 and _set(environment, "ACCELERATE_USE_FSDP")
+    if processes == 1 or not _set(environment, "ACCELERATE_USE_FSDP"):
+        return Environment(processes=processes)
+    replicas = replicas_of_shards(processes, environment)
+    return Environment(processes=processes, sharded=True, replicas=replicas)
+
+
+def replicas_of_shards(processes: int, environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of groups of processes that each shard all weights: more than one is HSDP.
+
+    Raises:
+        UsageError: The sizes of the parallelism config are not those of this many processes.
+    """
+    if not _set(environment, _PARALLELISM):
+        return 1
+    replicas, shards = (
+        int(environment.get(f"{_SIZE}DP_{name}_SIZE", "1")) for name in ("REPLICATE", "SHARD")
     )
+    if replicas * shards != processes or shards == 1:
+        raise UsageError(
+            f"{replicas} times {shards} processes cannot share the work of {processes}",
+            hint="--parallelism_config_dp_replicate_size times --parallelism_config_dp_shard_size is "
+            "--num_processes, and the second is at least 2.",
+        )
+    return replicas
 
 
 def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> None:
@@ -36,6 +57,8 @@ def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> No
     for what, name in _UNSUPPORTED.items():
         if _set(environment, name):
             raise UsageError(f"training with {what} is not supported", hint=FSDP2_INSTEAD)
+    if _set(environment, _PARALLELISM):
+        _refuse_unsupported_parallelism(environment)
     for option, (name, off, key) in _DECIDED_BY_THE_RECIPE.items():
         if _set(environment, name, off):
             raise UsageError(
@@ -63,8 +86,8 @@ def sharding_problems(config: TrainingConfig) -> list[Problem]:
 _UNSUPPORTED = {
     "DeepSpeed": "ACCELERATE_USE_DEEPSPEED",
     "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM",
-    "a parallelism config": "ACCELERATE_USE_PARALLELISM_CONFIG",
 }
+_PARALLELISM, _SIZE = "ACCELERATE_USE_PARALLELISM_CONFIG", "PARALLELISM_CONFIG_"
 _DECIDED_BY_THE_RECIPE = {
     "--mixed_precision": ("ACCELERATE_MIXED_PRECISION", "no", "precision"),
     "--dynamo_backend": ("ACCELERATE_DYNAMO_BACKEND", "no", "compile"),
@@ -76,6 +99,14 @@ _DECIDED_BY_THE_RECIPE = {
     "--fsdp_activation_checkpointing": ("FSDP_ACTIVATION_CHECKPOINTING", "no", "gradient_checkpointing"),
 }
 """Option -> environment variable, value that switches it off, and the recipe's setting for it."""
+
+
+def _refuse_unsupported_parallelism(environment: Mapping[str, str]) -> None:
+    for what, name in {"tensor": "TP", "context": "CP", "sequence": "SP"}.items():
+        if int(environment.get(f"{_SIZE}{name}_SIZE", "1")) > 1:
+            raise UsageError(f"{what} parallelism is not supported", hint=FSDP2_INSTEAD)
+    if not _set(environment, "ACCELERATE_USE_FSDP"):
+        raise UsageError("a parallelism config without FSDP2 is not supported", hint=FSDP2_INSTEAD)
 
 
 def _refuse_unsupported_sharding(environment: Mapping[str, str]) -> None:

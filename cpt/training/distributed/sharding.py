@@ -23,7 +23,7 @@ from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.launch import sharding_problems
-from cpt.training.distributed.tensors import first_row, whole
+from cpt.training.distributed.tensors import SHARD, first_row, whole
 from cpt.training.master_weights import Weights, next_seed, prepare_local_weights, round_stochastically
 from cpt.training.settings import Settings
 
@@ -177,14 +177,20 @@ def _shard(module: PackedLanguageModel, precision: MixedPrecisionPolicy, process
     plugin = processes.sharding
     if plugin is None:
         raise ValueError("these processes do not shard weights")
+    device, replicas = processes.device.type, processes.replicas
+    if replicas == 1:
+        mesh = init_device_mesh(device, (processes.count,))
+    else:
+        sizes = (replicas, processes.count // replicas)
+        mesh = init_device_mesh(device, sizes, mesh_dim_names=("replicate", SHARD))
     options: dict[str, Any] = {
-        "mesh": init_device_mesh(processes.device.type, (processes.count,)),
+        "mesh": mesh,
         "mp_policy": precision,
     }
     for layer in layers_of(module.model, plugin.transformer_cls_names_to_wrap):
         fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **options)
     fully_shard(module, reshard_after_forward=False, **options)
-    for method in ("per_token_loss", "score", "probabilities"):
+    for method in ("per_token_loss", "score", "probabilities", "embeddings"):
         register_fsdp_forward_method(module, method)
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor, Partial, Replicate, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+
+SHARD = "shard"
+"""Name of the dimension of a mesh over which tensors are sharded, where there is another one (HSDP)."""
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
@@ -101,16 +104,23 @@ def _own(matrix: DTensor, rows_N: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     return own_N, local_N[own_N]
 
 
+def shard_mesh(tensor: torch.Tensor) -> Any:
+    """Return the processes that together have the shards of a sharded tensor."""
+    assert isinstance(tensor, DTensor)
+    mesh = tensor.device_mesh
+    return mesh if mesh.ndim == 1 else mesh[SHARD]
+
+
 def scatter(sharded: torch.Tensor, tensor: torch.Tensor | None, owner: int) -> None:
     """Overwrite a sharded tensor with a whole one of one process; all processes must call this together.
 
     Args:
         sharded: Tensor to overwrite.
-        tensor: Whole tensor; None in all processes but one.
-        owner: Rank of that process.
+        tensor: Whole tensor; None in all processes of `shard_mesh` but one.
+        owner: Rank of that process in `shard_mesh`.
     """
     assert isinstance(sharded, DTensor)
     if tensor is None:
         tensor = torch.empty(sharded.shape, dtype=sharded.dtype, device=sharded.device)
-    new = distribute_tensor(tensor, sharded.device_mesh, sharded.placements, src_data_rank=owner)
+    new = distribute_tensor(tensor, shard_mesh(sharded), [Shard(0)], src_data_rank=owner)
     sharded.to_local().copy_(new.to_local())

@@ -96,5 +96,9 @@ class SelfConstraintLoss:
             return nats, torch.stack([nats.detach(), nats.new_zeros(())])
         with torch.no_grad():
             reference = self._reference.states(packed)
-        nats = module(packed, lambda *states: summed_divergence(*states, *reference, packed.weights))
+
+        def divergence(hidden_NE: torch.Tensor, head_VE: torch.Tensor) -> torch.Tensor:
+            return summed_divergence(hidden_NE, head_VE, *reference, packed.weights)
+
+        nats = module(packed, divergence)
         return self._weight * nats, torch.stack([nats.new_zeros(()), nats.detach()])

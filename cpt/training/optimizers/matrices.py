@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.adamw import adamw
 
-from cpt.training.distributed.tensors import scatter, shard_like, whole
+from cpt.training.distributed.tensors import scatter, shard_like, shard_mesh, whole
 from cpt.training.optimizers.groups import Group, is_matrix, param_group
 
 
@@ -138,14 +138,14 @@ def move_sharded(
 
     Each matrix is gathered, with its state, in one process, which moves it and hands out the shards. As many
     matrices as there are processes move at the same time: a process has one of them in memory. Between steps
-    the state is sharded by its rows.
+    the state is sharded by its rows. Replicas of the shards (HSDP) each do the same.
 
     Args:
         matrices: Sharded matrices, in the same order in every process.
         rule: Rule that makes their state.
         move: Function that moves whole matrices.
     """
-    mesh = matrices[0].weight.device_mesh  # type: ignore[attr-defined]
+    mesh = shard_mesh(matrices[0].weight)
     rank, count = mesh.get_local_rank(), mesh.size()
     for first in range(0, len(matrices), count):
         some = matrices[first : first + count]
@@ -163,10 +163,10 @@ def move_sharded(
             move([mine])
         for owner, matrix in enumerate(some):
             moved = mine if owner == rank else None
-            scatter(matrix.weight, moved and moved.weight, owner)
+            scatter(matrix.weight, None if moved is None else moved.weight, owner)
             for key, value in matrix.state.items():
                 if isinstance(value, DTensor):
-                    scatter(value, moved and moved.state[key], owner)
+                    scatter(value, None if moved is None else moved.state[key], owner)
             if "step" in matrix.state:
                 matrix.count_step()
 
