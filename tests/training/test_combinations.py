@@ -22,7 +22,7 @@ from tiny_runs import records, run
 
 from cpt.training.distributed.launch import sharding_problems
 
-HYBRID = ("adamw", "muon", "dora")
+HYBRID = ("muon", "dora")
 """Cases that four processes go on with."""
 
 HSDP = FSDP2 | {
