@@ -24,7 +24,7 @@ def main() -> None:
     model = load_model(Path(job.model))
     spec = chosen.config.trainable.apply(model, Setup(chosen.steps, chosen.new_tokens, chosen.seed))
     module = PackedLanguageModel(model)
-    trained = TrainableParameters(spec, prepare_weights(module, spec, chosen, processes))
+    trained = TrainableParameters(spec, prepare_weights(module, chosen, processes))
     optimizer = chosen.config.optimizer.build(trained.groups(model))
     trained.register_hooks(optimizer)
     trained.sync_to_model()

@@ -32,6 +32,7 @@ class Job:
         probe_tokens: Number of tokens in forward passes that cost the same as all readings of all probes.
         processes: Number of processes that share every global batch.
         sharded: True if each process has a part of the weights instead of all of them.
+        replicas: Number of groups of processes that each shard all weights.
         replay_rows: Largest number of replay sequences in a global batch.
         fewest_replay_rows: Smallest number of them; None: the same in every batch.
     """
@@ -43,8 +44,14 @@ class Job:
     probe_tokens: int = 0
     processes: int = 1
     sharded: bool = False
+    replicas: int = 1
     replay_rows: int = 0
     fewest_replay_rows: int | None = None
+
+    @property
+    def shards(self) -> int:
+        """Return the number of processes that the weights are sharded over; 1: each has all of them."""
+        return self.processes // self.replicas if self.sharded else 1
 
     @property
     def own_sequences(self) -> int:

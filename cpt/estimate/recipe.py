@@ -101,6 +101,7 @@ def plan_job(
         probe_tokens=round(planned_work(config, inputs, upstream, Moment(steps, tokens)) / FORWARD),
         processes=place.processes,
         sharded=place.sharded,
+        replicas=place.replicas,
         replay_rows=replay_rows(max(config.replay_shares.values()), config.batch_sequences),
         fewest_replay_rows=replay_rows(min(config.replay_shares.values()), config.batch_sequences),
     )
@@ -224,6 +225,6 @@ def _cache_file(plan: Plan, entry: Entry, place: Environment, device: Device) ->
         __version__,
         version("torch"),
     ]
-    key += [device.as_json(), place.processes, place.sharded]
+    key += [device.as_json(), place.processes, place.sharded, place.replicas]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     return cache_folder() / "estimates" / f"{digest[:32]}.json"

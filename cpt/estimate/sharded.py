@@ -32,13 +32,20 @@ class SimulatedShards:
     `weights` are whole tensors in working precision whose memory is not counted; that of the shards is.
     """
 
-    def __init__(self, model: Any, dtype: torch.dtype, processes: int) -> None:
-        """Take over a model, and convert its weights to the working precision."""
+    def __init__(self, model: Any, dtype: torch.dtype, processes: int, width: int = FLOAT_BYTES) -> None:
+        """Take over a model, and convert its weights to the working precision.
+
+        Args:
+            model: Model to take over.
+            dtype: Working precision.
+            processes: Number of processes.
+            width: Bytes of a number in the shards.
+        """
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
         self.parameters: dict[str, nn.Parameter] = dict(model.named_parameters())
         self.weights = {name: p for name, p in self.parameters.items() if p.requires_grad}
-        self._processes, self._width = processes, dtype.itemsize
+        self._processes, self._gathered_width, self._width = processes, dtype.itemsize, width
         layers = [list(layer.parameters()) for layer in layers_of(model)]
         inside = {id(parameter) for layer in layers for parameter in layer}
         self._groups = [*layers, [p for p in self.parameters.values() if id(p) not in inside]]
@@ -49,27 +56,28 @@ class SimulatedShards:
         return (-(-rows // self._processes), *rest)
 
     @property
-    def trained_bytes(self) -> int:
-        """Return the bytes of this process's shards of the weights that train, in float32."""
-        return self._bytes(self.weights.values())
+    def gradient_bytes(self) -> int:
+        """Return the bytes of this process's shards of the gradients, in float32."""
+        return FLOAT_BYTES * self.numbers(self.weights.values())
 
     def enter(self, recorder: Recorder, timeline: Timeline) -> None:
         """Record the shards of this process."""
         for parameter in self.parameters.values():
             recorder.enter(parameter, size=0)
-        timeline.allocate(self._bytes(self.parameters.values()), "weights")
+        timeline.allocate(self._width * self.numbers(self.parameters.values()), "weights")
 
-    def gathered(self, timeline: Timeline) -> list[Block]:
-        """Record the gathered weights while the model computes; the caller releases the blocks."""
-        *layers, rest = ([p.numel() * self._width for p in group] for group in self._groups)
-        return [
-            timeline.allocate(sum(rest), "weights"),
-            timeline.allocate(_AT_ONCE * max(map(sum, layers)), "weights"),
-        ]
+    def gather_rest(self, timeline: Timeline) -> Block:
+        """Record the gathered weights outside the layers; the caller releases the block."""
+        return timeline.allocate(self._gathered_width * sum(p.numel() for p in self._groups[-1]), "weights")
+
+    def gather_layers(self, timeline: Timeline) -> Block:
+        """Record the layers that are gathered while the model computes; the caller releases the block."""
+        largest = max(sum(p.numel() for p in layer) for layer in self._groups[:-1])
+        return timeline.allocate(self._gathered_width * _AT_ONCE * largest, "weights")
 
     def summed(self, timeline: Timeline) -> None:
         """Record this process's shard of the summed gradients."""
-        timeline.allocate(self.trained_bytes, "gradients")
+        timeline.allocate(self.gradient_bytes, "gradients")
 
     def differentiate(self, loss: torch.Tensor, recorder: Recorder, timeline: Timeline) -> None:
         """Run the backward pass: the gradients of a group are held until all of them are summed."""
@@ -105,8 +113,9 @@ class SimulatedShards:
 
     def sync_to_model(self) -> None: ...
 
-    def restore_model(self, model: Any) -> None: ...
+    def restore_model(self, model: Any) -> bool:  # noqa: ARG002
+        return False
 
-    def _bytes(self, parameters: Iterable[nn.Parameter]) -> int:
-        shards = (self.shard(parameter.shape) for parameter in parameters)
-        return FLOAT_BYTES * sum(torch.Size(shard).numel() for shard in shards)
+    def numbers(self, tensors: Iterable[torch.Tensor]) -> int:
+        """Return the number of elements of this process's shards of some tensors."""
+        return sum(torch.Size(self.shard(tensor.shape)).numel() for tensor in tensors)

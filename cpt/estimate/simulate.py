@@ -7,7 +7,7 @@ and within seconds. Index tensors, which decide shapes, are real.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,11 +19,19 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from cpt.errors import CptError, StageFailed, UsageError
-from cpt.estimate.allocations import Recorder, Timeline
+from cpt.estimate.allocations import Block, Recorder, Timeline
 from cpt.estimate.devices import resident_bytes
 from cpt.estimate.job import DOMAIN, MOST_DOCUMENTS, Job, Lengths
 from cpt.estimate.sharded import FLOAT_BYTES, SimulatedShards
-from cpt.estimate.simulated_model import Weights, build, make_fake, mark_trainable, step, take_over
+from cpt.estimate.simulated_model import (
+    Weights,
+    build,
+    make_fake,
+    mark_trainable,
+    simulated_teacher,
+    step,
+    take_over,
+)
 from cpt.models import attention
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
@@ -35,7 +43,8 @@ from cpt.training.feature import WeightBytes, total_memory
 from cpt.training.features import features_of
 from cpt.training.features.checkpoints import bytes_of_copies
 from cpt.training.master_weights import Weights as MasterWeights
-from cpt.training.objectives.reference_model import AlignedTeacher, ReferenceModel
+from cpt.training.objectives.reference_model import ReferenceModel
+from cpt.training.optimizers.base import MatrixConfig
 from cpt.training.optimizers.groups import Group, Shape
 from cpt.training.settings import Settings
 from cpt.training.trainable.parameters import TrainableParameters
@@ -104,7 +113,7 @@ def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model = build(job.architecture)
-                reference = settings.config.objective.reference_model(model, _teacher(job))
+                reference = settings.config.objective.reference_model(model, simulated_teacher(job))
             spec = mark_trainable(model, settings)
         make_fake(model, *([reference.module] if reference else []))
         process_bytes = resident_bytes()
@@ -139,14 +148,15 @@ class _Inputs:
             frozen: Bytes of frozen weights in host memory.
         """
         self.weights = Weights.of(self.model, trained)
-        facts = {"is_model": self.spec.is_model, "sharded": self.job.sharded}
+        many, dtype = self.job.processes, self.job.settings.dtype
+        shards, is_model = self.job.shards, self.spec.is_model
         copies, others = (
-            bytes_of_copies(self.job.settings, kept, state, **facts, writes=writes)
+            bytes_of_copies(self.job.settings, kept, state, is_model=is_model, shards=shards, writes=writes)
             for writes in (True, False)
         )
-        many = self.job.processes
+        copied = dtype.itemsize if self.job.sharded and self.reference else 0
         self.host = HostMemory(
-            models=many * FLOAT_BYTES * self.weights.total,
+            models=many * (FLOAT_BYTES + copied) * self.weights.total,
             kept=many * frozen,
             copies=copies + (many - 1) * others,
         )
@@ -190,9 +200,7 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
         if settings.config.gradient_checkpointing:
             checkpoint_layers(model)
         loss = settings.config.objective.loss(inputs.reference)
-        sub_batches = (
-            job.sub_batches if settings.config.objective.kind == "self-constraint" else {DOMAIN: job.heaviest}
-        )
+        sub_batches = _sub_batches(job)
         for source, lengths in sub_batches.items():
             for weight in masters.weights.values():
                 weight.grad = None
@@ -216,44 +224,106 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
 def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
     """Simulate a process that has a part of the weights."""
     job, model, recorder, timeline = inputs.job, inputs.model, inputs.recorder, inputs.timeline
-    masters = SimulatedShards(model, job.settings.dtype, job.processes)
+    settings, count = job.settings, job.shards
+    width = settings.dtype.itemsize if settings.stochastic_rounding else FLOAT_BYTES
+    read = _sharded_reference(inputs)
+    masters = SimulatedShards(model, settings.dtype, count, width)
     trained = TrainableParameters(inputs.spec, masters)
+    trained.begin_step(trained.first_steps)
     with recorder:
         with timeline.moment("load"):
-            for buffer in model.buffers():
-                recorder.enter(buffer, "weights")
+            others = [inputs.reference.module] if inputs.reference else []
+            for each in (model, *others):
+                for buffer in each.buffers():
+                    recorder.enter(buffer, "weights")
             masters.enter(recorder, timeline)
-        groups = trained.groups(model)
-        whole = FLOAT_BYTES * sum(weight.numel() for weight in masters.weights.values())
-        features, state = features_of(job.settings.config), _state_bytes(groups, job.settings)
-        kept = whole + total_memory(features, WeightBytes(whole, whole, state))[1].saved
-        copies = inputs.find(trained, state, kept, 0)
-        more = total_memory(features, WeightBytes(masters.trained_bytes, whole, state))[1]
-        timeline.allocate(more.held, "weights")
-        timeline.allocate(_state_bytes(groups, job.settings, masters.shard), "optimizer")
+            rows = FLOAT_BYTES * masters.numbers(
+                weight for name, weight in trained.weights.items() if name not in masters.weights
+            )
+            timeline.allocate(rows, "weights")
+            if read:
+                read.enter(recorder, timeline)
+                read.gather_rest(timeline)  # for the whole run: see `prepare_reference`
+        groups, features = trained.groups(model), features_of(settings.config)
+        state, own_state = _state_bytes(groups, settings), _state_bytes(groups, settings, masters.shard)
+        moved = width * sum(weight.numel() for weight in trained.weights.values())
+        kept = width * sum(tensor.numel() for tensor in trained.checkpoint_tensors.values())
+        saved = total_memory(features, WeightBytes(moved, kept, state))[1]
+        copies = inputs.find(trained, state + saved.saved_later, kept + saved.saved, 0)
+        own = width * masters.numbers(trained.weights.values())
+        held, more = total_memory(features, WeightBytes(own, own, own_state))
+        for part, size in held.items():
+            timeline.allocate(size, part)
+        timeline.allocate(own_state, "optimizer")
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")
         module = PackedLanguageModel(model)
-        for moment, lengths in (("probe", job.probe), ("step", job.heaviest)):
-            if not lengths:
-                continue
-            with timeline.moment(moment):
-                gathered = masters.gathered(timeline)
-                if moment == "probe":
-                    gathered.append(timeline.allocate(more.probing, "weights"))
-                if moment == "probe":
-                    module.per_token_loss(_batch(lengths))
-                else:
-                    if job.accumulation > 1:
-                        masters.summed(timeline)
-                    loss = module(_batch(lengths))
-                    if job.accumulation == 1:
-                        masters.summed(timeline)
-                    masters.differentiate(loss, recorder, timeline)
-                for block in gathered:
-                    timeline.release(block)
+        if job.probe:
+            with timeline.moment("probe"):
+                blocks = [masters.gather_rest(timeline), masters.gather_layers(timeline)]
+                blocks.append(timeline.allocate(more.probing, "weights"))
+                module.per_token_loss(_batch(job.probe))
+                _release(timeline, blocks)
+        if settings.config.gradient_checkpointing:
+            checkpoint_layers(model)
+        loss = settings.config.objective.loss(inputs.reference)
+        several = job.accumulation > 1 or len(_sub_batches(job)) > 1
+        for number, (source, lengths) in enumerate(_sub_batches(job).items()):
+            with timeline.moment("step"):
+                blocks = [masters.gather_rest(timeline), masters.gather_layers(timeline)]
+                if read:
+                    blocks.append(read.gather_layers(timeline))
+                if several and not number:
+                    masters.summed(timeline)
+                    timeline.allocate(rows, "gradients")
+                total, _ = loss(module, _batch(lengths), [_row(source, lengths)])
+                if not several:
+                    masters.summed(timeline)
+                    timeline.allocate(rows, "gradients")
+                masters.differentiate(total, recorder, timeline)
+                _release(timeline, blocks)
+        with timeline.moment("update"):
+            _release(timeline, _sharded_update(masters, trained, settings, timeline))
         with timeline.moment("save"):
             masters.save(timeline)
+
+
+def _sharded_reference(inputs: _Inputs) -> SimulatedShards | None:
+    """Take over the reference model, which shares no weights with the one that trains."""
+    job, reference = inputs.job, inputs.reference
+    if reference is None:
+        return None
+    dtype = job.settings.dtype
+    reference.prepare(dtype, torch.device("cpu"), shared=False)
+    return SimulatedShards(reference.module.model, dtype, job.shards, dtype.itemsize)
+
+
+def _sharded_update(
+    masters: SimulatedShards, trained: TrainableParameters, settings: Settings, timeline: Timeline
+) -> list[Block]:
+    """Record what the optimizer's step takes beside its state: widened shards, and one whole matrix."""
+    blocks = []
+    if settings.stochastic_rounding:
+        largest = max(weight.numel() for weight in masters.weights.values())
+        wide = FLOAT_BYTES * masters.numbers(masters.weights.values())
+        blocks += [timeline.allocate(wide, "weights"), timeline.allocate(2 * largest, "weights")]
+    if isinstance(settings.config.optimizer, MatrixConfig):
+        matrices = [w for w in trained.weights.values() if w.ndim > 1]
+        largest = max((matrix.numel() for matrix in matrices), default=0)
+        blocks.append(timeline.allocate(4 * FLOAT_BYTES * largest, "optimizer"))
+    return blocks
+
+
+def _release(timeline: Timeline, blocks: Sequence[Block]) -> None:
+    for block in blocks:
+        timeline.release(block)
+
+
+def _sub_batches(job: Job) -> Mapping[str, Lengths]:
+    """Return the document lengths of the sub-batches that the model reads one after the other, by source."""
+    if job.settings.config.objective.kind == "self-constraint":
+        return job.sub_batches
+    return {DOMAIN: job.heaviest}
 
 
 def _state_bytes(
@@ -289,34 +359,6 @@ def _row(source: str, lengths: Lengths) -> Any:
     return SimpleNamespace(
         source=source, tokens=tokens, piece_lengths=np.array(lengths), weights=None, target_weight=targets
     )
-
-
-def _teacher(job: Job) -> Any:
-    """Return a teacher of the size of its student, which makes the same tokens of a text."""
-    objective = job.settings.config.objective
-    if not objective.needs_teacher:
-        return None
-    model = build(job.architecture)
-    return AlignedTeacher(model, _SameTokens()) if objective.kind == "alm" else model
-
-
-class _SameTokens:
-    """Alignments in which each token is a chunk."""
-
-    student_boundaries = teacher_boundaries = np.zeros(1, dtype=np.int64)
-
-    def align(self, documents: Sequence[np.ndarray]) -> list[Any]:
-        ends = [np.arange(1, len(document) + 1) for document in documents]
-        return [
-            SimpleNamespace(
-                ids=document,
-                student_ends=each,
-                teacher_ends=each,
-                usable=np.ones(len(each), dtype=bool),
-                special=np.zeros(len(each), dtype=bool),
-            )
-            for document, each in zip(documents, ends, strict=True)
-        ]
 
 
 @contextmanager

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from cpt.estimate.allocations import Recorder
+from cpt.estimate.job import Job
 from cpt.models import attention
 from cpt.models.batch import PackedBatch
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.master_weights import Weights as MasterWeights
 from cpt.training.master_weights import prepare_local_weights
+from cpt.training.objectives.reference_model import AlignedTeacher
 from cpt.training.settings import Settings
 from cpt.training.trainable import Setup
 from cpt.training.trainable.parameters import TrainableParameters
@@ -126,3 +130,31 @@ def build(architecture: Any) -> Any:
         trust_remote_code=False,
     )
     return model.eval()
+
+
+def simulated_teacher(job: Job) -> Any:
+    """Return a teacher of the size of its student, which makes the same tokens of a text."""
+    objective = job.settings.config.objective
+    if not objective.needs_teacher:
+        return None
+    model = build(job.architecture)
+    return AlignedTeacher(model, _SameTokens()) if objective.kind == "alm" else model
+
+
+class _SameTokens:
+    """Alignments in which each token is a chunk."""
+
+    student_boundaries = teacher_boundaries = np.zeros(1, dtype=np.int64)
+
+    def align(self, documents: Sequence[np.ndarray]) -> list[Any]:
+        ends = [np.arange(1, len(document) + 1) for document in documents]
+        return [
+            SimpleNamespace(
+                ids=document,
+                student_ends=each,
+                teacher_ends=each,
+                usable=np.ones(len(each), dtype=bool),
+                special=np.zeros(len(each), dtype=bool),
+            )
+            for document, each in zip(documents, ends, strict=True)
+        ]

@@ -111,7 +111,7 @@ def estimate(planned: Planned, request: EstimateRequest) -> Estimate:
 
     fit = largest_fit(job, request.limit, peak_of) if suggest else None
     checkpointed = None
-    if suggest and fit is None and not (job.sharded or job.settings.config.gradient_checkpointing):
+    if suggest and fit is None and not job.settings.config.gradient_checkpointing:
         checkpointed = largest_fit(job.with_checkpointing(), request.limit, peak_of)
     calibration = calibrate(job, simulation.weights, device.hardware) if request.calibrate else None
     duration = None

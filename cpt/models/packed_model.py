@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,13 +172,27 @@ class PackedLanguageModel(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """Return the summed cross entropy in nats over the batch's targets, by their weights."""
-        return summed_cross_entropy(*self.states(batch), batch.labels[batch.target_positions], batch.weights)
+    def forward(self, batch: PackedBatch, of_states: Callable[..., Any] | None = None) -> Any:
+        """Return the summed cross entropy in nats over the batch's targets, by their weights.
+
+        Args:
+            batch: Batch to read.
+            of_states: Function of the results of `states`, to return its value instead. Sharded weights are
+                whole while it runs, and in its backward pass.
+        """
+        states = self.states(batch)
+        if of_states is not None:
+            return of_states(*states)
+        return summed_cross_entropy(*states, batch.labels[batch.target_positions], batch.weights)
 
     def states(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return last hidden states [N, E] of positions with a label, and the head [V, E]."""
         return self._hidden(batch).index_select(0, batch.target_positions), self._head()
+
+    @torch.no_grad()
+    def embeddings(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the input and the output embedding [V, E], whole and in working precision."""
+        return self.model.get_input_embeddings().weight, self._head()
 
     @torch.no_grad()
     def per_token_loss(self, batch: PackedBatch) -> torch.Tensor:

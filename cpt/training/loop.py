@@ -21,7 +21,7 @@ from cpt.training.clock import StepClock
 from cpt.training.data import Stream
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.context import distributed_context
-from cpt.training.distributed.sharding import prepare_weights
+from cpt.training.distributed.sharding import prepare_reference, prepare_weights
 from cpt.training.feature import Run, StepOutcome
 from cpt.training.features import features_of
 from cpt.training.features.anomalies import AnomalyHandler
@@ -146,12 +146,14 @@ def _prepare_run(
     reference = config.objective.reference_model(model, teacher)
     choice = config.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
-    trained = TrainableParameters(choice, prepare_weights(module, choice, settings, processes))
+    if reference and processes.sharding:
+        prepare_reference(reference, settings, processes)
+    trained = TrainableParameters(choice, prepare_weights(module, settings, processes))
     optimizer = config.optimizer.build(trained.groups(model))
     trained.register_hooks(optimizer)
     trained.sync_to_model()
-    if reference:
-        reference.prepare(settings.dtype, processes.device)
+    if reference and not processes.sharding:
+        prepare_reference(reference, settings, processes)
     run = Run(
         settings=settings,
         model=model,

@@ -68,9 +68,7 @@ class StochasticRounding:
             if weight.grad is None:  # not moved, so still a bfloat16 number
                 weight.data = weight.data.bfloat16()
                 continue
-            count = int(state[weight].get(_COUNT, 0))
-            state[weight][_COUNT] = torch.tensor(count + 1)
-            weight.data = round_stochastically(weight.data, _derived_seed(self._seed, name, count))
+            weight.data = round_stochastically(weight.data, next_seed(self._seed, name, state[weight]))
 
     def accumulate_grads(self) -> None:
         """Do nothing: gradients accumulate in the weights that the optimizer moves."""
@@ -78,28 +76,43 @@ class StochasticRounding:
     def sync_to_model(self) -> None:
         """Do nothing: the model computes with these weights."""
 
-    def restore_model(self, model: Any) -> None:
-        """Convert the model to float32, to be saved."""
+    def restore_model(self, model: Any) -> bool:
+        """Convert the model to float32, to be saved. See `Weights`."""
         for weight in self.weights.values():
             weight.grad = None
         for parameter in model.parameters():
             parameter.data = parameter.data.float()
+        return True
 
 
-def round_stochastically(exact: torch.Tensor, seed: int) -> torch.Tensor:
+def round_stochastically(
+    exact: torch.Tensor, seed: int, before: int = 0, total: int | None = None
+) -> torch.Tensor:
     """Round a float32 tensor to bfloat16, each number to one of its two neighbours, right on average.
 
     A bfloat16 is the upper 16 bits of a float32. Adding 16 random bits to the lower half carries into the
     upper half with a probability of lower half / 2^16.
+
+    Args:
+        exact: Tensor, or a shard of one.
+        seed: Seed of the random bits.
+        before: Number of elements of the whole tensor before this shard, which gets the bits that it has as a
+            part of the whole: they do not depend on the number of processes.
+        total: Number of elements of the whole tensor.
     """
+    total = exact.numel() if total is None else total
     generator = torch.Generator(exact.device).manual_seed(seed)
-    words = torch.empty(-(-exact.numel() // 4), dtype=torch.int64, device=exact.device)
-    chance = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: exact.numel()]
+    words = torch.empty(-(-total // 4), dtype=torch.int64, device=exact.device)
+    bits_of_all = words.random_(-(2**63), None, generator=generator).view(torch.int16)
+    chance = bits_of_all[before : before + exact.numel()]
     bits = exact.contiguous().view(torch.int32) + (chance.view(exact.shape).to(torch.int32) & 0xFFFF)
     return (bits & -0x10000).view(torch.float32).bfloat16()
 
 
-def _derived_seed(seed: int, name: str, count: int) -> int:
+def next_seed(seed: int, name: str, state: dict[str, Any]) -> int:
+    """Return the seed of a weight's next rounding, which its optimizer state counts."""
+    count = int(state.get(_COUNT, 0))
+    state[_COUNT] = torch.tensor(count + 1)
     digest = hashlib.sha256(f"{seed}/{name}/{count}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -124,8 +137,8 @@ class Weights(Protocol):
     def sync_to_model(self) -> None:
         """Copy the weights into the model, after every change of them."""
 
-    def restore_model(self, model: Any) -> None:
-        """Convert the model to float32, to be saved."""
+    def restore_model(self, model: Any) -> bool:
+        """Convert the model to float32, to be saved; return False if this process has only shards of it."""
 
 
 def prepare_local_weights(model: nn.Module, settings: Settings) -> Weights:
@@ -189,8 +202,8 @@ class MasterWeights:
             for name, parameter in self._working.items():
                 parameter.copy_(self.weights[name])
 
-    def restore_model(self, model: Any) -> None:
-        """Give the model the float32 master weights, to be saved.
+    def restore_model(self, model: Any) -> bool:
+        """Give the model the float32 master weights, to be saved. See `Weights`.
 
         Frozen weights get their original values: those that the working precision cannot represent were kept.
         """
@@ -200,3 +213,4 @@ class MasterWeights:
                 parameter.data = kept.to(parameter.device, torch.float32)
             for name, parameter in self._working.items():
                 parameter.data = self.weights[name].data
+        return True

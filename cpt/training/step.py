@@ -77,15 +77,12 @@ class Stepper:
         averaged_over = self._processes.count if self._processes.sharding else 1
         sums = torch.zeros(1 + len(of_parts), device=self._processes.device)
         stops = False
-        micro = self._processes.micro_batches(batch, self._settings.micro_batch)
-        sub_batches = [sub_batch for rows in micro for sub_batch in self._loss.split(rows)]
-        # with no rows left, others still need this process to gather weights: it trains on nothing
-        packed_batches = micro_batches([rows or batch[:1] for rows in sub_batches], self._processes.device)
-        for number, (rows, packed) in enumerate(zip(sub_batches, packed_batches, strict=True)):
+        sub_batches = self._sub_batches(batch)
+        packed_batches = micro_batches([rows for rows, _ in sub_batches], self._processes.device)
+        for number, ((rows, weight), packed) in enumerate(zip(sub_batches, packed_batches, strict=True)):
             if number and (stops := self._stops(self._told_to_stop())):
                 break
-            nats, parts = self._loss(self._module, packed, rows)
-            nats = nats * float(bool(rows))
+            nats, parts = (weight * each for each in self._loss(self._module, packed, rows))
             # a mean over the global batch, however many targets a micro batch has
             (nats * averaged_over / targets).backward()
             self._trained.accumulate_grads()
@@ -122,6 +119,29 @@ class Stepper:
     def drop(self) -> None:
         """Forget the gradient; the weights stay as they are."""
         self._optimizer.zero_grad()
+
+    def _sub_batches(self, batch: Sequence[PackedSequence]) -> list[tuple[Sequence[PackedSequence], float]]:
+        """Return the rows that the model reads one after the other, each with the weight of its loss.
+
+        Processes that gather sharded weights together read sub-batches of the same kinds in the same order.
+        One that has no rows of a kind reads a row of the batch with a weight of 0.
+        """
+        processes, size, kind = self._processes, self._settings.micro_batch, self._loss.kind
+        own = processes.micro_batches(batch, size)
+        every = [own]
+        if processes.sharding:
+            every = [processes.micro_batches(batch, size, rank) for rank in range(processes.count)]
+        found: list[tuple[Sequence[PackedSequence], float]] = []
+        for number, rows in enumerate(own):
+            for each in sorted({kind(row) for micro in every for row in micro[number]}):
+                chosen = [row for row in rows if kind(row) == each]
+                if chosen:
+                    found.append((chosen, 1.0))
+                else:
+                    found.append(([next(row for row in batch if kind(row) == each)], 0.0))
+        for sub_batch, _ in found:
+            self._loss.announce(sub_batch)
+        return found
 
     def _stops(self, told: bool) -> bool:
         """Return True if this process does no more of the step.

@@ -285,28 +285,6 @@ def test_figures_are_of_the_weights_that_are_the_result() -> None:
     assert probe_figures(recovery, result, 0.02, "learn")["gates"][0]["verdict"] == "not shown"
 
 
-@pytest.mark.parametrize(
-    ("action", "refused"), [("stop", True), ("roll-back", True), ("raise-replay", False)]
-)
-def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> None:
-    from cpt.training.distributed.launch import sharding_problems
-    from cpt.training.features.anomalies import Anomalies
-    from cpt.training.optimizers import AdamW
-
-    found = sharding_problems(
-        AdamW(),
-        Anomalies(),
-        adapter=False,
-        new_rows=False,
-        stochastic_rounding=False,
-        float8=False,
-        gradient_checkpointing=False,
-        gates=[gate("general <= 0.1", action)],
-        reference_model=False,
-    )
-    assert [problem.key for problem in found] == (["gates"] if refused else [])
-
-
 def test_what_actions_depend_on_is_what_they_bound_and_what_stop_weighs() -> None:
     from cpt.monitor.gates import acted_upon
 

@@ -45,44 +45,25 @@ def problems(file: Path, place: Environment, *overrides: str) -> list[tuple[str 
 
 
 @pytest.mark.parametrize(
-    ("override", "key"),
+    "override",
     [
-        ("optimizer={kind: muon}", "optimizer.kind"),
-        ("optimizer={kind: adamw-8bit}", "optimizer.kind"),
-        ("trainable={kind: lora}", "trainable.kind"),
-        ("trainable={embeddings_first: 0.1}", "trainable"),
-        ("trainable={rates: {new_tokens: 3}}", "trainable"),
-        ("trainable={kind: layers, layers: 0}", "trainable"),
-        ("trainable={kind: expansion}", "trainable"),
-        ("anomalies={spike: roll-back}", "anomalies"),
-        ("master_weights=stochastic-rounding", "master_weights"),
-        ("gradient_checkpointing=true", "gradient_checkpointing"),
+        "optimizer={kind: muon}",
+        "trainable={kind: lora}",
+        "trainable={rates: {new_tokens: 3}}",
+        "anomalies={spike: roll-back}",
+        "master_weights=stochastic-rounding",
+        "gradient_checkpointing=true",
     ],
 )
-def test_what_divided_weights_are_too_little_for(recipe_file: Path, override: str, key: str) -> None:
-    words = (f"pretrain.{override}", "pretrain.precision=bf16")
-    assert problems(recipe_file, Environment(processes=2), *words) == []
-    ((where, message),) = problems(recipe_file, DIVIDED, *words)
-    assert where == f"pretrain.{key}"
-    assert "FSDP2 shards them" in message
+def test_what_divided_weights_go_with(recipe_file: Path, override: str) -> None:
+    assert problems(recipe_file, DIVIDED, f"pretrain.{override}", "pretrain.precision=bf16") == []
 
 
-def test_rows_of_new_tokens_train_apart_only_if_a_vocabulary_stage_brings_some(recipe_file: Path) -> None:
-    words = ("pretrain.trainable={kind: layers, layers: 0}",)
-    assert problems(recipe_file, DIVIDED, *words)
-    assert problems(recipe_file, DIVIDED, "pretrain.from=base", *words) == []
-    recipe_file.write_text(recipe_file.read_text().replace("extend: {tokens: 30}", "prune: {tokens: 30}"))
-    assert problems(recipe_file, DIVIDED, *words) == []
-    assert problems(recipe_file, DIVIDED) == []
-
-
-def test_a_merge_hands_new_tokens_on(recipe_file: Path) -> None:
-    again = "{name: again, from: merge, tokens: 1000, trainable: {kind: layers, layers: 0}}"
-    merge = "{models: [{from: pretrain, weight: 0.5}]}"
-    recipe_file.write_text(recipe_file.read_text() + f"  - merge: {merge}\n  - pretrain: {again}\n")
-    ((where, message),) = problems(recipe_file, DIVIDED)
-    assert where == "again.trainable"
-    assert "FSDP2 shards them" in message
+def test_what_divided_weights_do_not_go_with(recipe_file: Path) -> None:
+    assert problems(recipe_file, Environment(H100, processes=2), "pretrain.precision=fp8") == []
+    ((where, message),) = problems(recipe_file, Environment(H100, 2, sharded=True), "pretrain.precision=fp8")
+    assert where == "pretrain.precision"
+    assert "FSDP2 shards" in message
 
 
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])
@@ -91,10 +72,10 @@ def test_commands_tell_it_for_the_words_after_the_dashes(
 ) -> None:
     monkeypatch.setattr("cpt.cli.launch._devices", lambda: 0)
     monkeypatch.setattr("cpt.cli.run.launch", lambda *_: pytest.fail("started"))
-    words = (command, "recipe.yaml", "pretrain.optimizer.kind=muon")
+    words = (command, "recipe.yaml", "pretrain.precision=fp8")
     launcher = ("--", "--num_processes", "2", "--use_fsdp", "--fsdp_version")
     assert main([*words, *launcher, "2"]) == 2
-    assert "Muon (optimizer.kind) needs whole weights" in capsys.readouterr().err
+    assert "FSDP2 shards" in capsys.readouterr().err
     assert main([*words, *launcher, "1"]) == 2
     assert "FSDP version 1 is not supported" in capsys.readouterr().err
     assert main([*words, *launcher, "2", "--mixed_precision", "bf16"]) == 2

@@ -19,6 +19,7 @@ from cpt.monitor.gates import Gate
 from cpt.monitor.probes.base import ModelView
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import AtSteps, When
+from cpt.training.distributed.tensors import whole
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.schedules import Constant
 
@@ -89,7 +90,7 @@ class Distance:
     relative: ClassVar[bool] = False
 
     def read(self, subject: ModelView, share: float) -> Items:
-        now = {name: p.detach() for name, p in subject.module.model.named_parameters()}
+        now = {name: whole(p.detach()) for name, p in subject.module.model.named_parameters()}
         moved = sum(float((now[name] - p).double().square().sum()) for name, p in self.start.items())
         items = self.curve(moved**0.5) * np.linspace(0.99, 1.01, 40)
         return Items(items, np.ones(40))

@@ -39,8 +39,8 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     """Processes that run some jobs one after the other, forked by a server that has imported everything.
 
     A job has `model`, `work`, `out` (where the main process writes the weights), and optionally `settings`,
-    `rows` (of a global batch), `teacher` (folder of a model with another tokenizer; documents of text are
-    read then), `environment`, `stop` (step before whose checkpoint it is interrupted),
+    `rows` (of a global batch), `teacher` (folder of a model; with `alm` documents of text are read),
+    `environment`, `stop` (step before whose checkpoint it is interrupted),
     `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN) and
     `also` (every process writes `out`). A job that is refused writes the reason.
     """
@@ -77,8 +77,8 @@ def run(jobs: list[dict[str, Any]], count: int = 2) -> None:
     assert finish(start(jobs, count)) == [0] * count
 
 
-def run_in(folder: Path, model: Path, jobs: Mapping[str, dict[str, Any]]) -> Path:
-    """Run jobs by name on two processes, each in the folder `work` of its own name or of the one it gives.
+def run_in(folder: Path, model: Path, jobs: Mapping[str, dict[str, Any]], count: int = 2) -> Path:
+    """Run jobs by name on some processes, each in the folder `work` of its own name or of the one it gives.
 
     Returns:
         The folder, with what `weights` and `facts` read.
@@ -89,7 +89,8 @@ def run_in(folder: Path, model: Path, jobs: Mapping[str, dict[str, Any]]) -> Pat
             | job
             | {"work": str(folder / "work" / job.get("work", name))}
             for name, job in jobs.items()
-        ]
+        ],
+        count,
     )
     return folder
 
@@ -112,7 +113,7 @@ def _do(job: dict[str, Any]) -> None:
     from alm_runs import Documents, aligned
     from gated import Phased, forgetting
     from safetensors.torch import save_file
-    from tiny_runs import SETTINGS, Batches, tiny_probes
+    from tiny_runs import SETTINGS, Batches, probes_of
     from tiny_training import Said
 
     from cpt.errors import StageFailed
@@ -130,11 +131,16 @@ def _do(job: dict[str, Any]) -> None:
     changes = changed(job.get("settings", {}))
     folder = Path(job["model"])
     model = load_model(folder)
-    probes, stream = (forgetting(folder), Phased()) if job.get("gated") else (tiny_probes(folder), Rows())
-    taught = {"teacher": aligned(folder, Path(job["teacher"]))} if "teacher" in job else {}
-    stream = Documents(folder) if taught else stream
-    out = Path(f"{job['out']}-{distributed_context().rank}")
     settings, progress = SETTINGS.with_changes(**changes), Said(job.get("stop"))
+    probes, stream = probes_of(settings, folder), Rows()
+    if job.get("gated"):
+        probes, stream = forgetting(folder), Phased()
+    taught: dict[str, Any] = {}
+    if "teacher" in job and job["settings"]["objective"]["kind"] == "alm":
+        taught, stream = {"teacher": aligned(folder, Path(job["teacher"]))}, Documents(folder)
+    elif "teacher" in job:
+        taught = {"teacher": load_model(Path(job["teacher"]))}
+    out = Path(f"{job['out']}-{distributed_context().rank}")
     try:
         with spoilt(job.get("spoilt")):
             result = train(model, stream, probes, settings, Path(job["work"]), progress, **taught)

@@ -102,7 +102,8 @@ def compare_gradients(ours: torch.Tensor, model: Any, theirs: torch.Tensor, othe
 
 def packed_loss(loss: Loss, module: PackedLanguageModel, rows: list[Any], micro: int) -> torch.Tensor:
     parts = [rows[start : start + micro] for start in range(0, len(rows), micro)]
-    lots = [lot for part in parts for lot in loss.split(part)]
+    by_kind = [[row for row in part if loss.kind(row) == kind] for part in parts for kind in (0, 1)]
+    lots = [lot for lot in by_kind if lot]
     return sum(loss(module, pack_sequences(lot), lot)[0] for lot in lots) / target_weight(rows)
 
 

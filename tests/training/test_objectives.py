@@ -91,7 +91,8 @@ def loss_of(settings: Settings, other: Any) -> Loss:
 def summed(loss: Loss, module: PackedLanguageModel, batch: list[Any], micro: int) -> torch.Tensor:
     """The mean loss of a global batch, by micro batches of some rows."""
     parts = [batch[start : start + micro] for start in range(0, len(batch), micro)]
-    lots = [lot for part in parts for lot in loss.split(part)]
+    by_kind = [[row for row in part if loss.kind(row) == kind] for part in parts for kind in (0, 1)]
+    lots = [lot for lot in by_kind if lot]
     return sum(loss(module, pack_sequences(lot), lot)[0] for lot in lots) / target_weight(batch)
 
 

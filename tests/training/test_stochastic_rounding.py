@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny_runs import SETTINGS, equal, run
+from tiny_training import noise
 from torch import nn
 
 from cpt.errors import StageFailed
@@ -128,3 +129,16 @@ def test_killed_and_continued_equals_uninterrupted(tiny_model: Path, tmp_path: P
             run(tiny_model, tmp_path / "killed", ROUNDED, die_at=step)
     again, _, _ = run(tiny_model, tmp_path / "killed", ROUNDED)
     assert equal(whole, again)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_shards_are_rounded_as_the_whole_is_however_many_there_are(count: int) -> None:
+    (exact,) = noise(7, 5)
+    whole = round_stochastically(exact, seed=4)
+    shards = exact.chunk(count)
+    before = [sum(shard.numel() for shard in shards[:number]) for number in range(len(shards))]
+    rounded = [
+        round_stochastically(shard, 4, first, exact.numel())
+        for shard, first in zip(shards, before, strict=True)
+    ]
+    assert torch.equal(torch.cat(rounded), whole)

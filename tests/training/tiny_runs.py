@@ -16,6 +16,7 @@ from cpt.models.bits_per_byte import tokenise_text
 from cpt.models.packed_model import load_model
 from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Probe
+from cpt.monitor.probes.new_tokens import NewTokensProbe
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
 from cpt.training.features.checkpoints import Checkpoints
@@ -73,6 +74,12 @@ def tiny_probes(folder: Path, *steps: int) -> list[Probe]:
     return [TextProbe("domain", text, AtSteps(steps or (0, 1, 2, 4)))]
 
 
+def probes_of(settings: Settings, folder: Path) -> list[Probe]:
+    """The probe of a few sentences, after one of new tokens if there are any."""
+    rows = [NewTokensProbe(settings.new_tokens, AtSteps((0, 2)))] if settings.new_tokens else []
+    return [*rows, *tiny_probes(folder)]
+
+
 def run(
     folder: Path,
     work: Path,
@@ -88,7 +95,7 @@ def run(
         teacher: Folder of a model, or what the objective takes instead.
     """
     model = load_model(folder)
-    probes = tiny_probes(folder) if probes is None else probes
+    probes = probes_of(settings, folder) if probes is None else probes
     progress = Said(die_at)
     taught = {"teacher": load_model(teacher) if isinstance(teacher, Path) else teacher}
     result = train(model, stream or Batches(), probes, settings, work, progress, **taught)

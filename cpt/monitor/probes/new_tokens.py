@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch.distributed.tensor import DTensor
 
 from cpt.monitor.budget import NEW_TOKENS
 from cpt.monitor.probes.base import ModelView
@@ -40,15 +39,14 @@ class NewTokensProbe:
     @torch.no_grad()
     def read(self, view: ModelView, share: float) -> Items:  # noqa: ARG002
         """Return one item: the mean norms of new and of old rows."""
-        model = view.module.model
-        new, old = self._mean_norms(model.get_input_embeddings().weight)
-        new_output, old_output = self._mean_norms(model.get_output_embeddings().weight)
+        embeddings, head = view.module.embeddings()
+        new, old = self._mean_norms(embeddings)
+        new_output, old_output = self._mean_norms(head)
         detail = {"input": new / old, "output": new_output / old_output}
         return Items(np.array([new]), np.array([old]), detail)
 
     def _mean_norms(self, matrix: torch.Tensor) -> tuple[float, float]:
-        whole = matrix.full_tensor() if isinstance(matrix, DTensor) else matrix
-        norms = torch.linalg.vector_norm(whole.float(), dim=1)  # [V]
+        norms = torch.linalg.vector_norm(matrix.float(), dim=1)  # [V]
         is_new = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
         is_new[list(self.ids)] = True
         return float(norms[is_new].mean()), float(norms[~is_new].mean())

@@ -38,12 +38,12 @@ from cpt.stages.pretrain.probe_texts import (
     own_text_problems,
 )
 from cpt.stages.pretrain.probes import SOURCES, monitor_problems
-from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.distributed.launch import sharding_problems
 from cpt.training.feature import RunFacts
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import GateController, least_rows
 from cpt.training.features.trackers import TrackerLogging
+from cpt.training.optimizers.base import MatrixConfig
 from cpt.training.trainable import All, Setup
 
 if TYPE_CHECKING:
@@ -126,20 +126,7 @@ def environment_problems(
     if place.assumed_hardware is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += TrackerLogging(config.trackers).missing_packages()
-    if place.sharded:
-        new = any(isinstance(maker, VocabularyConfig) and maker.brings_new_tokens for maker in chain)
-        problems += sharding_problems(
-            config.optimizer,
-            config.anomalies,
-            adapter=config.trainable.kind == "lora",
-            new_rows=config.trainable.separate_new_rows(Setup(config.most_tokens, (0,) if new else ())),
-            stochastic_rounding=config.master_weights == "stochastic-rounding",
-            float8=config.precision == "fp8",
-            gradient_checkpointing=config.gradient_checkpointing,
-            gates=config.gates,
-            reference_model=config.objective.needs_reference_model,
-        )
-    return problems
+    return problems + (sharding_problems(config) if place.sharded else [])
 
 
 def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[Problem]:
@@ -329,7 +316,7 @@ def _trainable_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], 
     except RecipeError as error:
         return [replace(problem, key=f"trainable.{problem.key}") for problem in error.problems]
     problems = []
-    if config.optimizer.needs_whole_matrices and not _has_matrices(model):
+    if isinstance(config.optimizer, MatrixConfig) and not _has_matrices(model):
         problems.append(
             Problem(
                 f"{config.optimizer.kind} is for matrices inside the layers, of which none trains here: it "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from cpt.training.checkpoint.stateful import Stateful
 from cpt.training.clock import wait_for_gpu
-from cpt.training.distributed.tensors import whole
+from cpt.training.distributed.tensors import Layout, whole
 
 _BLOCK = 1 << 30
 """Size in bytes of a block of memory for many tensors, if none of them needs a larger one."""
@@ -29,11 +29,13 @@ class Snapshot:
         step: number of global batches that were consumed when it was taken.
         tensors: tensors of each object that has any.
         data: JSON data of each object.
+        layouts: layouts of those tensors that are only this process's shard of a sharded one.
     """
 
     step: int
     tensors: dict[str, dict[str, torch.Tensor]]
     data: dict[str, dict[str, Any]]
+    layouts: dict[str, dict[str, Layout]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, stateful: Mapping[str, Stateful], step: int) -> Snapshot:
@@ -50,21 +52,25 @@ class Snapshot:
 
     @property
     def bytes(self) -> int:
-        """Size of all tensors in bytes."""
-        return sum(tensor.nbytes for found in self.tensors.values() for tensor in found.values())
+        """Size of all tensors in bytes, if they are whole."""
+        return sum(
+            shape.numel() * dtype.itemsize
+            for found in self._shapes().values()
+            for shape, dtype in found.values()
+        )
 
     @property
     def is_sharded(self) -> bool:
         """True if several processes have shards of its tensors."""
-        return any(
+        return bool(self.layouts) or any(
             isinstance(tensor, DTensor) for found in self.tensors.values() for tensor in found.values()
         )
 
     def hand_over(self) -> None:
         """Give this process's shards to another one, which copies the state."""
-        for found in self.tensors.values():
-            for tensor in found.values():
-                whole(tensor)
+        for name, found in self.tensors.items():
+            for key in found:
+                whole(self._tensor(name, key))
 
     def copied(self, buffers: Snapshot | None = None) -> Snapshot:
         """Return a copy in main memory, in that of `buffers` (a copy that is no longer needed) where it fits.
@@ -72,16 +78,27 @@ class Snapshot:
         Sharded tensors are made whole, one by one: all other processes must call `hand_over`. Memory that is
         used again is mapped already, and with a GPU it stays pinned.
         """
-        if buffers is not None and _shapes(buffers.tensors) == _shapes(self.tensors):
-            copies = buffers.tensors
-        else:
-            memory = iter(_host_memory([t for found in self.tensors.values() for t in found.values()]))
-            copies = {name: {key: next(memory) for key in found} for name, found in self.tensors.items()}
+        copies = self._memory(buffers, self._shapes())
         for name, found in self.tensors.items():
-            for key, tensor in found.items():
-                copies[name][key].copy_(whole(tensor), non_blocking=True)
+            for key in found:
+                copies[name][key].copy_(whole(self._tensor(name, key)), non_blocking=True)
         wait_for_gpu()
         return Snapshot(self.step, copies, copy.deepcopy(self.data))
+
+    def shard_copied(self, buffers: Snapshot | None = None) -> Snapshot:
+        """Return a copy in main memory with this process's shards of sharded tensors; see `copied`."""
+        layouts: dict[str, dict[str, Layout]] = {}
+        local: dict[str, dict[str, torch.Tensor]] = {}
+        for name, found in self.tensors.items():
+            layouts[name] = {key: Layout.of(t) for key, t in found.items() if isinstance(t, DTensor)}
+            local[name] = {key: t.to_local() if isinstance(t, DTensor) else t for key, t in found.items()}
+        copies = self._memory(buffers, Snapshot(self.step, local, {})._shapes())
+        for name, found in local.items():
+            for key, tensor in found.items():
+                copies[name][key].copy_(tensor, non_blocking=True)
+        wait_for_gpu()
+        some = {name: found for name, found in layouts.items() if found}
+        return Snapshot(self.step, copies, copy.deepcopy(self.data), some)
 
     def restore(self, stateful: Mapping[str, Stateful], spare: Collection[str] = ()) -> None:
         """Restore the state of objects, in their order.
@@ -91,21 +108,47 @@ class Snapshot:
         """
         for name, each in stateful.items():
             if name not in spare:
-                each.load_state_dict({**self.data.get(name, {}), **self.tensors.get(name, {})})
+                tensors = {key: self._tensor(name, key) for key in self.tensors.get(name, {})}
+                each.load_state_dict({**self.data.get(name, {}), **tensors})
+
+    def _tensor(self, name: str, key: str) -> torch.Tensor:
+        """Return a tensor, as a sharded one if the snapshot has a shard of it."""
+        tensor, layout = self.tensors[name][key], self.layouts.get(name, {}).get(key)
+        return tensor if layout is None else layout.join(tensor)
+
+    def _shapes(self) -> _Shapes:
+        """Return shapes and data types of all tensors, as if they were whole."""
+        return {
+            name: {
+                key: (own[key].shape if key in own else tensor.shape, tensor.dtype)
+                for key, tensor in found.items()
+            }
+            for name, found in self.tensors.items()
+            for own in [self.layouts.get(name, {})]
+        }
+
+    def _memory(self, buffers: Snapshot | None, shapes: _Shapes) -> dict[str, dict[str, torch.Tensor]]:
+        """Return tensors of some shapes in main memory: those of a copy, or new ones."""
+        if buffers is not None:
+            held = {n: {k: (t.shape, t.dtype) for k, t in f.items()} for n, f in buffers.tensors.items()}
+            if held == shapes:
+                return buffers.tensors
+        pinned = any(tensor.is_cuda for found in self.tensors.values() for tensor in found.values())
+        memory = iter(_host_memory([each for found in shapes.values() for each in found.values()], pinned))
+        return {name: {key: next(memory) for key in found} for name, found in shapes.items()}
 
 
-def _shapes(tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, tuple[Any, ...]]]:
-    return {name: {key: (t.shape, t.dtype) for key, t in found.items()} for name, found in tensors.items()}
+_Shapes = dict[str, dict[str, tuple[torch.Size, torch.dtype]]]
 
 
-def _host_memory(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return tensors of the same shapes and data types in main memory: pinned, if some are on a GPU."""
-    blocks, places = pack_blocks([tensor.nbytes for tensor in tensors])
-    pinned = any(tensor.is_cuda for tensor in tensors)
+def _host_memory(shapes: Sequence[tuple[torch.Size, torch.dtype]], pinned: bool) -> list[torch.Tensor]:
+    """Return tensors of some shapes and data types in main memory."""
+    sizes = [shape.numel() * dtype.itemsize for shape, dtype in shapes]
+    blocks, places = pack_blocks(sizes)
     memory = [torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for size in blocks]
     return [
-        memory[block][start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        for tensor, (block, start) in zip(tensors, places, strict=True)
+        memory[block][start : start + size].view(dtype).view(shape)
+        for (shape, dtype), size, (block, start) in zip(shapes, sizes, places, strict=True)
     ]
 
 

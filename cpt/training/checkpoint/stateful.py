@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from cpt.errors import StageFailed
 from cpt.training.distributed.tensors import shard_like
@@ -128,8 +129,8 @@ class RandomNumbers:
 class SavedState:
     """A copy of the state of some objects after some step, to go back to; it is empty until it is taken.
 
-    Its tensors are where the originals are, sharded as they are; after a restart every process has all of
-    them, in main memory.
+    Its tensors are where the originals are, sharded as they are; after a restart those that are not sharded
+    are in main memory.
     """
 
     _DATA = "point"
@@ -187,8 +188,16 @@ class SavedState:
 
     def load_state_dict(self, saved: StateDict) -> None:
         self._data = dict(saved.get(self._DATA, {}))
+        originals = {
+            f"{name}/{key}": value
+            for name, each in self._stateful.items()
+            for key, value in each.state_dict().items()
+            if isinstance(value, DTensor)
+        }
         self._tensors = {
-            key: value.clone() for key, value in saved.items() if isinstance(value, torch.Tensor)
+            key: shard_like(value, originals[key]) if key in originals else value.clone()
+            for key, value in saved.items()
+            if isinstance(value, torch.Tensor)
         }
 
 

@@ -16,7 +16,7 @@ from torch import distributed
 
 from cpt.errors import StageFailed
 from cpt.training.distributed.context import COLLECTIVE_TIMEOUT, DistributedContext
-from cpt.training.distributed.launch import refuse_unsupported_launch
+from cpt.training.distributed.launch import refuse_unsupported_launch, replicas_of_shards
 
 if TYPE_CHECKING:
     from accelerate import FullyShardedDataParallelPlugin
@@ -35,6 +35,7 @@ class ProcessGroup:
         sharding: accelerate's settings of FSDP2 if weights and optimizer state are sharded over the
         processes;
             None if every process has all of them.
+        replicas: Number of groups of processes that each shard all weights.
     """
 
     def __init__(self, context: DistributedContext) -> None:
@@ -50,6 +51,7 @@ class ProcessGroup:
         self.rank, self.count = context.rank, context.count
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         self.sharding: FullyShardedDataParallelPlugin | None = None
+        self.replicas = 1
         if self.count == 1:
             self.device: torch.device = PartialState(cpu=on_cpu).device
             return
@@ -65,6 +67,7 @@ class ProcessGroup:
             ).device
         if parse_flag_from_env("ACCELERATE_USE_FSDP"):
             self.sharding = FullyShardedDataParallelPlugin()
+            self.replicas = replicas_of_shards(self.count)
 
     @property
     def is_main(self) -> bool:
@@ -83,13 +86,18 @@ class ProcessGroup:
         rank = self.rank if rank is None else rank
         return rows[rank * len(rows) // self.count : (rank + 1) * len(rows) // self.count]
 
-    def micro_batches(self, rows: Sequence[T], size: int) -> list[Sequence[T]]:
-        """Return this process's rows in micro batches of at most `size` rows.
+    def micro_batches(self, rows: Sequence[T], size: int, rank: int | None = None) -> list[Sequence[T]]:
+        """Return a process's rows in micro batches of at most `size` rows.
 
         All processes gather sharded weights together. They then have the same number of micro batches, and
         the last one may be empty.
+
+        Args:
+            rows: Rows of the global batch.
+            size: Largest number of rows of a micro batch.
+            rank: Rank of the process; by default this one.
         """
-        mine = self.share(rows)
+        mine = self.share(rows, rank)
         longest = len(mine)
         if self.sharding:
             longest = max(len(self.share(rows, rank)) for rank in range(self.count))

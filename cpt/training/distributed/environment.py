@@ -51,11 +51,13 @@ class Environment:
         assumed_hardware: Hardware of another machine; None for this machine.
         processes: Number of processes that share the work.
         sharded: True if each process has a part of the weights (FSDP2) instead of all of them.
+        replicas: Number of groups of processes that each shard all weights; more than one is HSDP.
     """
 
     assumed_hardware: Hardware | None = None
     processes: int = 1
     sharded: bool = False
+    replicas: int = 1
 
     @property
     def hardware(self) -> Hardware:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cpt.errors import Problem, UsageError
 from cpt.training.distributed.environment import Environment
-from cpt.training.features.anomalies import Anomalies
-from cpt.training.optimizers.base import OptimizerConfig
 
 if TYPE_CHECKING:
-    from cpt.monitor.gates.gate import Gate
+    from cpt.training.settings import TrainingConfig
 
 FSDP2_INSTEAD = "Shard a model that is too large over processes with --use_fsdp --fsdp_version 2."
 
@@ -24,9 +22,30 @@ def launched_environment(processes: int, environment: Mapping[str, str] = os.env
         UsageError: The launch asks for something that this training does not support, or would ignore.
     """
     refuse_unsupported_launch(environment)
-    return Environment(
-        processes=processes, sharded=processes > 1 and _set(environment, "ACCELERATE_USE_FSDP")
+    if processes == 1 or not _set(environment, "ACCELERATE_USE_FSDP"):
+        return Environment(processes=processes)
+    replicas = replicas_of_shards(processes, environment)
+    return Environment(processes=processes, sharded=True, replicas=replicas)
+
+
+def replicas_of_shards(processes: int, environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of groups of processes that each shard all weights: more than one is HSDP.
+
+    Raises:
+        UsageError: The sizes of the parallelism config are not those of this many processes.
+    """
+    if not _set(environment, _PARALLELISM):
+        return 1
+    replicas, shards = (
+        int(environment.get(f"{_SIZE}DP_{name}_SIZE", "1")) for name in ("REPLICATE", "SHARD")
     )
+    if replicas * shards != processes or shards == 1:
+        raise UsageError(
+            f"{replicas} times {shards} processes cannot share the work of {processes}",
+            hint="--parallelism_config_dp_replicate_size times --parallelism_config_dp_shard_size is "
+            "--num_processes, and the second is at least 2.",
+        )
+    return replicas
 
 
 def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> None:
@@ -38,6 +57,8 @@ def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> No
     for what, name in _UNSUPPORTED.items():
         if _set(environment, name):
             raise UsageError(f"training with {what} is not supported", hint=FSDP2_INSTEAD)
+    if _set(environment, _PARALLELISM):
+        _refuse_unsupported_parallelism(environment)
     for option, (name, off, key) in _DECIDED_BY_THE_RECIPE.items():
         if _set(environment, name, off):
             raise UsageError(
@@ -48,53 +69,25 @@ def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> No
         _refuse_unsupported_sharding(environment)
 
 
-def sharding_problems(
-    optimizer: OptimizerConfig,
-    anomalies: Anomalies,
-    *,
-    adapter: bool,
-    new_rows: bool,
-    stochastic_rounding: bool,
-    float8: bool,
-    gradient_checkpointing: bool,
-    reference_model: bool,
-    gates: Sequence[Gate] = (),
-) -> list[Problem]:
-    """Return the settings that need whole weights, which FSDP2 shards; keys are relative to the stage.
-
-    Args:
-        optimizer, anomalies, stochastic_rounding, float8, gradient_checkpointing, gates: Training settings.
-        adapter: True if adapters train.
-        new_rows: True if rows of new tokens train separately from the rest of their matrix.
-        reference_model: True if the objective compares with a model that does not train.
-    """
-    refused = {
-        ("optimizer.kind", f"{type(optimizer).__name__} (optimizer.kind)"): optimizer.needs_whole_matrices,
-        ("trainable.kind", "an adapter (trainable.kind: lora)"): adapter,
-        ("trainable", "rows of new tokens that train separately (trainable)"): new_rows,
-        ("anomalies", "rolling back (anomalies)"): anomalies.rolls_back,
-        ("master_weights", "stochastic rounding (master_weights: stochastic-rounding)"): stochastic_rounding,
-        ("precision", "8-bit training (precision: fp8)"): float8,
-        ("gates", "going back to an earlier point (gates)"): any(g.goes_back for g in gates),
-        ("gradient_checkpointing", "gradient_checkpointing"): gradient_checkpointing,
-        ("objective.kind", "a model to compare with (objective.kind)"): reference_model,
-    }
+def sharding_problems(config: TrainingConfig) -> list[Problem]:
+    """Return the settings of a training that cannot be combined with sharded weights (FSDP2)."""
+    if config.precision != "fp8":
+        return []
     return [
         Problem(
-            f"{what} needs whole weights in every process, and FSDP2 shards them",
-            key=key,
-            hint="Set it otherwise, or leave --use_fsdp out: then every process has the whole model.",
+            "8-bit training (precision: fp8) replaces layers that FSDP2 shards: the two together were not "
+            "tested",
+            key="precision",
+            hint="Set precision: bf16, or leave --use_fsdp out: then every process has the whole model.",
         )
-        for (key, what), asked in refused.items()
-        if asked
     ]
 
 
 _UNSUPPORTED = {
     "DeepSpeed": "ACCELERATE_USE_DEEPSPEED",
     "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM",
-    "a parallelism config": "ACCELERATE_USE_PARALLELISM_CONFIG",
 }
+_PARALLELISM, _SIZE = "ACCELERATE_USE_PARALLELISM_CONFIG", "PARALLELISM_CONFIG_"
 _DECIDED_BY_THE_RECIPE = {
     "--mixed_precision": ("ACCELERATE_MIXED_PRECISION", "no", "precision"),
     "--dynamo_backend": ("ACCELERATE_DYNAMO_BACKEND", "no", "compile"),
@@ -103,8 +96,17 @@ _DECIDED_BY_THE_RECIPE = {
         "1",
         "micro_batch_sequences",
     ),
+    "--fsdp_activation_checkpointing": ("FSDP_ACTIVATION_CHECKPOINTING", "no", "gradient_checkpointing"),
 }
 """Option -> environment variable, value that switches it off, and the recipe's setting for it."""
+
+
+def _refuse_unsupported_parallelism(environment: Mapping[str, str]) -> None:
+    for what, name in {"tensor": "TP", "context": "CP", "sequence": "SP"}.items():
+        if int(environment.get(f"{_SIZE}{name}_SIZE", "1")) > 1:
+            raise UsageError(f"{what} parallelism is not supported", hint=FSDP2_INSTEAD)
+    if not _set(environment, "ACCELERATE_USE_FSDP"):
+        raise UsageError("a parallelism config without FSDP2 is not supported", hint=FSDP2_INSTEAD)
 
 
 def _refuse_unsupported_sharding(environment: Mapping[str, str]) -> None:
@@ -113,7 +115,6 @@ def _refuse_unsupported_sharding(environment: Mapping[str, str]) -> None:
     by_size = environment.get("FSDP_AUTO_WRAP_POLICY", "") == "SIZE_BASED_WRAP"
     refused = {
         "--fsdp_offload_params": _set(environment, "FSDP_OFFLOAD_PARAMS"),
-        "--fsdp_activation_checkpointing": _set(environment, "FSDP_ACTIVATION_CHECKPOINTING"),
         "--fsdp_auto_wrap_policy SIZE_BASED_WRAP": by_size,
         "--fsdp_ignored_modules": _set(environment, "FSDP_IGNORED_MODULES"),
     }

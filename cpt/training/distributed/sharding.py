@@ -23,12 +23,12 @@ from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.launch import sharding_problems
-from cpt.training.distributed.tensors import whole
-from cpt.training.master_weights import Weights, prepare_local_weights
+from cpt.training.distributed.tensors import SHARD, first_row, whole
+from cpt.training.master_weights import Weights, next_seed, prepare_local_weights, round_stochastically
 from cpt.training.settings import Settings
 
 if TYPE_CHECKING:
-    from cpt.training.trainable.spec import TrainableSpec
+    from cpt.training.objectives.reference_model import ReferenceModel
 
 
 class ShardedWeights:
@@ -46,7 +46,10 @@ class ShardedWeights:
             dtype: Data type in which the model computes from now on.
             processes: Process group of the run.
         """
-        _shard(module, dtype, processes)
+        precision = MixedPrecisionPolicy(
+            param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
+        _shard(module, precision, processes)
         self._module: Any = module
         self._is_main = processes.is_main
         self.parameters = dict(module.model.named_parameters())
@@ -64,25 +67,81 @@ class ShardedWeights:
         self._module.reshard()
 
     @torch.no_grad()
-    def restore_model(self, model: Any) -> None:  # noqa: ARG002
+    def restore_model(self, model: Any) -> bool:  # noqa: ARG002
         """Give the main process's model whole weights, to be saved; other processes' models stay sharded."""
         self.sync_to_model()
         for parameter, owners in self._owners:
             whole_parameter = whole(parameter)
             if self._is_main:
-                released = nn.Parameter(whole_parameter.cpu(), parameter.requires_grad)
+                released = nn.Parameter(whole_parameter.cpu().float(), parameter.requires_grad)
                 for owner, name in owners:
                     owner.register_parameter(name, released)
+        return self._is_main
 
 
-def prepare_weights(
-    module: PackedLanguageModel, spec: TrainableSpec, settings: Settings, processes: ProcessGroup
-) -> Weights:
+class ShardedStochasticRounding(ShardedWeights):
+    """The trainable weights of a model, in bfloat16, sharded; the counterpart of `StochasticRounding`.
+
+    `weights` are tensors of their own, because FSDP2 keeps the data type of its parameters. Between the
+    optimizer's steps they are the memory of the model's shards; in a step they are float32.
+    """
+
+    def __init__(self, module: PackedLanguageModel, processes: ProcessGroup, seed: int) -> None:
+        """Shard a float32 model in bfloat16. Gradients accumulate in float32."""
+        for parameter in module.parameters():
+            parameter.data = parameter.data.bfloat16()
+        super().__init__(module, torch.bfloat16, processes)
+        self._seed = seed
+        self._shards: dict[str, Any] = self.weights
+        self.weights = {name: _narrow(shard) for name, shard in self._shards.items()}
+
+    def register_hooks(self, optimizer: torch.optim.Optimizer) -> None:
+        """Widen the weights to float32 before each step of the optimizer, and round them after it."""
+        optimizer.register_step_pre_hook(lambda *_: self._widen())
+        optimizer.register_step_post_hook(lambda optimizer, *_: self._round(optimizer.state))
+
+    def _widen(self) -> None:
+        for weight in self.weights.values():
+            wide = nn.Parameter(weight.detach().float())
+            wide.grad = weight.grad
+            torch.utils.swap_tensors(weight, wide)
+
+    @torch.no_grad()
+    def _round(self, state: dict[torch.Tensor, Any]) -> None:
+        for name, shard in self._shards.items():
+            weight = self.weights[name]
+            if weight.grad is not None:
+                seed = next_seed(self._seed, name, state[weight])
+                before = first_row(shard) * (shard.numel() // max(1, len(shard)))
+                exact = weight.to_local()
+                shard.to_local().copy_(round_stochastically(exact, seed, before, shard.numel()))
+            narrow = _narrow(shard)
+            narrow.grad = weight.grad
+            torch.utils.swap_tensors(weight, narrow)
+
+    @torch.no_grad()
+    def accumulate_grads(self) -> None:
+        """Add the gradients of the shards to the weights', in float32, and clear them."""
+        for name, shard in self._shards.items():
+            weight = self.weights[name]
+            if shard.grad is not None:
+                grad = shard.grad.float()
+                weight.grad = grad if weight.grad is None else weight.grad + grad
+                shard.grad = None
+
+
+def _narrow(shard: Any) -> nn.Parameter:
+    """Return a parameter in the memory of a shard, whose gradient is float32."""
+    weight = nn.Parameter(shard.detach())
+    weight.grad_dtype = torch.float32
+    return weight
+
+
+def prepare_weights(module: PackedLanguageModel, settings: Settings, processes: ProcessGroup) -> Weights:
     """Take over a float32 model for training: whole on this process's device, or sharded over all processes.
 
     Args:
         module: Model to train.
-        spec: Weights that train.
         settings: Settings of the run.
         processes: Process group of the run.
 
@@ -92,37 +151,46 @@ def prepare_weights(
     if not processes.sharding:
         module.model.to(processes.device)
         return prepare_local_weights(module.model, settings)
-    config = settings.config
-    refused = sharding_problems(
-        config.optimizer,
-        config.anomalies,
-        adapter=spec.adapter is not None,
-        new_rows=bool(spec.new_rows),
-        stochastic_rounding=settings.stochastic_rounding,
-        float8=settings.float8,
-        gradient_checkpointing=config.gradient_checkpointing,
-        gates=config.gates,
-        reference_model=config.objective.needs_reference_model,
-    )
-    for problem in refused:
+    for problem in sharding_problems(settings.config):
         raise StageFailed(problem.message, hint=problem.hint)
+    if settings.stochastic_rounding:
+        return ShardedStochasticRounding(module, processes, settings.seed)
     return ShardedWeights(module, settings.dtype, processes)
 
 
-def _shard(module: PackedLanguageModel, dtype: torch.dtype, processes: ProcessGroup) -> None:
+def prepare_reference(reference: ReferenceModel, settings: Settings, processes: ProcessGroup) -> None:
+    """Take over the weights of a reference model: whole on this process's device, or sharded.
+
+    Call it after `prepare_weights` if weights are whole, and before it if they are sharded: a sharded model
+    cannot share weights with another.
+    """
+    if not processes.sharding:
+        reference.prepare(settings.dtype, processes.device)
+        return
+    reference.prepare(settings.dtype, torch.device("cpu"), shared=False)
+    # embeddings and head stay gathered, because a loss takes the head from `states`
+    _shard(reference.module, MixedPrecisionPolicy(cast_forward_inputs=False), processes)
+    register_fsdp_forward_method(reference.module, "states")
+
+
+def _shard(module: PackedLanguageModel, precision: MixedPrecisionPolicy, processes: ProcessGroup) -> None:
     plugin = processes.sharding
     if plugin is None:
         raise ValueError("these processes do not shard weights")
+    device, replicas = processes.device.type, processes.replicas
+    if replicas == 1:
+        mesh = init_device_mesh(device, (processes.count,))
+    else:
+        sizes = (replicas, processes.count // replicas)
+        mesh = init_device_mesh(device, sizes, mesh_dim_names=("replicate", SHARD))
     options: dict[str, Any] = {
-        "mesh": init_device_mesh(processes.device.type, (processes.count,)),
-        "mp_policy": MixedPrecisionPolicy(
-            param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
-        ),
+        "mesh": mesh,
+        "mp_policy": precision,
     }
     for layer in layers_of(module.model, plugin.transformer_cls_names_to_wrap):
         fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **options)
     fully_shard(module, reshard_after_forward=False, **options)
-    for method in ("per_token_loss", "score"):
+    for method in ("per_token_loss", "score", "probabilities", "embeddings"):
         register_fsdp_forward_method(module, method)
 
 

@@ -94,6 +94,7 @@ class CheckpointManager(TrainingFeature):
         self._writer = Background()
         self._last_good: Snapshot | None = None
         self._spare: Snapshot | None = None  # memory for the next copy
+        self._gathered: dict[str, Snapshot] = {}  # memory for the next whole copies of sharded tensors
         self._being_written: tuple[Snapshot, ...] = ()
 
     @classmethod
@@ -163,8 +164,9 @@ class CheckpointManager(TrainingFeature):
         if saved is not None:
             saved[""].restore(self._stateful)
         if self._snapshot_every:
-            good = saved.get(LAST_GOOD, saved[""]) if saved else self._now()
-            self._last_good = good.copied()
+            good = saved.get(LAST_GOOD) if saved else None
+            # one from the disk is whole in every process until the next is taken
+            self._last_good = good.copied() if good else self._now().shard_copied()
         if processes.is_main:
             self._report_lost_steps(last_step(self._run.work / STEPS))
 
@@ -197,15 +199,18 @@ class CheckpointManager(TrainingFeature):
 
         self._writer.wait()
         good, now = self._last_good, self._now()
+        snapshots = {"": now} | ({LAST_GOOD: good} if good is not None and good.step != now.step else {})
         if not self._run.processes.is_main:
-            now.hand_over()
+            for snapshot in snapshots.values():
+                snapshot.hand_over()
             return
-        if good is not None and good.step == now.step:
-            snapshots = {"": good}
-        else:
-            snapshots = {"": now} | ({LAST_GOOD: good} if good else {})
         require_space(self._store.folder, snapshots)
-        if snapshots[""] is now and (in_background or now.is_sharded):
+        if now.is_sharded:
+            gathered = {place: each.copied(self._gathered.get(place)) for place, each in snapshots.items()}
+            self._gathered = snapshots = gathered
+        elif good is not None and good.step == now.step:
+            snapshots[""] = good
+        elif in_background:
             self._spare = snapshots[""] = self._copied_now()
         if not in_background:
             self._store.save(snapshots)
@@ -247,7 +252,7 @@ class CheckpointManager(TrainingFeature):
         """Copy the state into memory that neither the last good snapshot nor a write in progress uses."""
         if any(snapshot is self._spare for snapshot in self._being_written):
             self._writer.wait()
-        made, self._spare = self._now().copied(self._spare), None
+        made, self._spare = self._now().shard_copied(self._spare), None
         return made
 
     def _report_lost_steps(self, reached: int) -> None:
@@ -279,7 +284,7 @@ def bytes_of_copies(
     state: int,
     *,
     is_model: bool,
-    sharded: bool = False,
+    shards: int = 1,
     writes: bool = True,
 ) -> int:
     """Return the most bytes of copies that a process holds in main memory while a later step is taken.
@@ -291,16 +296,20 @@ def bytes_of_copies(
         weights: bytes of tensors that a checkpoint holds from the start on.
         state: bytes of tensors that it holds later: the optimizer's state, and points that gates go back to.
         is_model: see `TrainableSpec`; then one checkpoint stays before annealing.
-        sharded: True if weights are sharded; they are copied in either mode.
+        shards: number of processes that weights are sharded over. Snapshots for rollbacks are shards then,
+            and what is written is copied whole in either mode.
         writes: True for the process that writes checkpoints.
     """
     config = settings.config
-    copies = config.checkpoint.mode == "async" or sharded
+    copies = config.checkpoint.mode == "async" or shards > 1
     saves = writes and copies and _writes_checkpoints(settings, is_model)
     whole = weights + state
     if not config.anomalies.rolls_back:
         return whole if saves else 0
     snapshots = (settings.steps - 1) // config.anomalies.snapshot_every
+    if shards > 1:
+        own = (min(snapshots, 2) * whole + (weights if snapshots < 2 else 0)) // shards
+        return own + (2 * whole if saves else 0)
     return min(snapshots + saves, 2) * whole + (weights if snapshots + saves < 2 else 0)
 
 

@@ -83,7 +83,7 @@ class AlignedRows:
     Attributes:
         student: The chunks in the packed row of the student.
         teacher: The chunks in `teacher_batch`.
-        teacher_batch: The same documents in the teacher's tokens; None if there are no such tokens.
+        teacher_batch: The same documents in the teacher's tokens, or any token if there are none.
         follows: [C] True if a chunk begins where the one before it ends.
         special: [C] True for special tokens.
         rows: [C] the row of each chunk.
@@ -96,7 +96,7 @@ class AlignedRows:
 
     student: Side
     teacher: Side
-    teacher_batch: PackedBatch | None
+    teacher_batch: PackedBatch
     follows: torch.Tensor
     special: torch.Tensor
     rows: torch.Tensor
@@ -132,11 +132,13 @@ class AlignedRows:
         student = _side(np.concatenate(documents), starts, ends, also)
         row_of_document = np.repeat(np.arange(len(rows)), [len(row.piece_lengths) for row in rows])
         chunks_of_document = [len(each.usable) for each in found]
-        its_packed = [document for document in its_documents if len(document)]
+        its_packed = [document for document in its_documents if len(document)] or [
+            np.zeros(1, dtype=np.int64)
+        ]
         return cls(
             student=student,
             teacher=_side(np.concatenate(its_documents), its_starts, its_ends, also[:0]),
-            teacher_batch=pack(its_packed) if its_packed else None,
+            teacher_batch=pack(its_packed),
             follows=torch.from_numpy(follows),
             special=torch.from_numpy(np.concatenate([each.special for each in found])[taken]),
             rows=torch.from_numpy(np.repeat(row_of_document, chunks_of_document)[taken]),
@@ -151,10 +153,10 @@ class AlignedRows:
         return AlignedRows(**{each.name: _moved(getattr(self, each.name), device) for each in fields(self)})
 
 
-def _moved(value: Side | PackedBatch | torch.Tensor | None, device: torch.device) -> Any:
+def _moved(value: Side | PackedBatch | torch.Tensor, device: torch.device) -> Any:
     if isinstance(value, Side):
         return Side(*(getattr(value, each.name).to(device) for each in fields(value)))
-    return None if value is None else value.to(device)
+    return value.to(device)
 
 
 def _in_row(

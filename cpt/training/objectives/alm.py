@@ -133,10 +133,13 @@ class AlmLoss:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="align")
         self._ahead: dict[int, tuple[Sequence[PackedSequence], Future[AlignedRows]]] = {}
 
-    def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
+    def kind(self, row: PackedSequence) -> int:  # noqa: ARG002
+        """See `Loss`."""
+        return 0
+
+    def announce(self, rows: Sequence[PackedSequence]) -> None:
         """See `Loss`; rows are aligned in a thread while the model works on those before."""
         self._ahead[id(rows)] = (rows, self._worker.submit(self._align, rows))  # an id lasts as long as rows
-        return [rows]
 
     def _align(self, rows: Sequence[PackedSequence]) -> AlignedRows:
         from cpt.training.objectives.aligned_rows import AlignedRows
@@ -220,13 +223,13 @@ class Joined(NamedTuple):
 
 
 def log_probabilities(
-    module: PackedLanguageModel, packed: PackedBatch | None, side: Side, boundaries: np.ndarray
+    module: PackedLanguageModel, packed: PackedBatch, side: Side, boundaries: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return ln P(chunk) [C], ln P(boundary) after each [C], and ln p(label) [P]; all float32 nats.
 
     Args:
         module: The model.
-        packed: The row; None if it has no tokens.
+        packed: The row.
         side: The chunks in it.
         boundaries: Ids of the tokens at a boundary, int64 (tokens,).
     """
@@ -234,13 +237,12 @@ def log_probabilities(
 
     from cpt.models.log_probabilities import label_log_probabilities
 
-    if packed is None:
-        none = torch.zeros(0, device=side.ends.device)
-        return none, none, none
-    hidden_PE, head_VE = module.states(replace(packed, target_positions=side.positions))
-    has_row = boundaries < len(head_VE)  # some tokenizers have more tokens
-    boundaries_S = torch.from_numpy(boundaries[has_row]).to(side.ends.device)
-    labels_P, boundary_P = label_log_probabilities(hidden_PE, head_VE, side.labels, boundaries_S)
+    def read(hidden_PE: torch.Tensor, head_VE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        has_row = boundaries < len(head_VE)  # some tokenizers have more tokens
+        boundaries_S = torch.from_numpy(boundaries[has_row]).to(side.ends.device)
+        return label_log_probabilities(hidden_PE, head_VE, side.labels, boundaries_S)
+
+    labels_P, boundary_P = module(replace(packed, target_positions=side.positions), read)
     chunks_C = labels_P.new_zeros(len(side.ends)).index_add(0, side.chunks, labels_P[side.tokens])
     return chunks_C, boundary_P[side.ends], labels_P
 

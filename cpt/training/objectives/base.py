@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 class Loss(Protocol):
     """A loss, to be averaged over the targets of a global batch."""
 
-    def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
-        """Split the rows of a micro batch into sub-batches, which the model reads one after the other."""
+    def kind(self, row: PackedSequence) -> int:
+        """Return the kind of a row: the model reads rows of different kinds one after the other."""
+
+    def announce(self, rows: Sequence[PackedSequence]) -> None:
+        """Begin with work on the CPU for rows that the loss is called with later."""
 
     def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, float]:
         """Return the parts of the loss by name, each with the weight of its targets in a global batch."""

@@ -33,9 +33,12 @@ class CrossEntropy(ObjectiveConfig):
 class CrossEntropyLoss:
     """-ln p(next token) of every row; it has no parts."""
 
-    def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
+    def kind(self, row: PackedSequence) -> int:  # noqa: ARG002
         """See `Loss`."""
-        return [rows]
+        return 0
+
+    def announce(self, rows: Sequence[PackedSequence]) -> None:
+        """See `Loss`."""
 
     def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, float]:  # noqa: ARG002
         """See `Loss`."""

@@ -23,8 +23,14 @@ class ReferenceModel(Protocol):
 
     module: PackedLanguageModel
 
-    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Take over the weights, once the model that trains has its precision and before it changes."""
+    def prepare(self, dtype: torch.dtype, device: torch.device, *, shared: bool = True) -> None:
+        """Take over the weights, once the model that trains has its precision and before it changes.
+
+        Args:
+            dtype: Data type of the weights from now on.
+            device: Device of the weights from now on.
+            shared: False: the model shares no weights with the one that trains, which is still float32.
+        """
 
 
 class StartingModel:
@@ -39,15 +45,20 @@ class StartingModel:
         shared = {id(parameter): parameter for parameter in model.parameters()}
         self.module = PackedLanguageModel(copy.deepcopy(model, shared))
 
-    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:  # noqa: ARG002
-        """Copy the weights that train, which already have their working precision and device."""
+    def prepare(self, dtype: torch.dtype, device: torch.device, *, shared: bool = True) -> None:
+        """Copy the weights that train, which have their working precision and device, or all weights."""
         _move_buffers(self.module, device)
         copies: dict[nn.Parameter, nn.Parameter] = {}
         for part in self.module.modules():
             for name, weight in part._parameters.items():
-                if weight is not None and weight.requires_grad:
+                if weight is not None and (weight.requires_grad or not shared):
                     if weight not in copies:
-                        copies[weight] = nn.Parameter(weight.detach().clone(), requires_grad=False)
+                        own = (
+                            weight.detach().clone()
+                            if shared
+                            else weight.detach().to(device, dtype, copy=True)
+                        )
+                        copies[weight] = nn.Parameter(own, requires_grad=False)
                     part._parameters[name] = copies[weight]
 
 
@@ -58,7 +69,7 @@ class Teacher:
         """Take a float32 model."""
         self.module = PackedLanguageModel(model)
 
-    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
+    def prepare(self, dtype: torch.dtype, device: torch.device, *, shared: bool = True) -> None:  # noqa: ARG002
         """Convert the weights to the working precision; buffers keep their data type."""
         for weight in self.module.parameters():
             weight.requires_grad_(False)

@@ -69,15 +69,19 @@ class SelfConstraintLoss:
     def __init__(self, reference: PackedLanguageModel, weight: float) -> None:
         self._reference, self._weight = reference, weight
 
-    def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
-        """Split rows into domain rows and replay rows."""
-        return [part for part in _by_purpose(rows) if part]
+    def kind(self, row: PackedSequence) -> int:
+        """Return 0 for a domain row, 1 for a replay row."""
+        return int(row.source == REPLAY)
+
+    def announce(self, rows: Sequence[PackedSequence]) -> None:
+        """See `Loss`."""
 
     def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, float]:
         """Return the parts "domain" (cross entropy) and "kl"."""
         from cpt.training.data import target_weight
 
-        return dict(zip(("domain", "kl"), map(target_weight, _by_purpose(batch)), strict=True))
+        by_kind = ([row for row in batch if self.kind(row) == kind] for kind in (0, 1))
+        return dict(zip(("domain", "kl"), map(target_weight, by_kind), strict=True))
 
     def __call__(
         self, module: PackedLanguageModel, packed: PackedBatch, rows: Sequence[PackedSequence]
@@ -87,16 +91,14 @@ class SelfConstraintLoss:
 
         from cpt.models.loss import summed_divergence
 
-        if rows[0].source != REPLAY:
+        if self.kind(rows[0]) == 0:
             nats = module(packed)
             return nats, torch.stack([nats.detach(), nats.new_zeros(())])
         with torch.no_grad():
             reference = self._reference.states(packed)
-        nats = summed_divergence(*module.states(packed), *reference, packed.weights)
+
+        def divergence(hidden_NE: torch.Tensor, head_VE: torch.Tensor) -> torch.Tensor:
+            return summed_divergence(hidden_NE, head_VE, *reference, packed.weights)
+
+        nats = module(packed, divergence)
         return self._weight * nats, torch.stack([nats.new_zeros(()), nats.detach()])
-
-
-def _by_purpose(rows: Sequence[PackedSequence]) -> tuple[list[PackedSequence], list[PackedSequence]]:
-    """Return domain rows and replay rows."""
-    replay = [row for row in rows if row.source == REPLAY]
-    return [row for row in rows if row.source != REPLAY], replay

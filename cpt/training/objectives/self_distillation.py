@@ -77,9 +77,12 @@ class SelfDistillationLoss:
     def __init__(self, teacher: PackedLanguageModel, weight: float) -> None:
         self._teacher, self._weight = teacher, weight
 
-    def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
+    def kind(self, row: PackedSequence) -> int:  # noqa: ARG002
         """See `Loss`."""
-        return [rows]
+        return 0
+
+    def announce(self, rows: Sequence[PackedSequence]) -> None:
+        """See `Loss`."""
 
     def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, float]:
         """Return the parts "cross_entropy" and "distance" (squared)."""
@@ -99,12 +102,15 @@ class SelfDistillationLoss:
         from cpt.models.loss import summed_cross_entropy
 
         with torch.no_grad():
-            wanted_NE = self._teacher.states(packed)[0]
-        hidden_NE, head_VE = module.states(packed)
-        labels_N = packed.labels[packed.target_positions]
-        nats = summed_cross_entropy(hidden_NE, head_VE, labels_N, packed.weights)
-        squares_NE = (hidden_NE.float() - wanted_NE.float()).square()
-        if packed.weights is not None:
-            squares_NE = squares_NE * packed.weights[:, None]
-        distance = squares_NE.sum()
+            wanted_NE = self._teacher(packed, lambda hidden_NE, _: hidden_NE)
+
+        def both(hidden_NE: torch.Tensor, head_VE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            labels_N = packed.labels[packed.target_positions]
+            nats = summed_cross_entropy(hidden_NE, head_VE, labels_N, packed.weights)
+            squares_NE = (hidden_NE.float() - wanted_NE.float()).square()
+            if packed.weights is not None:
+                squares_NE = squares_NE * packed.weights[:, None]
+            return nats, squares_NE.sum()
+
+        nats, distance = module(packed, both)
         return nats + self._weight * distance, torch.stack([nats.detach(), distance.detach()])

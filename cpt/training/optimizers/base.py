@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,9 +28,6 @@ class OptimizerConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    needs_whole_matrices: ClassVar[bool] = False
-    """True if the update of an element depends on other elements of its matrix. FSDP2 is refused then."""
 
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the first moment.")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of the second moment.")
@@ -68,8 +65,6 @@ class MatrixConfig(OptimizerConfig):
 
     `initial_state` and `update` are the rule; they import torch when they are called.
     """
-
-    needs_whole_matrices: ClassVar[bool] = True
 
     def build(self, groups: Sequence[Group]) -> torch.optim.Optimizer:
         """Return the torch optimizer of these groups. The loop sets the rate of each group before a step."""

@@ -76,9 +76,10 @@ def sort_weights(
     """Return weights by the part of the model that they belong to, and by kind."""
     from torch import nn
 
-    vocabulary = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
-    tables = [part.weight for part in model.modules() if isinstance(part, nn.Embedding)]
-    matrices = {id(matrix) for matrix in [*vocabulary, *tables]}
+    # not their attribute `weight`, which peft computes for rows of new tokens, and cannot for sharded weights
+    vocabulary = [model.get_input_embeddings(), model.get_output_embeddings()]
+    tables = [part for part in model.modules() if isinstance(part, nn.Embedding)]
+    matrices = {id(matrix) for part in [*vocabulary, *tables] for matrix in part.parameters()}
     embeddings = {name for name, parameter in model.named_parameters() if id(parameter) in matrices}
     found: dict[tuple[Part, Kind], dict[str, nn.Parameter]] = {}
     for name, weight in weights.items():

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim.adamw import adamw
 
-from cpt.errors import StageFailed
+from cpt.training.distributed.tensors import scatter, shard_like, shard_mesh, whole
 from cpt.training.optimizers.groups import Group, is_matrix, param_group
 
 
@@ -92,13 +93,17 @@ class MatrixOptimizer(torch.optim.Optimizer):
             for name, weight in zip(group["weight_names"], group["params"], strict=True)
             if weight.grad is not None
         ]
+        if matrices and isinstance(matrices[0].weight, DTensor):
+            move_sharded(matrices, self._rule, lambda some: self._move_whole(some, group))
+        elif matrices:
+            self._move_whole(matrices, group)
+
+    def _move_whole(self, matrices: Sequence[Matrix], group: dict[str, Any]) -> None:
         for matrix in matrices:
             if not matrix.state:
-                _refuse_shards(matrix)
                 matrix.state.update(self._rule.initial_state(matrix))
-        if matrices:
-            torch._foreach_mul_([m.weight for m in matrices], 1 - group["lr"] * group["weight_decay"])
-            self._rule.update(matrices, group["lr"])
+        torch._foreach_mul_([m.weight for m in matrices], 1 - group["lr"] * group["weight_decay"])
+        self._rule.update(matrices, group["lr"])
 
     def _move_by_adamw(self, group: dict[str, Any]) -> None:
         weights = [weight for weight in group["params"] if weight.grad is not None]
@@ -124,6 +129,46 @@ class MatrixOptimizer(torch.optim.Optimizer):
                 eps=self._rule.eps,
                 maximize=False,
             )
+
+
+def move_sharded(
+    matrices: Sequence[Matrix], rule: UpdateRule, move: Callable[[Sequence[Matrix]], None]
+) -> None:
+    """Move matrices that are sharded over processes exactly as whole ones.
+
+    Each matrix is gathered, with its state, in one process, which moves it and hands out the shards. As many
+    matrices as there are processes move at the same time: a process has one of them in memory. Between steps
+    the state is sharded by its rows. Replicas of the shards (HSDP) each do the same.
+
+    Args:
+        matrices: Sharded matrices, in the same order in every process.
+        rule: Rule that makes their state.
+        move: Function that moves whole matrices.
+    """
+    mesh = shard_mesh(matrices[0].weight)
+    rank, count = mesh.get_local_rank(), mesh.size()
+    for first in range(0, len(matrices), count):
+        some = matrices[first : first + count]
+        mine: Matrix | None = None
+        for owner, matrix in enumerate(some):
+            state = {key: whole(value) for key, value in matrix.state.items()}
+            gathered = Matrix(matrix.name, whole(matrix.weight).detach(), whole(matrix.gradient), state)
+            if not state:
+                gathered.state.update(rule.initial_state(gathered))
+                matrix.state.update({k: shard_like(v, matrix.weight) for k, v in gathered.state.items()})
+            if owner == rank:
+                mine = gathered
+            del gathered, state
+        if mine is not None:
+            move([mine])
+        for owner, matrix in enumerate(some):
+            moved = mine if owner == rank else None
+            scatter(matrix.weight, None if moved is None else moved.weight, owner)
+            for key, value in matrix.state.items():
+                if isinstance(value, DTensor):
+                    scatter(value, None if moved is None else moved.state[key], owner)
+            if "step" in matrix.state:
+                matrix.count_step()
 
 
 def moments(shape: Sequence[int], like: Tensor) -> dict[str, Tensor]:
@@ -176,14 +221,3 @@ def _param_groups(groups: Sequence[Group], weight_decay: float) -> Iterator[dict
             if weights:
                 names = {"matrices": matrices, "weight_names": list(weights)}
                 yield param_group(group, weights, weight_decay) | names
-
-
-def _refuse_shards(matrix: Matrix) -> None:
-    from torch.distributed.tensor import DTensor
-
-    # FSDP2 gives DTensors, DeepSpeed flattens weights to one dimension
-    if matrix.weight.ndim < 2 or isinstance(matrix.weight, DTensor):
-        raise StageFailed(
-            f"the optimizer needs {matrix.name} whole, but it is sharded over processes",
-            hint="Use kind: adamw when weights are sharded (FSDP, DeepSpeed), or train on replicas (DDP).",
-        )

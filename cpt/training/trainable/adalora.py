@@ -1,7 +1,7 @@
 """AdaLoRA's rank allocation: the importance of every singular value, and the matrices that lose some.
 
 The allocation is peft's. It works on the float32 weights that the optimizer moves, and its state is tensors
-that checkpoints hold.
+that checkpoints hold. Of sharded weights every process gathers whole copies: adapters are small.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from cpt.training.distributed.tensors import shard_like, whole
 
 _IMPORTANCE, _UNCERTAINTY, _KEPT = ".importance", ".uncertainty", ".kept"
 
@@ -34,9 +36,10 @@ class RankAllocation:
         allocator.ipt = dict.fromkeys(self._factors)  # else the first update would restart the averages
         for name, weight in self._factors.items():
             for ending, averages in self._averages():
-                averages[name] = self.state[name + ending] = torch.zeros_like(weight, requires_grad=False)
+                averages[name] = self.state[name + ending] = torch.zeros(weight.shape, device=weight.device)
         for name in self._values:
-            self.state[name + _KEPT] = torch.ones_like(self._factors[name], requires_grad=False)
+            weight = self._factors[name]
+            self.state[name + _KEPT] = torch.ones(weight.shape, device=weight.device)
 
     def regularise(self) -> None:
         """Add the gradient of the penalty on factors that are not orthogonal (equation 4).
@@ -47,9 +50,11 @@ class RankAllocation:
         factors = {name: factor for name, factor in self._factors.items() if name not in self._values}
         if not weight:
             return
-        norms = [_distance(factor if ".lora_A." in name else factor.T) for name, factor in factors.items()]
-        gradients = torch.autograd.grad(weight * torch.stack(norms).mean(), list(factors.values()))
-        for factor, gradient in zip(factors.values(), gradients, strict=True):
+        copies = {name: whole(factor).detach().requires_grad_() for name, factor in factors.items()}
+        norms = [_distance(factor if ".lora_A." in name else factor.T) for name, factor in copies.items()]
+        gradients = torch.autograd.grad(weight * torch.stack(norms).mean(), list(copies.values()))
+        for factor, whole_gradient in zip(factors.values(), gradients, strict=True):
+            gradient = shard_like(whole_gradient, factor)
             if factor.grad is None:
                 factor.grad = gradient  # of a matrix that the forward pass does not use
             else:
@@ -63,9 +68,10 @@ class RankAllocation:
             step: Number of the optimizer step just taken, from 1; its gradients are still there.
         """
         last = self._config.total_step - self._config.tfinal
-        weights = _NamedWeights(self._factors)
+        weights = _NamedWeights({name: _whole_parameter(factor) for name, factor in self._factors.items()})
         if step > last:
             self._allocator.mask_using_rank_pattern(weights, self.pattern())
+            self._take(weights)
             return
         _, pattern = self._allocator.update_and_allocate(weights, step, force_mask=step == last)
         for ending, averages in self._averages():
@@ -73,6 +79,13 @@ class RankAllocation:
                 averages[name] = self.state[name + ending].copy_(averages[name])
         for name, kept in (pattern or {}).items():
             self.state[name + _KEPT].copy_(torch.tensor(kept)[:, None])
+        self._take(weights)
+
+    def _take(self, weights: Mapping[str, nn.Parameter]) -> None:
+        """Take this process's shards of singular values of which whole copies were masked."""
+        for name in self._values:
+            if weights[name] is not self._factors[name]:
+                self._factors[name].copy_(shard_like(weights[name].detach(), self._factors[name]))
 
     def pattern(self) -> dict[str, list[bool]]:
         """Return which singular values of every adapter stay, as adapter_config.json holds it."""
@@ -87,6 +100,16 @@ class _NamedWeights(dict[str, nn.Parameter]):
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         yield from self.items()
+
+
+def _whole_parameter(factor: nn.Parameter) -> nn.Parameter:
+    """Return a factor as a whole: itself, or a copy of a sharded one, with its gradient."""
+    found = whole(factor)
+    if found is factor:
+        return factor
+    copied = nn.Parameter(found)
+    copied.grad = None if factor.grad is None else whole(factor.grad)
+    return copied
 
 
 def _distance(factor: torch.Tensor) -> torch.Tensor:

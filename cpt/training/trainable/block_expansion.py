@@ -20,7 +20,6 @@ from cpt.training.trainable.spec import (
     TrainableConfig,
     TrainableSpec,
     WeightRates,
-    needs_separate_rows,
     resolved_rows,
     select_weights,
 )
@@ -147,10 +146,6 @@ class Expansion(TrainableConfig):
         default=None, description=f"Which rows of the embeddings train, too; {NEW_OR_NONE}"
     )
     rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
-
-    def separate_new_rows(self, setup: Setup) -> bool:
-        """See `TrainableConfig`."""
-        return needs_separate_rows([resolved_rows(self.embeddings, setup)], 0.0, self.rates)
 
     def apply(self, model: Any, setup: Setup) -> TrainableSpec:
         """See `TrainableConfig`. Adds the layers to the model."""

@@ -11,7 +11,6 @@ from cpt.training.trainable.spec import (
     TrainableConfig,
     TrainableSpec,
     WeightRates,
-    needs_separate_rows,
     select_weights,
 )
 
@@ -28,10 +27,6 @@ class All(TrainableConfig):
         "weights that join late warm up for 20 steps (or a tenth of the rest).",
     )
     rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
-
-    def separate_new_rows(self, setup: Setup) -> bool:  # noqa: ARG002
-        """See `TrainableConfig`."""
-        return needs_separate_rows(["all"], self.embeddings_first, self.rates)
 
     def apply(self, model: Any, setup: Setup) -> TrainableSpec:
         """See `TrainableConfig`."""

@@ -17,7 +17,6 @@ from cpt.training.trainable.spec import (
     TrainableConfig,
     TrainableSpec,
     WeightRates,
-    needs_separate_rows,
     resolved_rows,
     select_weights,
 )
@@ -128,11 +127,6 @@ class Layers(TrainableConfig):
         ):
             raise ValueError("nothing trains: no layer, no embeddings, no head and no norms")
         return self
-
-    def separate_new_rows(self, setup: Setup) -> bool:
-        """See `TrainableConfig`."""
-        embeddings = resolved_rows(self.embeddings, setup)
-        return needs_separate_rows([embeddings, self.head or embeddings], self.embeddings_first, self.rates)
 
     def apply(self, model: Any, setup: Setup) -> TrainableSpec:
         """See `TrainableConfig`."""

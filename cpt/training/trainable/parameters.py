@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cpt.training.distributed.tensors import put_rows, take_rows
 from cpt.training.master_weights import Weights
 from cpt.training.optimizers.groups import NEW_ROWS, NEW_TOKENS, Group, group_weights
 from cpt.training.trainable.spec import TrainableSpec
@@ -32,21 +33,22 @@ class NewTokenRows:
         device = next((matrix.device for matrix in matrices.values()), tokens.device)
         self.tokens = tokens.to(device)
         self.weights = {
-            name + NEW_ROWS: nn.Parameter(matrix.detach()[self.tokens]) for name, matrix in matrices.items()
+            name + NEW_ROWS: nn.Parameter(take_rows(matrix.detach(), self.tokens))
+            for name, matrix in matrices.items()
         }
 
     def take_grads(self) -> None:
         """Move the gradients of the rows from the matrices to the rows."""
         for name, matrix in self._matrices.items():
             if matrix.grad is not None:
-                self.weights[name + NEW_ROWS].grad = matrix.grad[self.tokens]
-                matrix.grad[self.tokens] = 0
+                self.weights[name + NEW_ROWS].grad = take_rows(matrix.grad, self.tokens)
+                put_rows(matrix.grad, self.tokens, 0)
 
     @torch.no_grad()
     def write(self) -> None:
         """Write the rows into the matrices."""
         for name, matrix in self._matrices.items():
-            matrix[self.tokens] = self.weights[name + NEW_ROWS]
+            put_rows(matrix, self.tokens, self.weights[name + NEW_ROWS])
 
 
 class TrainableParameters:
@@ -93,10 +95,15 @@ class TrainableParameters:
     def begin_step(self, step: int) -> None:
         """Set the number of the step, from 0. Weights that do not move in it get no gradient."""
         self._step = step
-        if self.first_steps:
-            for name in self._master.weights:
-                moves = step >= self.first_steps or name in self._spec.new_rows
-                self._master.parameters[name].requires_grad_(moves)
+        if not self.first_steps:
+            return
+        changes = False
+        for name in self._master.weights:
+            moves = step >= self.first_steps or name in self._spec.new_rows
+            changes |= self._master.parameters[name].requires_grad != moves
+            self._master.parameters[name].requires_grad_(moves)
+        if changes:  # a probe may have left sharded weights gathered, with the flag of the steps before
+            self._master.sync_to_model()
 
     def rate(self, group: Mapping[str, Any]) -> float:
         """Return the multiple of the schedule's rate at which a group of the optimizer moves in this step."""
@@ -139,8 +146,7 @@ class TrainableParameters:
             model: Model that trained.
             adapter_folder: Folder for the adapter; None in all processes but one.
         """
-        self._master.restore_model(model)
-        if self._spec.adapter:
+        if self._master.restore_model(model) and self._spec.adapter:
             if adapter_folder is not None:
                 self._spec.adapter.save(adapter_folder, self._ranks)
             self._spec.adapter.merge()

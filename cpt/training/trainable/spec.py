@@ -127,10 +127,6 @@ class AdapterRates(Rates):
 class TrainableConfig(Strict):
     """Base of the settings of what trains."""
 
-    def separate_new_rows(self, setup: Setup) -> bool:  # noqa: ARG002
-        """Return True if the rows of new tokens train separately from the rest of their matrix."""
-        return False
-
     def apply(self, model: Any, setup: Setup) -> TrainableSpec:
         """Mark the weights that train on a float32 model, after adding layers or adapters to it.
 

@@ -1,0 +1,162 @@
+"""Features of a training, and the runs that show that each works on one process, on replicas, and sharded.
+
+`docs/several_processes.py` writes the table of the guide from them, `test_combinations.py` runs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cpt.training.distributed.launch import sharding_problems
+from cpt.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run that has some features.
+
+    Attributes:
+        features: What it shows, in words.
+        settings: Settings of the run, as JSON data.
+        rounding: Largest relative difference of its losses from those on one process.
+        gated: True if it reads probes that forget.
+        teacher: "aligned" (another tokenizer) or "same", if an objective needs one.
+        spoilt: Step whose loss is NaN.
+        half: Step in which it is interrupted, to go on with another number of processes.
+    """
+
+    features: tuple[str, ...]
+    settings: dict[str, Any]
+    rounding: float = 1e-5
+    gated: bool = False
+    teacher: str = ""
+    spoilt: int | None = None
+    half: int = 3
+
+
+SHORT = {"steps": 4}
+NEW = {"new_tokens": [5, 290]}
+GATED = {"steps": 12, "checkpoint": {"every": 3}}
+BOUND = {"budget": "general <= +0.12", "after": 0.4}
+
+CASES = {
+    "adamw": Case(
+        ("AdamW", "gradient checkpointing", "EMA", "L2-SP", "input noise"),
+        SHORT
+        | {
+            "gradient_checkpointing": True,
+            "average": {"kind": "ema", "decay": 0.7},
+            "l2_sp": {"strength": 20},
+            "input_noise": 0.3,
+            "ordinary_tokens": list(range(2, 280)),
+        },
+    ),
+    "muon": Case(
+        ("Muon", "chosen layers", "rows of new tokens at their own rate", "self-constraint"),
+        SHORT
+        | NEW
+        | {
+            "micro_batch": 1,
+            "optimizer": {"kind": "muon"},
+            "trainable": {
+                "kind": "layers",
+                "layers": "0",
+                "embeddings": "new-tokens",
+                "rates": {"new_tokens": 2},
+            },
+            "objective": {"kind": "self-constraint", "weight": 0.5},
+        },
+        rounding=1e-4,
+    ),
+    "galore": Case(
+        ("GaLore", "LAWA", "roll-back of anomalies"),
+        SHORT
+        | {
+            "optimizer": {"kind": "galore", "rank": 4, "gap": 2},
+            "average": {"kind": "lawa", "every": 1, "last": 2},
+            "anomalies": {"not_finite": "roll-back", "snapshot_every": 2},
+        },
+        spoilt=2,
+    ),
+    "apollo": Case(
+        ("APOLLO", "self-distillation"),
+        SHORT
+        | {
+            "optimizer": {"kind": "apollo", "rank": 4, "gap": 2},
+            "objective": {"kind": "self-distillation", "teacher": "base"},
+        },
+        teacher="same",
+    ),
+    "apollo-mini": Case(
+        ("APOLLO-Mini", "rows of new tokens first"),
+        SHORT
+        | NEW
+        | {
+            "optimizer": {"kind": "apollo-mini", "gap": 2},
+            "trainable": {"kind": "all", "embeddings_first": 0.5},
+        },
+    ),
+    "frugal": Case(
+        ("FRUGAL", "block expansion"),
+        SHORT | {"optimizer": {"kind": "frugal", "gap": 2}, "trainable": {"kind": "expansion", "every": 2}},
+        rounding=1e-3,
+    ),
+    "adamw-8bit": Case(
+        ("8-bit AdamW", "ALM (a teacher with another tokenizer)"),
+        SHORT
+        | {
+            "micro_batch": 1,
+            "optimizer": {"kind": "adamw-8bit"},
+            "objective": {"kind": "alm", "teacher": "base", "cross_entropy": 0.1},
+        },
+        rounding=1e-3,
+        teacher="aligned",
+    ),
+    "dora": Case(
+        ("LoRA, rsLoRA, DoRA", "rows of new tokens beside an adapter"),
+        SHORT
+        | NEW
+        | {"trainable": {"kind": "lora", "rank": 2, "variant": "dora", "embeddings": "new-tokens"}},
+    ),
+    "adalora": Case(
+        ("AdaLoRA",), {"steps": 6, "trainable": {"kind": "lora", "rank": 2, "variant": "adalora"}}, half=5
+    ),
+    "rounded": Case(
+        ("stochastic rounding",),
+        SHORT | {"dtype": "bfloat16", "master_weights": "stochastic-rounding"},
+        rounding=1e-2,
+    ),
+    "stop": Case(("gates that stop",), GATED | {"gates": [BOUND | {"action": "stop"}]}, gated=True, half=5),
+    "back": Case(
+        ("gates that roll back",), GATED | {"gates": [BOUND | {"action": "roll-back"}]}, gated=True, half=5
+    ),
+}
+"""Runs by name."""
+
+REFUSED = {"fp8": {"precision": "fp8"}}
+"""Features that sharded weights are refused with, and settings that have them."""
+
+WHERE = ("one process", "replicas", "FSDP2")
+
+
+def settings_of(case: Case | dict[str, Any]) -> Settings:
+    """The settings of a run."""
+    import several
+    from tiny_runs import SETTINGS
+
+    changes = case.settings if isinstance(case, Case) else case
+    return SETTINGS.with_changes(**several.changed(changes))
+
+
+def table() -> str:
+    """The table in Markdown: largest relative difference of a loss from that on one process."""
+    lines = [f"| | {' | '.join(WHERE)} |", "|---" * (1 + len(WHERE)) + "|"]
+    for case in CASES.values():
+        within = f"±{case.rounding:g}"
+        sharded = "refused" if sharding_problems(settings_of(case).config) else within
+        lines += [f"| {feature} | yes | {within} | {sharded} |" for feature in case.features]
+    for feature, changes in REFUSED.items():
+        assert sharding_problems(settings_of(changes).config)
+        lines.append(f"| {feature} | yes | not tested | refused |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,56 @@
+"""Rows of sharded tensors, on the processes of a group that sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from cpt.training.distributed.tensors import Layout, first_row, put_rows, shard_like
+
+
+@contextmanager
+def process(rank: int, count: int) -> Iterator[Any]:
+    """The mesh of one of some processes."""
+    distributed.init_process_group("fake", rank=rank, world_size=count, store=FakeStore())
+    try:
+        yield init_device_mesh("cpu", (count,))
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("rows", [1, 4, 7])
+def test_every_process_overwrites_its_own_rows(count: int, rows: int) -> None:
+    whole, tokens = torch.zeros(rows, 3), torch.tensor([rows - 1, 0])[:rows]
+    values = torch.arange(1.0, 1 + 3 * len(tokens)).view(-1, 3)
+    expected, found = whole.clone(), []
+    expected[tokens] = values
+    for rank in range(count):
+        with process(rank, count) as mesh:
+            matrix = distribute_tensor(whole.clone(), mesh, [Shard(0)], src_data_rank=None)
+            assert first_row(matrix) == sum(map(len, found))
+            put_rows(matrix, tokens, values)
+            found.append(matrix.to_local().clone())
+            put_rows(matrix, tokens, 0)
+            assert not matrix.to_local().any()
+    assert torch.equal(torch.cat(found), expected)
+
+
+def test_state_is_sharded_by_rows_whatever_its_shape_and_a_count_is_not() -> None:
+    with process(1, 2) as mesh:
+        weight = distribute_tensor(torch.zeros(4, 2), mesh, [Shard(0)], src_data_rank=None)
+        moment = shard_like(torch.arange(6.0).view(3, 2), weight)
+        assert isinstance(moment, DTensor)
+        assert moment.to_local().tolist() == [[4.0, 5.0]]
+        assert shard_like(moment, weight) is moment
+        assert not isinstance(shard_like(torch.tensor(3.0), weight), DTensor)
+        joined = Layout.of(moment).join(moment.to_local().clone())
+        assert (joined.shape, joined.placements) == (moment.shape, moment.placements)
