@@ -310,10 +310,14 @@ def _parameters(embeddings: EmbeddingsConfig) -> Any:
 
 def _resolved(embeddings: EmbeddingsConfig) -> Mapping[str, Path]:
     """Return the parameters of the method that name files, as local paths."""
+    from tokenizer_tools.embeddings import method
 
     def resolve(reference: str) -> Path:
         parsed = parse(reference)
         names_model = isinstance(parsed.location, HubModel) or is_gguf(parsed)
         return resolve_model(reference) if names_model else resolve_file(reference)
 
-    return {name: resolve(reference) for name, reference in embeddings.files().items()}
+    if not (files := embeddings.files()):
+        return {}
+    resolvers = method(embeddings.method).resolvers
+    return {name: resolvers.get(name, resolve)(reference) for name, reference in files.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from made_hypernetworks import write_hypernetwork
+from made_hypernetworks import hub_snapshot, write_hypernetwork
 from safetensors.torch import load_file, save_file
 from tiny import clinical_texts, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -145,6 +145,21 @@ def test_a_copy_of_the_source_model_is_no_variant(
     code, out, err = run("--tokenizer", other, "--model", "copy", "--out", "out", "--json")
     assert code == 0, err
     assert json.loads(out)["initialisation"]["base"] is None
+
+
+def test_the_hypernetwork_may_be_on_the_hub(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, another_model: Callable[..., Path]
+) -> None:
+    other = another_model("other", vocabulary=330)
+    assert run("--tokenizer", other, "--out", "local")[0] == 0
+    (tmp_path / "zett").rename(hub_snapshot(tmp_path / "hub", monkeypatch))
+    code, out, err = run("--tokenizer", other, "--hypernet", "org/zett", "--out", "remote", "--json")
+    assert code == 0, err
+    assert json.loads(out)["initialisation"]["predicted"] == 30
+    assert torch.equal(weights("remote")[EMBEDDING], weights("local")[EMBEDDING])
+    code, _, err = run("--tokenizer", other, "--hypernet", "org/another", "--out", "out")
+    assert (code, Path("out").exists()) == (1, False)
+    assert "cannot get org/another from the Hugging Face hub: no network" in " ".join(err.split())
 
 
 def test_the_printed_result(run: Any, another_model: Callable[..., Path]) -> None:

@@ -19,7 +19,8 @@ class HypernetworkStageConfig(HypernetworkTrainingConfig, StageConfig):
     start: str | None = Field(
         default=None,
         min_length=1,
-        description="Folder of a hypernetwork whose training this one continues, up to its own `steps`.",
+        description="Hypernetwork whose training this one continues, up to its own `steps`: a folder, or a "
+        "hub id with a revision.",
     )
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.corpus.texts import cut_sample, has_texts, heldout_texts, iterate_texts
 from cpt.errors import CptError, Problem
-from cpt.progress import Progress
+from cpt.progress import NullProgress, Progress
 from cpt.references import resolve_tokenizer, unchanged
 from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import BASE, Artifact, Context, Stage, StageConfig, UpstreamConfigs
@@ -39,7 +39,7 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
         return [*config.probes.tokenizers.values(), *start]
 
     def fetch(self, config: HypernetworkStageConfig, progress: Progress) -> list[Problem]:
-        """Fetch the tokenizers that are measured, and report those that cannot be had."""
+        """Fetch the tokenizers that are measured and the run that is continued; report what cannot be had."""
         from tokenizer_tools.vocabulary import read_vocabulary
 
         problems = []
@@ -48,11 +48,13 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
                 read_vocabulary(resolve_tokenizer(reference, progress))
             except CptError as error:
                 problems.append(Problem(error.message, key=f"probes.tokenizers.{name}", hint=error.hint))
-        return problems
+        return [*problems, *_start_problems(config, progress)]
 
     def check(self, config: HypernetworkStageConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Return problems of the network with the model's width, and of a corpus without text."""
-        problems = _start_problems(config)
+        problems = []
+        if config.start is not None and Path(config.start).is_absolute():  # else it is not located, or remote
+            problems += _start_problems(config, NullProgress())
         if "model" in inputs:
             problems += _width_problems(config, inputs["model"].path("model"))
         if "corpus" in inputs and config.probes.tokenizers:
@@ -98,6 +100,7 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
         from cpt.training.distributed.context import distributed_context
         from cpt.training.json_lines import write_lines
         from tokenizer_tools.hypernetwork.folder import save_hypernetwork
+        from tokenizer_tools.hypernetwork.reference import resolve_training
         from tokenizer_tools.hypernetwork.source import read_source
         from tokenizer_tools.hypernetwork.training.backbone import load_backbone
         from tokenizer_tools.hypernetwork.training.continuation import begin_from, keep_checkpoint
@@ -123,7 +126,7 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
                 config.network.pieces,
             )
             if config.start is not None and processes.is_main:
-                begin_from(Path(config.start), context.work)
+                begin_from(resolve_training(config.start, context.progress), context.work)
         training = HypernetworkTraining(
             source,
             load_backbone(source, resolve_precision(config.precision), processes.device),
@@ -147,12 +150,16 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
         return metrics
 
 
-def _start_problems(config: HypernetworkStageConfig) -> list[Problem]:
-    if config.start is None or not Path(config.start).is_absolute():  # it is not located yet
-        return []
+def _start_problems(config: HypernetworkStageConfig, progress: Progress) -> list[Problem]:
+    from tokenizer_tools.hypernetwork.reference import resolve_training
     from tokenizer_tools.hypernetwork.training.continuation import start_problem
 
-    problem = start_problem(Path(config.start))
+    if config.start is None:
+        return []
+    try:
+        problem = start_problem(resolve_training(config.start, progress))
+    except CptError as error:
+        problem = Problem(error.message, key="start", hint=error.hint)
     return [problem] if problem is not None else []
 
 

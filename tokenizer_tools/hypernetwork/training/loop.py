@@ -33,6 +33,7 @@ from cpt.training.stopping import HeldSignals
 from tokenizer_tools.embeddings import Role
 from tokenizer_tools.hypernetwork.network import Hypernetwork
 from tokenizer_tools.hypernetwork.predict import predict_rows
+from tokenizer_tools.hypernetwork.reference import STEPS
 from tokenizer_tools.hypernetwork.source import SourceModel
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms
 from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings, Rows
@@ -46,10 +47,6 @@ from tokenizer_tools.hypernetwork.training.gradients import (
 )
 from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, HypernetworkTrainingConfig
 from tokenizer_tools.hypernetwork.training.zero_shot import ZeroShotProbe, due
-
-STEPS = "steps.jsonl"
-"""Name of the log in a run's work folder."""
-
 
 @dataclass
 class RunState:
