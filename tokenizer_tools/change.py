@@ -98,7 +98,7 @@ def change_vocabulary(
         pad_to_multiple_of=change.pad_to_multiple_of,
         progress=progress,
     )
-    return facts | _sizes(transfer)
+    return facts | sizes(transfer)
 
 
 def change_tokenizer(
@@ -295,7 +295,7 @@ def _require_known_characters(before: Path, after: Path, texts: Sequence[str]) -
         )
 
 
-def _sizes(transfer: Transfer) -> dict[str, int]:
+def sizes(transfer: Transfer) -> dict[str, int]:
     """Return the numbers of tokens in the vocabulary before and after."""
     return {
         when: sum(token is not None for token in vocabulary.tokens)

@@ -219,6 +219,12 @@ def _card(facts: HypernetworkFacts, parameters: int) -> str:
         f"| steps | {training.steps:,} |",
         *(f"| {name} | {value:.6g} |" for name, value in training.figures.items()),
     ]
+    if training.settings.get("backbone") is not None:
+        lines += [
+            "",
+            f"It was trained together with the model, for the tokenizer `{training.settings['tokenizer']}`. Its "
+            "rows are for the model that this training wrote beside it.",
+        ]
     if training.settings:
         lines += [
             "",

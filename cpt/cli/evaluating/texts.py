@@ -104,7 +104,7 @@ def text(
         typer.Option(
             "--hypernet",
             metavar="REF",
-            help="With --dynamic: the hypernetwork that predicts the rows of merged tokens; folder, or hub id.",
+            help="With --dynamic: hypernetwork that predicts the rows of merged tokens: folder, or hub id.",
         ),
     ] = None,
     as_json: Json = False,

@@ -131,10 +131,10 @@ def further_comparison(found: Mapping[str, Any]) -> FurtherComparison:
 
 
 def gather_vocabulary(run: RunRecord) -> Vocabulary:
-    """Return the vocabulary of the newest vocabulary stage; without one, the base's on both sides."""
+    """Return the vocabulary of the newest stage that changed it; without one, the base's on both sides."""
     for stage in reversed(run.stages):
-        if stage.kind == "vocabulary":
-            nested = stage.metrics.get("vocabulary")
+        nested = stage.metrics.get("vocabulary")
+        if stage.kind == "vocabulary" or (stage.kind == "hypernetwork" and nested is not None):
             return Vocabulary(**(nested if isinstance(nested, Mapping) else stage.metrics))
     size, ratio = run.tokenizer.size, run.tokenizer.bytes_per_token
     return Vocabulary(before=size, after=size, bytes_per_token_before=ratio, bytes_per_token_after=ratio)

@@ -38,7 +38,6 @@ from cpt.stages.pretrain.probe_texts import (
     own_text_problems,
 )
 from cpt.stages.pretrain.probes import SOURCES, monitor_problems
-from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.distributed.launch import sharding_problems
 from cpt.training.feature import RunFacts
 from cpt.training.features import features_of
@@ -127,7 +126,7 @@ def environment_problems(
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += TrackerLogging(config.trackers).missing_packages()
     if place.sharded:
-        new = any(isinstance(maker, VocabularyConfig) and maker.brings_new_tokens for maker in chain)
+        new = any(maker.brings_new_tokens for maker in chain)
         problems += sharding_problems(
             config.optimizer,
             config.anomalies,
