@@ -14,7 +14,7 @@ most, H width of a matrix.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_
 
-from cpt.models.batch import pack
+from cpt.models.batch import PackedBatch, pack
 from cpt.training.distributed.collectives import ProcessGroup
 from tokenizer_tools.embeddings import Role
 from tokenizer_tools.hypernetwork.network import Hypernetwork, SourceRows
@@ -130,7 +130,7 @@ class Gradients:
     ) -> tuple[dict[Role, Tensor], slice]:
         """Predict this process's rows [R, H], by other parameters if given; return them and their places."""
         share = self._processes.share(range(len(forms.ids_NL)))
-        mine = slice(share.start, share.stop)
+        mine = slice(share[0], share[-1] + 1) if share else slice(0, 0)
         device = self._processes.device
         pieces = forms.ids_NL[mine].to(device), forms.mask_NL[mine].to(device)
         with autocast(self._backbone.model.dtype, device):
@@ -167,13 +167,16 @@ class Gradients:
         module = self._backbone
         for texts in self._processes.micro_batches(batch.texts, self._config.micro_batch or len(batch.texts)):
             module.rows = table
-            found = module(pack(texts).to(self._processes.device))
+            found = module(self._pack(texts).to(self._processes.device))
             (found / batch.targets).backward()
             if self._trained is not None:
                 self._trained.accumulate_grads()
             nats += found.detach()
         module.rows = None
         return nats
+
+    def _pack(self, texts: Sequence[np.ndarray]) -> PackedBatch:
+        return pack(texts)
 
     def _finish(self) -> float:
         """Sum the gradients over processes, clip them, and return their norm before that."""
