@@ -206,6 +206,13 @@ def test_replace_and_compare_take_the_method(
     rows = json.loads(Path("table/comparison.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["unchanged", "hypernetwork(folder=zett)", "mean"]
     assert not any(row["failure"] for row in rows)
+    beside = ("--hypernet", "zett", "--method", "mean", "--sequence-length", 64, "--out", "beside", "--json")
+    code, out, err = called(*compare[:9], *beside)
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    ours = [f"hypernetwork(folder=zett, shared={shared})" for shared in ("copied", "predicted")]
+    assert [row["method"] for row in rows] == ["unchanged", "mean", *ours]
+    assert all(row["initialisation_seconds"] > 0 and not row["failure"] for row in rows[1:])
     write_hypernetwork(Path("zett"), tiny_model, seed=1)
     code, _, err = called(*compare)
     assert code != 0

@@ -135,9 +135,17 @@ def gather_vocabulary(run: RunRecord) -> Vocabulary:
     for stage in reversed(run.stages):
         nested = stage.metrics.get("vocabulary")
         if stage.kind == "vocabulary" or (stage.kind == "hypernetwork" and nested is not None):
-            return Vocabulary(**(nested if isinstance(nested, Mapping) else stage.metrics))
+            facts = nested if isinstance(nested, Mapping) else stage.metrics
+            method = _initialisation(stage)
+            return Vocabulary(**{**facts, "method": method, "seconds": stage.seconds if method else None})
     size, ratio = run.tokenizer.size, run.tokenizer.bytes_per_token
     return Vocabulary(before=size, after=size, bytes_per_token_before=ratio, bytes_per_token_after=ratio)
+
+
+def _initialisation(stage: StageRecord) -> str | None:
+    """Return the method that made the rows of a vocabulary stage's new tokens; None for other stages."""
+    embeddings = stage.config.get("embeddings")
+    return embeddings.get("method") if isinstance(embeddings, Mapping) else None
 
 
 def gather_hypernetwork(stages: Iterable[StageRecord]) -> HypernetworkTraining | None:
