@@ -222,8 +222,8 @@ def _card(facts: HypernetworkFacts, parameters: int) -> str:
     if training.settings.get("backbone") is not None:
         lines += [
             "",
-            f"It was trained together with the model, for the tokenizer `{training.settings['tokenizer']}`. Its "
-            "rows are for the model that this training wrote beside it.",
+            f"It was trained together with the model, for the tokenizer `{training.settings['tokenizer']}`. "
+            "Its rows are for the model that this training wrote beside it.",
         ]
     if training.settings:
         lines += [
