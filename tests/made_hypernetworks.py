@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from tokenizer_tools.hypernetwork.folder import TrainingFacts, save_hypernetwork
 from tokenizer_tools.hypernetwork.network import Hypernetwork
 from tokenizer_tools.hypernetwork.settings import HypernetworkConfig
 from tokenizer_tools.hypernetwork.source import read_source
+
+HUB_COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 SHAPES: dict[str, dict[Role, int]] = {
     "tied": {"tied": 16},
@@ -56,6 +59,21 @@ def random_forms(count: int, length: int = 7, size: int = 50, seed: int = 0) -> 
     lengths = torch.randint(1, length + 1, (count,), generator=generator)
     mask = torch.arange(length) < lengths[:, None]
     return torch.randint(size + 256, (count, length), generator=generator) * mask, mask
+
+
+def hub_snapshot(cache: Path, patch: pytest.MonkeyPatch) -> Path:
+    """The place of org/zett in a cache of the hub, which is the only thing that can be asked for it."""
+    repository = cache / "models--org--zett"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(HUB_COMMIT)
+    (repository / "snapshots").mkdir()
+    patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no network")
+
+    patch.setattr("huggingface_hub.HfApi.repo_info", unreachable)
+    return repository / "snapshots" / HUB_COMMIT
 
 
 def write_hypernetwork(

@@ -98,7 +98,7 @@ def change_vocabulary(
         pad_to_multiple_of=change.pad_to_multiple_of,
         progress=progress,
     )
-    return facts | _sizes(transfer)
+    return facts | sizes(transfer)
 
 
 def change_tokenizer(
@@ -295,7 +295,7 @@ def _require_known_characters(before: Path, after: Path, texts: Sequence[str]) -
         )
 
 
-def _sizes(transfer: Transfer) -> dict[str, int]:
+def sizes(transfer: Transfer) -> dict[str, int]:
     """Return the numbers of tokens in the vocabulary before and after."""
     return {
         when: sum(token is not None for token in vocabulary.tokens)
@@ -310,10 +310,14 @@ def _parameters(embeddings: EmbeddingsConfig) -> Any:
 
 def _resolved(embeddings: EmbeddingsConfig) -> Mapping[str, Path]:
     """Return the parameters of the method that name files, as local paths."""
+    from tokenizer_tools.embeddings import method
 
     def resolve(reference: str) -> Path:
         parsed = parse(reference)
         names_model = isinstance(parsed.location, HubModel) or is_gguf(parsed)
         return resolve_model(reference) if names_model else resolve_file(reference)
 
-    return {name: resolve(reference) for name, reference in embeddings.files().items()}
+    if not (files := embeddings.files()):
+        return {}
+    resolvers = method(embeddings.method).resolvers
+    return {name: resolvers.get(name, resolve)(reference) for name, reference in files.items()}

@@ -17,9 +17,11 @@ from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
+from cpt.stages.hypernetwork.config import HypernetworkStageConfig
 from cpt.training.distributed.environment import Environment
 
 if TYPE_CHECKING:
+    from cpt.estimate.hypernetwork_stage import NetworkEstimate
     from cpt.estimate.memory import Fit
     from cpt.estimate.stage import Estimate, EstimateRequest
 
@@ -59,7 +61,7 @@ def estimate(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Predict peak memory by part, time and cost of every pretrain stage, without training.
+    """Predict peak memory by part, time and cost of every stage that trains, without training.
 
     Example: cpt estimate medical.yaml --gpu h100 --price 2.5
     """
@@ -106,42 +108,71 @@ def _request(
     return EstimateRequest(device, gpus, limit or device.memory_bytes, price, calibrate, suggest)
 
 
-def _estimates(recipe: Recipe, store: Store, request: EstimateRequest, place: Environment) -> list[Estimate]:
-    from cpt.estimate.recipe import plan_job, pretrain_steps
+def _estimates(
+    recipe: Recipe, store: Store, request: EstimateRequest, place: Environment
+) -> list[Estimate | NetworkEstimate]:
+    from cpt.estimate.hypernetwork_stage import estimate_network, plan_network
+    from cpt.estimate.recipe import plan_job, training_steps
     from cpt.estimate.stage import estimate as estimated
 
-    training = pretrain_steps(recipe)
+    training = training_steps(recipe)
     if not training:
-        raise UsageError("the recipe has no pretrain stage, so there is nothing to estimate")
+        raise UsageError("the recipe has no pretrain or hypernetwork stage, so there is nothing to estimate")
     artifacts = make_plan(recipe, store).artifacts
-    planned = [plan_job(recipe, step, artifacts, fetch=True, place=place) for step in training]
-    return [estimated(each, request) for each in planned if each is not None]
+    found: list[Estimate | NetworkEstimate] = []
+    for step in training:
+        if isinstance(step.located, HypernetworkStageConfig):
+            found.append(estimate_network(plan_network(recipe, step, artifacts, place), request))
+        elif (job := plan_job(recipe, step, artifacts, fetch=True, place=place)) is not None:
+            found.append(estimated(job, request))
+    return found
 
 
-def _print(recipe: Recipe, found: list[Estimate], request: EstimateRequest) -> None:
+def _print(recipe: Recipe, found: list[Estimate | NetworkEstimate], request: EstimateRequest) -> None:
     where = request.device.name if request.count == 1 else f"{request.count} of {request.device.name}"
     out().print(Text.assemble((recipe.name, "bold"), (f"  on {where}", "dim")))
     for each in found:
         _print_stage(each)
 
 
-def _print_stage(each: Estimate) -> None:
-    console, job = out(), each.planned.job
-    shared = f" shared by {job.processes}" if job.processes > 1 else ""
-    batch = f"{plural(len(job.sequences), 'sequence')} per step{shared}, {job.settings.micro_batch} at once"
+def _print_stage(each: Estimate | NetworkEstimate) -> None:
+    from cpt.estimate.stage import Estimate
+
+    console = out()
+    batch = _batch(each) if isinstance(each, Estimate) else _network_batch(each)
     console.print(Text.assemble((f"  {each.planned.step.name}", "bold"), (f"  {batch}", "dim")))
     table = rows("part", "at the peak#")
     for part, amount in each.memory.parts.items():
         table.add_row("", part, size(amount))
     table.add_row("", Text("all", style="bold"), Text(size(each.memory.peak), style="bold"))
     console.print(table)
-    for line in (_verdict(each), *_advice(each), *_host(each), _time(each)):
+    more = [*_advice(each), *_host(each)] if isinstance(each, Estimate) else _network_advice(each)
+    for line in (_verdict(each), *more, _time(each)):
         console.print(f"  {line}", soft_wrap=True)
     for assumption in each.planned.assumptions:
         console.print(Text(f"  assumed: {assumption}", style="dim"), soft_wrap=True)
 
 
-def _verdict(each: Estimate) -> str:
+def _batch(each: Estimate) -> str:
+    job = each.planned.job
+    shared = f" shared by {job.processes}" if job.processes > 1 else ""
+    return f"{plural(len(job.sequences), 'sequence')} per step{shared}, {job.settings.micro_batch} at once"
+
+
+def _network_batch(each: NetworkEstimate) -> str:
+    config = each.planned.config
+    shared = f" shared by {each.planned.processes}" if each.planned.processes > 1 else ""
+    texts = f"{plural(config.texts, 'text')} per step{shared}, {config.micro_batch or config.texts} at once"
+    return f"{texts}, {each.predicted:,} of {each.rows:,} rows predicted by {number(each.parameters)} weights"
+
+
+def _network_advice(each: NetworkEstimate) -> list[str]:
+    if each.fits:
+        return []
+    return ["Set `micro_batch` or `predicted` lower: memory grows with both."]
+
+
+def _verdict(each: Estimate | NetworkEstimate) -> str:
     from cpt.estimate.memory import MARGIN
 
     verdict = "fits" if each.fits else "does not fit"
@@ -181,10 +212,10 @@ def _host(each: Estimate) -> list[str]:
     ]
 
 
-def _time(each: Estimate) -> str:
+def _time(each: Estimate | NetworkEstimate) -> str:
     if each.duration is None:
         return "For the time add --calibrate, which measures this machine, or name a GPU with --gpu."
     took, rate = duration(each.duration.seconds), number(each.duration.tokens_per_second)
-    tokens = number(each.planned.job.settings.tokens)
+    tokens = number(each.tokens)
     text = f"{tokens} tokens take {took} at {rate} tokens/s: {each.duration.basis}."
     return text if each.cost is None else f"{text} That costs {each.cost:,.2f}."

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cpt.estimate.allocations import Part, by_part
+from cpt.estimate.allocations import Part, Timeline, by_part
 from cpt.estimate.devices import Device, heap_holes
 from cpt.estimate.job import Job
 from cpt.estimate.simulate import Simulation, simulate
@@ -53,20 +53,25 @@ def memory_of(job: Job, device: Device) -> Memory:
 
 
 def memory_in(simulation: Simulation, device: Device, processes: int = 1) -> Memory:
-    """Return the memory of a simulated run: its allocations, and the overhead of process and device.
+    """Return the memory of a simulated run: its allocations, and the overhead of process and device."""
+    moments = moments_of(simulation.timeline, simulation.process_bytes, device)
+    host = simulation.host.peak + processes * simulation.process_bytes
+    return Memory(moments, host if device.is_gpu else None)
+
+
+def moments_of(timeline: Timeline, process_bytes: int, device: Device) -> dict[str, Mapping[Part, int]]:
+    """Return bytes by part at the peak of every phase, with the overhead of process and device.
 
     On a CPU that is the process with its libraries, as measured now, and what the C library keeps of freed
     memory; on a GPU it is the context of CUDA and its libraries.
     """
     moments: dict[str, Mapping[Part, int]] = {}
-    for name in simulation.timeline.moments:
-        held = simulation.timeline.peak(name)
+    for name in timeline.moments:
+        held = timeline.peak(name)
         parts = by_part(held)
-        around = simulation.process_bytes + heap_holes(held)
-        parts["other"] += device.context_bytes if device.is_gpu else around
+        parts["other"] += device.context_bytes if device.is_gpu else process_bytes + heap_holes(held)
         moments[name] = parts
-    host = simulation.host.peak + processes * simulation.process_bytes
-    return Memory(moments, host if device.is_gpu else None)
+    return moments
 
 
 MARGIN = 0.10

@@ -16,9 +16,11 @@ from cpt.references import hub, wheel
 from cpt.references.resolve import is_gguf
 from cpt.references.syntax import HubFile, HubModel, LocalPath, Reference, WheelFile
 from cpt.stages.base import BASE, Artifact
+from cpt.stages.hypernetwork.config import HypernetworkStageConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.trainable import Expansion
+from tokenizer_tools.settings import VocabularyChange
 
 
 def architecture(reference: str, *, fetch: bool) -> Any | None:
@@ -136,6 +138,8 @@ def planned_model(
         return None
     if isinstance(settings, VocabularyConfig):
         return _with_vocabulary(model, settings, fetch, assumptions)
+    if isinstance(settings, HypernetworkStageConfig) and settings.change is not None:
+        return _with_vocabulary(model, settings.change, fetch, assumptions)
     if isinstance(settings, PretrainConfig) and isinstance(settings.trainable, Expansion):
         return replace(model, architecture=_expanded(model.architecture, settings.trainable.every))
     return model
@@ -161,7 +165,7 @@ def _expanded(config: Any, every: int) -> Any:
     return model.config
 
 
-def _with_vocabulary(model: Model, config: VocabularyConfig, fetch: bool, assumptions: list[str]) -> Model:
+def _with_vocabulary(model: Model, config: VocabularyChange, fetch: bool, assumptions: list[str]) -> Model:
     """Return the model with its future vocabulary."""
     text = model.architecture.get_text_config()
     tokens: int = text.vocab_size
@@ -179,7 +183,7 @@ def _with_vocabulary(model: Model, config: VocabularyConfig, fetch: bool, assump
         if config.transliterate.tokens is None:
             assumptions.append("the vocabulary keeps its size: how many Latin spellings are new is not known")
     if config.replace is not None:
-        known = _tokens_of(config.replace.tokenizer) if fetch else None
+        known = tokens_of(config.replace.tokenizer) if fetch else None
         tokens = new = known or tokens
         if known is None:
             assumptions.append(f"the vocabulary keeps its size: {config.replace.tokenizer} is not read")
@@ -187,7 +191,12 @@ def _with_vocabulary(model: Model, config: VocabularyConfig, fetch: bool, assump
     return replace(model, new_tokens=tuple(range(min(new, tokens))))
 
 
-def _tokens_of(reference: str) -> int:
+def tokens_of(reference: str) -> int:
+    """Return the number of tokens of a tokenizer, which is fetched.
+
+    Raises:
+        ReferenceUnavailable: The tokenizer cannot be had.
+    """
     from tokenizers import Tokenizer
 
     from cpt.references import resolve_tokenizer

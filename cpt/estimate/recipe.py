@@ -26,6 +26,7 @@ from cpt.recipe.schema import Recipe, Step
 from cpt.references import cache_folder
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.hypernetwork.config import HypernetworkStageConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.data import expected_tokens, planned, planned_work
 from cpt.stages.pretrain.probe_budget import DEFAULT_TOKENS
@@ -49,9 +50,10 @@ class Planned:
     assumptions: tuple[str, ...]
 
 
-def pretrain_steps(recipe: Recipe) -> list[Step]:
-    """Return the stages of a recipe that train."""
-    return [step for step in recipe.steps if isinstance(step.located, PretrainConfig)]
+def training_steps(recipe: Recipe) -> list[Step]:
+    """Return the stages of a recipe that train a model or a hypernetwork."""
+    kinds = (PretrainConfig, HypernetworkStageConfig)
+    return [step for step in recipe.steps if isinstance(step.located, kinds)]
 
 
 def plan_job(

@@ -109,7 +109,7 @@ def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
             "micro_batch_sequences: activations grow with it.",
         )
     timeline, settings = Timeline(), job.settings
-    with _explained(job.architecture), _attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
+    with explained(job.architecture), attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model = build(job.architecture)
@@ -362,7 +362,12 @@ def _row(source: str, lengths: Lengths) -> Any:
 
 
 @contextmanager
-def _explained(architecture: Any) -> Iterator[None]:
+def explained(architecture: Any) -> Iterator[None]:
+    """Turn any error of a model's code into one that names the architecture.
+
+    Raises:
+        StageFailed: The block raised an error that is no `CptError`.
+    """
     try:
         yield
     except CptError:
@@ -376,7 +381,7 @@ def _explained(architecture: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _attention_of(hardware: Hardware) -> Iterator[None]:
+def attention_of(hardware: Hardware) -> Iterator[None]:
     """Use the attention backend of the hardware: blockwise products on a CPU, its kernel on a GPU."""
 
     def backend(query: torch.Tensor) -> Callable[..., torch.Tensor]:

@@ -64,6 +64,11 @@ class Estimate:
     cost: float | None
 
     @property
+    def tokens(self) -> int:
+        """Return the number of tokens in all steps."""
+        return self.planned.job.settings.tokens
+
+    @property
     def fits(self) -> bool:
         """Return True if the recipe's own micro batch fits with the margin."""
         return fits(self.memory.peak, self.limit)

@@ -287,9 +287,9 @@ class _Runner:
             except Exception as error:
                 _require_folders(context, error)
                 raise
-            made = {kind for kind in step.stage.produces if (staging / kind).is_dir()}
-            if made != set(step.stage.produces):
-                raise AssertionError(f"made no {', '.join(set(step.stage.produces) - made)}")
+            kinds = step.stage.outputs(step.config)
+            if missing := [kind for kind in kinds if not (staging / kind).is_dir()]:
+                raise AssertionError(f"made no {', '.join(missing)}")
             return store.finish(self._record(entry, staging, metrics, timing))
 
     def _require_whole_inputs(self, entry: Entry) -> None:
@@ -317,7 +317,7 @@ class _Runner:
         return Record(
             name=step.name,
             stage=step.kind,
-            kinds=step.stage.produces,
+            kinds=step.stage.outputs(step.config),
             fingerprint=entry.fingerprint,
             folder=staging,
             config=config_data(step.config),

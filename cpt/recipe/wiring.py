@@ -47,7 +47,8 @@ def wire(
                 stage.selects_on_heldout(config) or stage.selects_by_tasks(config)
             )
             inputs = wired.inputs.get(item.where, {})
-            earlier.append(UpstreamArtifact(item.name, frozenset(stage.produces), inputs, chosen))
+            kinds = frozenset(stage.produces if config is None else stage.outputs(config))
+            earlier.append(UpstreamArtifact(item.name, kinds, inputs, chosen))
     return wired
 
 

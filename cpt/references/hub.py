@@ -120,7 +120,23 @@ def tokenizer_snapshot(location: HubModel, files: Sequence[str]) -> Path:
     return _snapshot(location, files, lambda folder: (folder / "tokenizer.json").is_file())
 
 
-def _snapshot(location: HubModel, files: Sequence[str], is_complete: Callable[[Path], bool]) -> Path:
+def folder_snapshot(location: HubModel, files: Sequence[str], needed: Sequence[str]) -> Path:
+    """Return a folder with the files of a hub repository, those of subfolders too.
+
+    A cached one with the files that are needed is used.
+
+    Raises:
+        ReferenceUnavailable: The files cannot be fetched.
+    """
+    return _snapshot(location, files, lambda folder: all((folder / name).is_file() for name in needed), ())
+
+
+def _snapshot(
+    location: HubModel,
+    files: Sequence[str],
+    is_complete: Callable[[Path], bool],
+    ignored: Sequence[str] = ("*/*",),
+) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = commit(location)
@@ -129,7 +145,7 @@ def _snapshot(location: HubModel, files: Sequence[str], is_complete: Callable[[P
         if is_complete(cached):
             return cached
     _remote_commit(location)  # fails at once where a download would retry for half a minute
-    patterns = {"allow_patterns": list(files), "ignore_patterns": ["*/*"]}
+    patterns = {"allow_patterns": list(files), "ignore_patterns": list(ignored)}
     return Path(_call(location, snapshot_download, revision=wanted, **patterns))
 
 

@@ -47,6 +47,11 @@ class StageConfig(BaseModel):
         description="Earlier stage whose model (or corpus) is used, instead of the newest one.",
     )
 
+    @property
+    def brings_new_tokens(self) -> bool:
+        """Return True if the stage's model has tokens that the model before did not have."""
+        return False
+
 
 class Artifact(BaseModel):
     """A finished stage's folder, described by its `artifact.json`.
@@ -177,6 +182,10 @@ class Stage(ABC, Generic[C]):
     def wire(self, config: C, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Return role -> name of the earlier stage that plays it; by default one role per consumed kind."""
         return {kind: newest(earlier, kind, config.from_) for kind in self.consumes}
+
+    def outputs(self, config: C) -> tuple[str, ...]:
+        """Return the kinds of artifact that the stage makes with these settings; by default all it can."""
+        return self.produces
 
     def selects_on_heldout(self, config: C) -> bool:
         """Return True if the stage selects its result on held-out text, which is then unfit for reports."""

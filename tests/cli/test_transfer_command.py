@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from made_hypernetworks import write_hypernetwork
+from made_hypernetworks import hub_snapshot, write_hypernetwork
 from safetensors.torch import load_file, save_file
 from tiny import clinical_texts, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -147,6 +147,21 @@ def test_a_copy_of_the_source_model_is_no_variant(
     assert json.loads(out)["initialisation"]["base"] is None
 
 
+def test_the_hypernetwork_may_be_on_the_hub(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, another_model: Callable[..., Path]
+) -> None:
+    other = another_model("other", vocabulary=330)
+    assert run("--tokenizer", other, "--out", "local")[0] == 0
+    (tmp_path / "zett").rename(hub_snapshot(tmp_path / "hub", monkeypatch))
+    code, out, err = run("--tokenizer", other, "--hypernet", "org/zett", "--out", "remote", "--json")
+    assert code == 0, err
+    assert json.loads(out)["initialisation"]["predicted"] == 30
+    assert torch.equal(weights("remote")[EMBEDDING], weights("local")[EMBEDDING])
+    code, _, err = run("--tokenizer", other, "--hypernet", "org/another", "--out", "out")
+    assert (code, Path("out").exists()) == (1, False)
+    assert "cannot get org/another from the Hugging Face hub: no network" in " ".join(err.split())
+
+
 def test_the_printed_result(run: Any, another_model: Callable[..., Path]) -> None:
     code, out, _ = run("--tokenizer", another_model("other", vocabulary=330), "--out", "out")
     assert code == 0
@@ -191,6 +206,13 @@ def test_replace_and_compare_take_the_method(
     rows = json.loads(Path("table/comparison.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["unchanged", "hypernetwork(folder=zett)", "mean"]
     assert not any(row["failure"] for row in rows)
+    beside = ("--hypernet", "zett", "--method", "mean", "--sequence-length", 64, "--out", "beside", "--json")
+    code, out, err = called(*compare[:9], *beside)
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    ours = [f"hypernetwork(folder=zett, shared={shared})" for shared in ("copied", "predicted")]
+    assert [row["method"] for row in rows] == ["unchanged", "mean", *ours]
+    assert all(row["initialisation_seconds"] > 0 and not row["failure"] for row in rows[1:])
     write_hypernetwork(Path("zett"), tiny_model, seed=1)
     code, _, err = called(*compare)
     assert code != 0

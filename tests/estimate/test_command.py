@@ -150,7 +150,7 @@ def test_a_recipe_that_trains_nothing(recipe_file: Path, capsys: Any) -> None:
     recipe_file.write_text("\n".join(lines) + "\n")
     code, _, err = call(capsys, "estimate", "recipe.yaml")
     assert code == 2
-    assert "no pretrain stage" in err
+    assert "no pretrain or hypernetwork stage" in err
 
 
 def test_the_plan_tells_the_peak(recipe_file: Path, capsys: Any) -> None:

@@ -12,7 +12,7 @@ from cpt.errors import ModelError
 from cpt.estimate.devices import GPUS
 from cpt.estimate.job import Job, heaviness
 from cpt.estimate.model import architecture
-from cpt.estimate.recipe import Planned, plan_job, pretrain_steps
+from cpt.estimate.recipe import Planned, plan_job, training_steps
 from cpt.monitor.budget import NEW_TOKENS
 from cpt.recipe.events import Listener
 from cpt.recipe.load import load
@@ -24,7 +24,7 @@ from cpt.training.distributed.environment import Environment
 
 def planned(file: Path, *overrides: str, **more: Any) -> Planned:
     recipe = load(file, overrides, place=more.get("place"))
-    step, *_ = pretrain_steps(recipe)
+    step, *_ = training_steps(recipe)
     artifacts = make_plan(recipe, Store(Path("runs") / recipe.name)).artifacts
     found = plan_job(recipe, step, artifacts, **{"fetch": True} | more)
     assert found is not None
@@ -96,7 +96,7 @@ def test_layers_that_an_earlier_training_adds(recipe_file: Path) -> None:
     added = "  - pretrain: {name: deeper, tokens: 1000, trainable: {kind: expansion, every: 1}}\n"
     recipe_file.write_text(recipe_file.read_text().replace("  - pretrain: {", added + "  - pretrain: {"))
     recipe = load(recipe_file)
-    jobs = [plan_job(recipe, step, {}, fetch=True) for step in pretrain_steps(recipe)]
+    jobs = [plan_job(recipe, step, {}, fetch=True) for step in training_steps(recipe)]
     assert [each.job.architecture.num_hidden_layers for each in jobs if each] == [2, 4]
 
 
@@ -107,7 +107,7 @@ def test_new_tokens_of_a_model_that_is_merged_before_it_trains_again(recipe_file
 """
     recipe_file.write_text(recipe_file.read_text().replace("  - report\n", more))
     recipe = load(recipe_file)
-    first, second = (plan_job(recipe, step, {}, fetch=True) for step in pretrain_steps(recipe))
+    first, second = (plan_job(recipe, step, {}, fetch=True) for step in training_steps(recipe))
     assert first is not None
     assert second is not None
     assert second.job.architecture.vocab_size == first.job.architecture.vocab_size
@@ -154,7 +154,7 @@ def test_finished_stages_are_read(recipe_file: Path) -> None:
     weights = [heaviness(lengths, made.architecture) for lengths in made.sequences]
     assert weights == sorted(weights, reverse=True)
     assert made.settings.tokens >= 1000
-    again = pretrain_steps(load(recipe_file))[0]
+    again = training_steps(load(recipe_file))[0]
     assert again.name == found.step.name
 
 

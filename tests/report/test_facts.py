@@ -17,6 +17,20 @@ from cpt.report.summary_text import final_words
 PROBE_KEYS = {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"}
 
 
+def test_the_vocabulary_names_who_made_its_rows_and_the_time(run: RunRecord) -> None:
+    base = StageRecord("base", "base", "0" * 64)
+    config = {"embeddings": {"method": "hypernetwork", "folder": "zett"}}
+    metrics = {"before": 300, "after": 330}
+    changed = StageRecord("v", "vocabulary", "a" * 64, 12.5, config=config, metrics=metrics)
+    n_shot = StageRecord(
+        "n", "hypernetwork", "b" * 64, 900.0, metrics={"steps": 3, "tokens": 9, "vocabulary": metrics}
+    )
+    for stages, expected in (((base, changed), ("hypernetwork", 12.5)), ((base, n_shot), (None, None))):
+        facts = gather(dataclasses.replace(run, stages=list(stages)))
+        found = facts.vocabulary
+        assert (found.after, found.method, found.seconds) == (330, *expected)
+
+
 def test_json_keeps_its_contract(facts: Facts) -> None:
     data = json.loads(facts.model_dump_json())
     assert list(data["probes"]) == ["domain", "general"]
@@ -123,6 +137,8 @@ def test_without_a_vocabulary_stage_both_sides_are_the_base(run: RunRecord) -> N
         "after": 32_000,
         "bytes_per_token_before": 3.9,
         "bytes_per_token_after": 3.9,
+        "method": None,
+        "seconds": None,
     }
     assert facts.absent == ["vocabulary"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_hypernetworks import HUB_COMMIT, hub_snapshot
 from pydantic import ValidationError
 from stage_runs import Heard, make_corpus, model_artifact, run_stage
 from tiny import clinical_texts, write_jsonl
@@ -138,6 +139,27 @@ def test_a_finished_run_is_continued(inputs: dict[str, Artifact], tmp_path: Path
     assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5]
     with pytest.raises(StageFailed, match="other settings than it began with: texts was 2 and is 3"):
         run_stage(STAGE, longer | {"texts": 3}, inputs, tmp_path / "other")
+
+
+def test_a_run_on_the_hub_is_continued(
+    inputs: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constant = SMALL | {"schedule": {"kind": "constant", "peak": 1e-3}}
+    run_stage(STAGE, constant | {"steps": 2}, inputs, tmp_path / "first")
+    start = tmp_path / "first" / "output" / "hypernetwork"
+    weights = {}
+    for reference in (str(start), f"org/zett@{HUB_COMMIT}"):
+        config = STAGE.Config.model_validate(constant | {"steps": 3, "start": reference})
+        assert [*STAGE.check(config, inputs), *STAGE.fetch(config, Heard())] == []
+        output = tmp_path / str(len(weights))
+        assert run_stage(STAGE, constant | {"steps": 3, "start": reference}, inputs, output)["steps"] == 3
+        weights[reference] = (output / "output/hypernetwork/hypernetwork.safetensors").read_bytes()
+        if len(weights) == 1:
+            start.rename(hub_snapshot(tmp_path / "hub", monkeypatch))
+    assert len(set(weights.values())) == 1
+    missing = STAGE.Config.model_validate(SMALL | {"start": "org/another"})
+    (problem,) = STAGE.fetch(missing, Heard())
+    assert (problem.key, "cannot get org/another" in problem.message) == ("start", True)
 
 
 def test_a_start_without_a_checkpoint_is_refused(tmp_path: Path) -> None:

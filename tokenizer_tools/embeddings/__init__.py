@@ -7,8 +7,8 @@ listing the names costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -51,6 +51,8 @@ class Method:
         remake: Function (transfer, parameters) -> transfer in which shared tokens that the method makes rows
             for too are new; None if shared tokens keep their rows.
         facts: Function (transfer, parameters) -> plain data on what the method does with the new tokens.
+        resolvers: Function reference -> local path, by the name of each parameter that names neither a model
+            nor a file.
     """
 
     summary: str
@@ -62,6 +64,7 @@ class Method:
     check: Callable[[Path, Any], None] | None = None
     remake: Callable[[Transfer, Any], Transfer] | None = None
     facts: Callable[[Transfer, Any], dict[str, Any]] | None = None
+    resolvers: Mapping[str, Callable[[str], Path]] = field(default_factory=dict)
 
 
 def names() -> list[str]:

@@ -31,6 +31,7 @@ from tokenizer_tools.hypernetwork.folder import (
     source_vocabulary,
 )
 from tokenizer_tools.hypernetwork.predict import predict_rows
+from tokenizer_tools.hypernetwork.reference import resolve_hypernetwork
 from tokenizer_tools.hypernetwork.source import read_source, require_variant
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms, from_pieces
 from tokenizer_tools.transfer import Transfer, pieces_of
@@ -39,7 +40,9 @@ from tokenizer_tools.transfer import Transfer, pieces_of
 class Parameters(NoParameters):
     """Parameters of the hypernetwork."""
 
-    folder: Path | None = Field(None, description="Folder of the hypernetwork. Must be given.")
+    folder: Path | None = Field(
+        None, description="Hypernetwork: its folder, or a hub id with a revision. Must be given."
+    )
     base: Path | None = Field(
         None,
         description=(
@@ -147,4 +150,5 @@ METHOD = Method(
     check=check,
     remake=remake,
     facts=facts,
+    resolvers={"folder": resolve_hypernetwork},
 )

@@ -24,11 +24,10 @@ from cpt.models.folder_files import read_object
 from cpt.models.tokenizer import FILE as TOKENIZER_FILE
 from cpt.models.tokenizer import copy_settings
 from tokenizer_tools.hypernetwork.network import Hypernetwork
+from tokenizer_tools.hypernetwork.reference import CARD, CONFIG, TOKENIZER, WEIGHTS
 from tokenizer_tools.hypernetwork.settings import HypernetworkConfig
 from tokenizer_tools.hypernetwork.source import SourceModel, read_source
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
-
-WEIGHTS, CONFIG, CARD, TOKENIZER = "hypernetwork.safetensors", "config.json", "README.md", "tokenizer"
 
 
 class _Facts(BaseModel):
@@ -220,6 +219,12 @@ def _card(facts: HypernetworkFacts, parameters: int) -> str:
         f"| steps | {training.steps:,} |",
         *(f"| {name} | {value:.6g} |" for name, value in training.figures.items()),
     ]
+    if training.settings.get("backbone") is not None:
+        lines += [
+            "",
+            f"It was trained together with the model, for the tokenizer `{training.settings['tokenizer']}`. "
+            "Its rows are for the model that this training wrote beside it.",
+        ]
     if training.settings:
         lines += [
             "",

@@ -37,7 +37,7 @@ class DynamicReading:
         readers: Sequence[Reader],
         sources: Mapping[str, str],
         share: float,
-        hypernet: Path,
+        hypernet: str,
         view: ProgressBar,
     ) -> None:
         """Check that the models and the hypernetwork fit.
@@ -47,21 +47,24 @@ class DynamicReading:
             readers: Different tokenizers with windows of the models.
             sources: Reference of each text by name.
             share: Share of the tokens that merging removes.
-            hypernet: Folder of the hypernetwork.
+            hypernet: Reference of the hypernetwork.
             view: Receiver of progress.
 
         Raises:
             MissingInput, ModelError, DataError: The hypernetwork or a model cannot be read, or they differ.
             UsageError: The models read different windows.
         """
+        from tokenizer_tools.hypernetwork.reference import resolve_hypernetwork
+
         if len(readers) > 1:
             raise UsageError(
                 "--dynamic compares models with the same tokenizer and the same windows",
                 hint="Name them one by one, or choose a --window that all of them can read.",
             )
         [self._reader] = readers
-        self._sources, self._share, self._hypernet = sources, share, hypernet
-        self._models = {name: _sources_of(hypernet, folder, view) for name, folder in folders.items()}
+        self._sources, self._share = sources, share
+        self._hypernet = resolve_hypernetwork(located(hypernet), view)
+        self._models = {name: _sources_of(self._hypernet, folder, view) for name, folder in folders.items()}
         self._scores: dict[str, dict[str, DynamicScores]] = {}
 
     def score(self, model: str, packed: PackedLanguageModel, view: ProgressBar) -> None:
@@ -108,11 +111,11 @@ class DynamicReading:
         ]
 
 
-def check_dynamic(share: float | None, hypernet: Path | None) -> None:
+def check_dynamic(share: float | None, hypernet: str | None) -> None:
     """Raise UsageError unless the share is one, and it and the hypernetwork come together."""
     if (share is None) != (hypernet is None):
         raise UsageError(
-            "--dynamic SHARE and --hypernet DIR go together: it predicts the rows of merged tokens",
+            "--dynamic SHARE and --hypernet REF go together: it predicts the rows of merged tokens",
             hint="Give both.",
         )
     if share is not None and not 0 <= share <= 1:

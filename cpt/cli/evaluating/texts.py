@@ -100,11 +100,11 @@ def text(
         ),
     ] = None,
     hypernet: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--hypernet",
-            metavar="DIR",
-            help="With --dynamic: folder of the hypernetwork that predicts the rows of merged tokens.",
+            metavar="REF",
+            help="With --dynamic: hypernetwork that predicts the rows of merged tokens: folder, or hub id.",
         ),
     ] = None,
     as_json: Json = False,
@@ -127,7 +127,7 @@ def text(
         batch_tokens,
         exact_bytes,
         dynamic,
-        None if hypernet is None else str(hypernet),
+        hypernet,
     )
     with show_progress(resumable=False) as view:
         folders = {model: resolve_model(model, view) for model in models}
@@ -201,7 +201,7 @@ def _scores(
         exact = ExactBytes(folders, sizes, sources, settings.start_token, settings.exact_bytes, view)
     merged = None
     if settings.dynamic is not None and settings.hypernet is not None:
-        merged = DynamicReading(folders, readers, sources, settings.dynamic, Path(settings.hypernet), view)
+        merged = DynamicReading(folders, readers, sources, settings.dynamic, settings.hypernet, view)
     removed: dict[str, dict[str, int]] = {name: {} for name in sources}
     dtype = resolve_precision(settings.precision)  # type: ignore[arg-type]
     found: dict[str, dict[str, _SourceScores]] = {}

@@ -117,7 +117,9 @@ def replace(
 
 
 def transfer(
-    hypernet: Annotated[Path, typer.Option("--hypernet", metavar="DIR", help="Folder of the hypernetwork.")],
+    hypernet: Annotated[
+        str, typer.Option("--hypernet", metavar="REF", help="The hypernetwork: folder, or hub id.")
+    ],
     tokenizer: Annotated[
         str, typer.Option("--tokenizer", metavar="REF", help="The other tokenizer: folder, hub id, file.")
     ],
@@ -141,10 +143,12 @@ def transfer(
     Example: cpt tokenizer transfer --hypernet zett-smollm2 --tokenizer mistralai/Mistral-7B-v0.3 --out DIR
     """
     from tokenizer_tools.hypernetwork.folder import fits, read_facts
+    from tokenizer_tools.hypernetwork.reference import resolve_hypernetwork
 
-    source = read_facts(hypernet).source.model
-    embeddings = {**parameters(settings or []), "method": "hypernetwork", "folder": str(hypernet.absolute())}
-    if model is not None and not fits(hypernet, resolve_model(located(model), shown())):
+    folder = resolve_hypernetwork(located(hypernet), shown())
+    source = read_facts(folder).source.model
+    embeddings = {**parameters(settings or []), "method": "hypernetwork", "folder": str(folder)}
+    if model is not None and not fits(folder, resolve_model(located(model), shown())):
         shown().message(f"the embeddings of {model} are not those of {source}: reading the rows of {source}")
         embeddings["base"] = str(resolve_model(located(source), shown()))
     config = {"replace": {"tokenizer": located(tokenizer)}, "embeddings": embeddings}

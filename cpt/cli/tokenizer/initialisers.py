@@ -67,6 +67,14 @@ def compare(
             "that work without parameters.",
         ),
     ] = None,
+    hypernet: Annotated[
+        str | None,
+        typer.Option(
+            "--hypernet",
+            metavar="REF",
+            help="Add this hypernetwork (folder, or hub id): shared rows copied, and predicted too.",
+        ),
+    ] = None,
     steps: Annotated[
         str, typer.Option("--steps", metavar="N,N", help="Training steps after which to measure.")
     ] = "0,50,200",
@@ -120,7 +128,7 @@ def compare(
         texts=tuple(named_texts(text).values()),
         general=tuple(named_texts(general or (), "--general").values()),
         change=given,
-        methods=tuple(method or ()),
+        methods=_words(method or (), hypernet),
         steps=step_numbers(steps),
         sequence_length=sequence_length,
         batch=batch,
@@ -333,6 +341,15 @@ def _method(word: str) -> EmbeddingsConfig:
     except ValidationError as error:
         reasons = "; ".join(str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
         raise UsageError(f"--method {word}: {reasons}") from error
+
+
+def _words(methods: Sequence[str], hypernet: str | None) -> tuple[str, ...]:
+    """Return the methods as `--method` names them; with a hypernetwork, its two ways behind the others."""
+    if hypernet is None:
+        return tuple(methods)
+    others = methods or [each.method for each in _every_method()]
+    ours = (f"hypernetwork:folder={hypernet},shared={shared}" for shared in ("copied", "predicted"))
+    return (*others, *ours)
 
 
 def _every_method() -> list[EmbeddingsConfig]:

@@ -131,13 +131,21 @@ def further_comparison(found: Mapping[str, Any]) -> FurtherComparison:
 
 
 def gather_vocabulary(run: RunRecord) -> Vocabulary:
-    """Return the vocabulary of the newest vocabulary stage; without one, the base's on both sides."""
+    """Return the vocabulary of the newest stage that changed it; without one, the base's on both sides."""
     for stage in reversed(run.stages):
-        if stage.kind == "vocabulary":
-            nested = stage.metrics.get("vocabulary")
-            return Vocabulary(**(nested if isinstance(nested, Mapping) else stage.metrics))
+        nested = stage.metrics.get("vocabulary")
+        if stage.kind == "vocabulary" or (stage.kind == "hypernetwork" and nested is not None):
+            facts = nested if isinstance(nested, Mapping) else stage.metrics
+            method = _initialisation(stage)
+            return Vocabulary(**{**facts, "method": method, "seconds": stage.seconds if method else None})
     size, ratio = run.tokenizer.size, run.tokenizer.bytes_per_token
     return Vocabulary(before=size, after=size, bytes_per_token_before=ratio, bytes_per_token_after=ratio)
+
+
+def _initialisation(stage: StageRecord) -> str | None:
+    """Return the method that made the rows of a vocabulary stage's new tokens; None for other stages."""
+    embeddings = stage.config.get("embeddings")
+    return embeddings.get("method") if isinstance(embeddings, Mapping) else None
 
 
 def gather_hypernetwork(stages: Iterable[StageRecord]) -> HypernetworkTraining | None:

@@ -300,7 +300,10 @@ class StudyDocuments(Fact):
 
 
 class Vocabulary(Fact):
-    """Size of the vocabulary and bytes per token of held-out domain text, base and final tokenizer."""
+    """Size of the vocabulary and bytes per token of held-out domain text, base and final tokenizer.
+
+    method: initialisation of the new rows. seconds: time of the stage that made them.
+    """
 
     before: int | None = None
     after: int | None = None
@@ -308,6 +311,8 @@ class Vocabulary(Fact):
     bytes_per_token_after: float | None = None
     added: int | None = None
     rows: int | None = None
+    method: str | None = None
+    seconds: float | None = None
 
 
 class HypernetworkTraining(Fact):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cpt.stages.base import StageConfig
 from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, HypernetworkTrainingConfig
+from tokenizer_tools.settings import ReplaceConfig, VocabularyChange
 
 
 class HypernetworkStageConfig(HypernetworkTrainingConfig, StageConfig):
@@ -19,8 +20,36 @@ class HypernetworkStageConfig(HypernetworkTrainingConfig, StageConfig):
     start: str | None = Field(
         default=None,
         min_length=1,
-        description="Folder of a hypernetwork whose training this one continues, up to its own `steps`.",
+        description="Hypernetwork whose training this one continues, up to its own `steps`: a folder, or a "
+        "hub id with a revision.",
     )
+    initial: str | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=lambda reference: reference is None,
+        description="Hypernetwork that a training in a fixed `tokenizer` begins with: a folder, or a hub id "
+        "with a revision. Default: the newest hypernetwork stage above, if there is one.",
+    )
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> HypernetworkStageConfig:
+        if self.initial is not None and self.tokenizer is None:
+            raise ValueError("initial goes with a fixed tokenizer: name it as `tokenizer`")
+        if self.initial is not None and self.start is not None:
+            raise ValueError("start continues a training, and initial begins one: give one")
+        return self
+
+    @property
+    def brings_new_tokens(self) -> bool:
+        """Return True if the stage writes a model with the fixed tokenizer."""
+        return self.backbone is not None
+
+    @property
+    def change(self) -> VocabularyChange | None:
+        """Return the change of vocabulary that the fixed tokenizer is; None without one."""
+        if self.tokenizer is None:
+            return None
+        return VocabularyChange(replace=ReplaceConfig(tokenizer=self.tokenizer))
 
     @property
     def training(self) -> HypernetworkTrainingConfig:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.corpus.texts import cut_sample, has_texts, heldout_texts, iterate_texts
 from cpt.errors import CptError, Problem
-from cpt.progress import Progress
+from cpt.progress import NullProgress, Progress
 from cpt.references import resolve_tokenizer, unchanged
 from cpt.sources import DOMAIN, GENERAL, REPLAY
-from cpt.stages.base import BASE, Artifact, Context, Stage, StageConfig, UpstreamConfigs
+from cpt.stages.base import BASE, Artifact, Context, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
 from cpt.stages.hypernetwork.config import HypernetworkStageConfig
+from cpt.stages.hypernetwork.fixed_tokenizer import (
+    architecture,
+    initial_problems,
+    load_initial,
+    wire_initial,
+    write_model,
+    write_tokenizer,
+)
 
 if TYPE_CHECKING:
     from cpt.corpus.heldout_texts import HeldOutTexts
     from cpt.training.distributed.environment import Environment
+    from tokenizer_tools.hypernetwork.network import Hypernetwork
     from tokenizer_tools.hypernetwork.training.loop import HypernetworkTraining
+    from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
 KIND = "hypernetwork"
 PROBES = "probes.jsonl"
@@ -25,34 +36,59 @@ PROBES = "probes.jsonl"
 
 
 class HypernetworkStage(Stage[HypernetworkStageConfig]):
-    """The hypernetwork stage. It trains on text of the domain and of replay; held-out text is measured."""
+    """The hypernetwork stage. It trains on text of the domain and of replay; held-out text is measured.
+
+    With a fixed tokenizer it may train the model too, and makes that model and its corpus as well.
+    """
 
     kind: ClassVar[str] = KIND
     Config: ClassVar[type[StageConfig]] = HypernetworkStageConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
-    produces: ClassVar[tuple[str, ...]] = (KIND,)
+    produces: ClassVar[tuple[str, ...]] = (KIND, "model", "corpus")
     distributed: ClassVar[bool] = True
 
+    def outputs(self, config: HypernetworkStageConfig) -> tuple[str, ...]:
+        """Return the hypernetwork; and model and corpus in the fixed tokenizer, if the model trains too."""
+        return (KIND,) if config.backbone is None else self.produces
+
+    def wire(self, config: HypernetworkStageConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
+        """Return model and corpus, and the hypernetwork that a training in a fixed tokenizer begins with."""
+        return super().wire(config, earlier) | wire_initial(config, earlier)
+
     def references(self, config: HypernetworkStageConfig) -> list[str]:
-        """Return the references of the tokenizers that are measured, and of the run that is continued."""
-        start = [config.start] if config.start is not None else []
-        return [*config.probes.tokenizers.values(), *start]
+        """Return the references of tokenizers, and of the run that is continued or begun with."""
+        named = (config.tokenizer, config.initial, config.start)
+        return [*config.probes.tokenizers.values(), *(each for each in named if each is not None)]
 
     def fetch(self, config: HypernetworkStageConfig, progress: Progress) -> list[Problem]:
-        """Fetch the tokenizers that are measured, and report those that cannot be had."""
+        """Fetch tokenizers, and the run that is continued or begun with; report what cannot be had."""
+        from tokenizer_tools.hypernetwork.reference import resolve_hypernetwork
         from tokenizer_tools.vocabulary import read_vocabulary
 
+        def read_tokenizer(reference: str) -> None:
+            read_vocabulary(resolve_tokenizer(reference, progress))
+
+        def read_network(reference: str) -> None:
+            architecture(config, resolve_hypernetwork(reference, progress))
+
+        probed = {f"probes.tokenizers.{name}": each for name, each in config.probes.tokenizers.items()}
+        wanted = [(key, reference, read_tokenizer) for key, reference in probed.items()]
+        wanted += [("tokenizer", config.tokenizer, read_tokenizer)] if config.tokenizer is not None else []
+        wanted += [("initial", config.initial, read_network)] if config.initial is not None else []
         problems = []
-        for name, reference in config.probes.tokenizers.items():
+        for key, reference, read in wanted:
             try:
-                read_vocabulary(resolve_tokenizer(reference, progress))
+                read(reference)
             except CptError as error:
-                problems.append(Problem(error.message, key=f"probes.tokenizers.{name}", hint=error.hint))
-        return problems
+                problems.append(Problem(error.message, key=key, hint=error.hint))
+        return [*problems, *_start_problems(config, progress)]
 
     def check(self, config: HypernetworkStageConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Return problems of the network with the model's width, and of a corpus without text."""
-        problems = _start_problems(config)
+        problems = []
+        if config.start is not None and Path(config.start).is_absolute():  # else it is not located, or remote
+            problems += _start_problems(config, NullProgress())
+        problems += initial_problems(config, inputs)
         if "model" in inputs:
             problems += _width_problems(config, inputs["model"].path("model"))
         if "corpus" in inputs and config.probes.tokenizers:
@@ -85,6 +121,9 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
         tokens = config.steps * config.texts * config.sequence_length
         first = f"{config.warm_steps:,} + " if config.warm_steps else ""
         words = f"{first}{config.steps:,} steps, at most {tokens:,} tokens"
+        if config.tokenizer is not None:
+            trained = "the hypernetwork" if config.backbone is None else "the hypernetwork and the model"
+            return f"{words} of {config.tokenizer}, which {trained} trains on"
         if config.dynamic is not None:
             return f"{words} of the model's own, up to {config.dynamic:.0%} of them merged"
         return f"{words} in sampled vocabularies of {config.sampling.vocabulary:,}"
@@ -92,12 +131,15 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
     def run(
         self, config: HypernetworkStageConfig, inputs: Mapping[str, Artifact], context: Context
     ) -> dict[str, Any]:
-        """Train, then write the network, its model card, the log and the readings."""
+        """Train, then write the network, its model card, the log and the readings; and the trained model."""
+        import torch
+
         from cpt.models.packed_model import resolve_precision
         from cpt.training.distributed.collectives import ProcessGroup
         from cpt.training.distributed.context import distributed_context
         from cpt.training.json_lines import write_lines
         from tokenizer_tools.hypernetwork.folder import save_hypernetwork
+        from tokenizer_tools.hypernetwork.reference import resolve_training
         from tokenizer_tools.hypernetwork.source import read_source
         from tokenizer_tools.hypernetwork.training.backbone import load_backbone
         from tokenizer_tools.hypernetwork.training.continuation import begin_from, keep_checkpoint
@@ -107,52 +149,83 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
         model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         processes = ProcessGroup(distributed_context())
         source = read_source(model)
-        with unchanged(self.references(config), context.contents):
-            tokenizers = {
-                name: resolve_tokenizer(reference, context.progress)
-                for name, reference in config.probes.tokenizers.items()
-            }
-            probes = build_probes(
+        with TemporaryDirectory(dir=context.work) as scratch:
+            with unchanged(self.references(config), context.contents):
+                tokenizers = {
+                    name: resolve_tokenizer(reference, context.progress)
+                    for name, reference in config.probes.tokenizers.items()
+                }
+                tokenizer = write_tokenizer(
+                    config, model, corpus, Path(scratch) / "tokenizer", context.progress
+                )
+                initial = load_initial(config, inputs, model, context.progress)
+                start = None if config.start is None else resolve_training(config.start, context.progress)
+                settings = _settings(config, initial, start)
+                probes = build_probes(
+                    source,
+                    tokenizers,
+                    {
+                        name: cut_sample(texts, settings.probes.bytes, context.seed)
+                        for name, texts in _heldout(corpus)
+                    },
+                    settings.probes.window,
+                    settings.network.pieces,
+                )
+                if start is not None and processes.is_main:
+                    begin_from(start, context.work)
+            precision = resolve_precision(settings.precision)
+            training = HypernetworkTraining(
                 source,
-                tokenizers,
-                {
-                    name: cut_sample(texts, config.probes.bytes, context.seed)
-                    for name, texts in _heldout(corpus)
-                },
-                config.probes.window,
-                config.network.pieces,
+                load_backbone(
+                    source, precision if settings.backbone is None else torch.float32, processes.device
+                ),
+                list(_training_texts(corpus)),
+                probes,
+                settings,
+                context.seed,
+                context.work,
+                context.progress,
+                processes,
+                target=None if tokenizer is None else tokenizer.vocabulary,
+                initial=None if initial is None else initial.state_dict(),
             )
-            if config.start is not None and processes.is_main:
-                begin_from(Path(config.start), context.work)
-        training = HypernetworkTraining(
-            source,
-            load_backbone(source, resolve_precision(config.precision), processes.device),
-            list(_training_texts(corpus)),
-            probes,
-            config.training,
-            context.seed,
-            context.work,
-            context.progress,
-            processes,
-        )
-        training.run()
-        processes.close()
-        if not processes.is_main:
-            return {}
-        folder, metrics = context.output / KIND, _metrics(training)
-        facts = _training_facts(config, inputs["corpus"], metrics)
-        save_hypernetwork(training.network, folder, source, _reference(inputs["model"], context), facts)
-        keep_checkpoint(context.work, training.state.step, folder)
-        write_lines(folder / PROBES, training.state.readings)
+            training.run()
+            processes.close()
+            if not processes.is_main:
+                return {}
+            folder, metrics = context.output / KIND, _metrics(training)
+            facts = _training_facts(settings, inputs["corpus"], metrics)
+            save_hypernetwork(training.network, folder, source, _reference(inputs["model"], context), facts)
+            keep_checkpoint(context.work, training.state.step, folder)
+            write_lines(folder / PROBES, training.state.readings)
+            if tokenizer is not None and settings.backbone is not None:
+                trained = training.trained_model()
+                metrics["vocabulary"] = write_model(trained, source, tokenizer, config, corpus, context)
         return metrics
 
 
-def _start_problems(config: HypernetworkStageConfig) -> list[Problem]:
-    if config.start is None or not Path(config.start).is_absolute():  # it is not located yet
-        return []
+def _settings(
+    config: HypernetworkStageConfig, initial: Hypernetwork | None, start: Path | None
+) -> HypernetworkTrainingConfig:
+    """Return the settings of the training, with the architecture of the network that it begins with."""
+    network = config.network
+    if initial is not None:
+        network = initial.config
+    elif start is not None and config.tokenizer is not None:
+        network = architecture(config, start)
+    return config.training.model_copy(update={"network": network})
+
+
+def _start_problems(config: HypernetworkStageConfig, progress: Progress) -> list[Problem]:
+    from tokenizer_tools.hypernetwork.reference import resolve_training
     from tokenizer_tools.hypernetwork.training.continuation import start_problem
 
-    problem = start_problem(Path(config.start))
+    if config.start is None:
+        return []
+    try:
+        problem = start_problem(resolve_training(config.start, progress))
+    except CptError as error:
+        problem = Problem(error.message, key="start", hint=error.hint)
     return [problem] if problem is not None else []
 
 
@@ -195,7 +268,7 @@ def _metrics(training: HypernetworkTraining) -> dict[str, Any]:
     }
 
 
-def _training_facts(config: HypernetworkStageConfig, corpus: Artifact, metrics: Mapping[str, Any]) -> Any:
+def _training_facts(config: HypernetworkTrainingConfig, corpus: Artifact, metrics: Mapping[str, Any]) -> Any:
     """Return the facts of the model card."""
     from tokenizer_tools.hypernetwork.folder import TrainingFacts
 
@@ -210,7 +283,7 @@ def _training_facts(config: HypernetworkStageConfig, corpus: Artifact, metrics: 
     return TrainingFacts(
         data=tuple(str(entry["path"]) for entry in listed if "path" in entry),
         steps=metrics["steps"],
-        settings=config.training.model_dump(mode="json"),
+        settings=config.model_dump(mode="json"),
         figures={"tokens": metrics["tokens"], "bytes": metrics["bytes"], **figures},
     )
 

@@ -28,7 +28,6 @@ from cpt.stages.pretrain.probe_budget import (
 from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
 from cpt.stages.pretrain.probes import planned_names
 from cpt.stages.pretrain.recall_texts import unread
-from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import may_replay
 from cpt.training.objectives import Alm, SelfConstraint, SelfDistillation
@@ -250,7 +249,7 @@ class Facts:
             new_tokens = bool(read_new_tokens(inputs["model"].path("model")))
         else:
             chain = upstream.get("model", ())
-            new_tokens = any(isinstance(each, VocabularyConfig) and each.brings_new_tokens for each in chain)
+            new_tokens = any(each.brings_new_tokens for each in chain)
         weights = config.trainable.kind != "lora"
         if "corpus" in inputs:
             corpus = inputs["corpus"].path("corpus")

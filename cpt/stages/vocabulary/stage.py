@@ -80,7 +80,7 @@ class VocabularyStage(Stage[VocabularyConfig]):
             )
         context.progress.message("retokenising the corpus")
         retokenise(corpus, output, context.output / "corpus", context.progress, former=model)
-        return facts | _compression(model, output, corpus)
+        return facts | compression_of(model, output, corpus)
 
 
 def _uroman_problems() -> list[Problem]:
@@ -127,7 +127,7 @@ def _measured(corpus: Path) -> list[str]:
     return [name for name in ("domain", "general") if has_texts(corpus, name, "heldout")]
 
 
-def _compression(before: Path, after: Path, corpus: Path) -> dict[str, float]:
+def compression_of(before: Path, after: Path, corpus: Path) -> dict[str, float]:
     """Compute bytes per token of held-out text; the keys of general text start with `general_`."""
     from tokenizer_tools.measure import compression
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from eval_words import Run
-from made_hypernetworks import write_hypernetwork
+from made_hypernetworks import hub_snapshot, write_hypernetwork
 from tiny import write_tiny_model
 
 WINDOWS = ("--window", 24, "--overlap", 10)
@@ -40,6 +40,20 @@ def test_figures_beside_the_usual_ones(facts: Any, models: tuple[Path, Path], hy
     assert some["merged"]["merged_tokens"] > 0
     assert on["settings"]["dynamic"] == 0.3
     assert "dynamic" not in facts("text", models[0], "--text", "text.jsonl")
+
+
+def test_the_hypernetwork_may_be_on_the_hub(
+    facts: Any,
+    models: tuple[Path, Path],
+    hypernetwork: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(hypernetwork, hub_snapshot(tmp_path / "hub", monkeypatch))
+    words = ("text", models[0], "--text", "text.jsonl", "--dynamic", 0.3, "--hypernet")
+    local, remote = facts(*words, hypernetwork), facts(*words, "org/zett")
+    assert remote["dynamic"] == local["dynamic"]
+    assert remote["settings"]["hypernet"] == "org/zett"
 
 
 def test_the_table(run: Run, models: tuple[Path, Path], hypernetwork: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 from tiny_hypernetworks import small
 
+from cpt.training.schedules import RewarmCosine
 from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
 ZETT = {"network": {"variant": "zett"}}
@@ -20,6 +21,12 @@ ZETT = {"network": {"variant": "zett"}}
         ({"dynamic": 0}, "greater than 0"),
         ({"dynamic": 1.1}, "less than or equal to 1"),
         ({"shared": "copied", "lexical": 0.1}, "lexical goes with predicted rows"),
+        ({"backbone": {}}, "backbone goes with a fixed tokenizer"),
+        ({"tokenizer": "a/b", "backbone": {"rate": -1}}, "greater than or equal to 0"),
+        ({"tokenizer": "a/b", "dynamic": 0.2}, "give one"),
+        ({"tokenizer": "a/b", "sampling": {"vocabulary": 4096}}, "not with a fixed tokenizer"),
+        ({"tokenizer": "a/b", **ZETT, "warm_start": {"steps": 3}}, "warm_start goes with sampled"),
+        ({"tokenizer": ""}, "at least 1 character"),
         ({"probes": {"tokenizers": {"Llama 3": "x"}}}, "should match pattern"),
         ({"steps": 0}, "greater than 0"),
         ({"sequence_length": 1}, "greater than 1"),
@@ -54,7 +61,23 @@ def test_the_lexical_loss_is_the_papers_for_its_variant() -> None:
     assert small(lexical=0.3).lexical_weight == 0.3
 
 
+def test_a_fixed_tokenizer_has_the_papers_defaults() -> None:
+    """The lexical loss of either variant, no first stage, and slow rates for both where the model trains."""
+    fixed = {"tokenizer": "a/b", "sampling": {}, "predicted": 100_000}
+    assert (small(**fixed).lexical_weight, small(**fixed, lexical=0.0).lexical_weight) == (0.5, 0.0)
+    assert small(**fixed, shared="copied").lexical_weight == 0.5
+    assert small(**fixed, **ZETT).warm_steps == 0
+    plain = HypernetworkTrainingConfig.model_validate(fixed)
+    assert (plain.schedule, plain.backbone) == (HypernetworkTrainingConfig().schedule, None)
+    both = HypernetworkTrainingConfig.model_validate({**fixed, "backbone": {}})
+    assert both.backbone is not None
+    assert (both.backbone.rate, both.schedule.highest, plain.schedule.highest) == (3e-6, 3e-6, 6e-5)
+    given = HypernetworkTrainingConfig.model_validate({**fixed, "backbone": {}, "schedule": {"peak": 1e-4}})
+    assert given.schedule.highest == 1e-4
+
+
 def test_runs_without_merging_are_those_from_before_it() -> None:
     """A setting that is off is in no fingerprint and in no checkpoint."""
-    assert "dynamic" not in small().model_dump()
+    assert not {"dynamic", "tokenizer", "backbone"} & small().model_dump().keys()
+    assert HypernetworkTrainingConfig().schedule == RewarmCosine(peak=6e-5, floor=6e-6, warmup=0.05)
     assert small(sampling={}, dynamic=0.2, predicted=9_000).model_dump()["dynamic"] == 0.2

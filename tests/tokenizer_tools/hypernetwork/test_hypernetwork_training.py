@@ -13,8 +13,9 @@ from tiny_hypernetworks import SMALL, equal, small, training, weights
 
 from cpt.errors import StageFailed
 from cpt.progress import NullProgress
+from tokenizer_tools.hypernetwork.reference import STEPS
 from tokenizer_tools.hypernetwork.source import SourceModel, read_source
-from tokenizer_tools.hypernetwork.training.loop import STEPS, HypernetworkTraining
+from tokenizer_tools.hypernetwork.training.loop import HypernetworkTraining
 from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
 ZETT = {"network": {**SMALL["network"], "variant": "zett"}, "warm_start": {"steps": 3, "tokens": 40}}

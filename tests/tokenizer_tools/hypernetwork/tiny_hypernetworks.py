@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from tokenizer_tools.hypernetwork.training.backbone import load_backbone
 from tokenizer_tools.hypernetwork.training.loop import HypernetworkTraining
 from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 from tokenizer_tools.hypernetwork.training.zero_shot import build_probes
+from tokenizer_tools.vocabulary import read_vocabulary
 
 T = TypeVar("T")
 TEXTS = clinical_texts()
@@ -52,6 +53,8 @@ def training(
     progress: Progress | None = None,
     seed: int = 17,
     texts: Sequence[str] = TEXTS,
+    target: Path | None = None,
+    initial: Mapping[str, torch.Tensor] | None = None,
 ) -> HypernetworkTraining:
     """A run that is ready to start."""
     work.mkdir(parents=True, exist_ok=True)
@@ -60,7 +63,17 @@ def training(
     probes = build_probes(source, tokenizers or {}, heldout, config.probes.window, config.network.pieces)
     backbone = load_backbone(source, torch.float32)
     return HypernetworkTraining(
-        source, backbone, texts, probes, config, seed, work, progress or NullProgress(), alone()
+        source,
+        backbone,
+        texts,
+        probes,
+        config,
+        seed,
+        work,
+        progress or NullProgress(),
+        alone(),
+        target=None if target is None else read_vocabulary(target),
+        initial=initial,
     )
 
 

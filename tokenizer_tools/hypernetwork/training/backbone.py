@@ -1,4 +1,6 @@
-"""A frozen model that reads and predicts tokens by rows that are given, in place of its own embeddings.
+"""A model that reads and predicts tokens by rows that are given, in place of its own embeddings.
+
+It is frozen, or all its weights but the embeddings train.
 
 Shapes: W ids of the vocabulary that is read, H width of a matrix, E width of hidden states, T tokens.
 """
@@ -6,15 +8,18 @@ Shapes: W ids of the vocabulary that is read, H width of a matrix, E width of hi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from cpt.errors import StageFailed
 from cpt.models.batch import PackedBatch, TreeBatch, pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.training.master_weights import MasterWeights
+from cpt.training.optimizers.groups import Group, group_weights
 from tokenizer_tools.embeddings import Role
 from tokenizer_tools.hypernetwork.source import SourceModel
 
@@ -59,7 +64,7 @@ class ReplacedEmbeddings(PackedLanguageModel):
 def load_backbone(
     source: SourceModel, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> ReplacedEmbeddings:
-    """Load the frozen model of which a hypernetwork predicts rows.
+    """Load the model of which a hypernetwork predicts rows, frozen.
 
     Args:
         source: Its folder, and its rows.
@@ -74,6 +79,42 @@ def load_backbone(
     module = ReplacedEmbeddings(model)
     check_reads_rows(module, source)
     return module
+
+
+class TrainedBackbone:
+    """The weights of a backbone that train: all but its embeddings, in float32.
+
+    Attributes:
+        weights: Weights that an optimizer moves, by name.
+    """
+
+    def __init__(self, module: ReplacedEmbeddings, dtype: torch.dtype) -> None:
+        """Take over a float32 model and convert it to the data type in which it computes."""
+        self._model = module.model
+        embeddings = (self._model.get_input_embeddings(), self._model.get_output_embeddings())
+        replaced = {id(embedding.weight) for embedding in embeddings}
+        for parameter in self._model.parameters():
+            parameter.requires_grad_(id(parameter) not in replaced)
+        self._master = MasterWeights(self._model, dtype)
+        self.weights: Mapping[str, nn.Parameter] = self._master.weights
+
+    def groups(self, multiple: float) -> list[Group]:
+        """Return the weights in groups, which train at a multiple of the schedule's rate."""
+        groups = group_weights(self._model, self.weights)
+        return [replace(group, name=f"model: {group.name}", rate=multiple) for group in groups]
+
+    def accumulate_grads(self) -> None:
+        """Add the model's gradients to those of the weights, after each backward pass."""
+        self._master.accumulate_grads()
+
+    def sync_to_model(self) -> None:
+        """Copy the weights into the model, after every change of them."""
+        self._master.sync_to_model()
+
+    def restore_model(self) -> Any:
+        """Return the model in float32, to be saved."""
+        self._master.restore_model(self._model)
+        return self._model
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Prepare the batch of a step: texts, the tokens that they are read in, these tokens' pieces, and their ids.
 
-The tokens are those of a tokenizer that is sampled for the texts, or the source tokenizer's own, merged by
-their frequency in the batch (dynamic tokenization, `tokenizer_tools.dynamic`).
+The tokens are those of a tokenizer that is sampled for the texts, or of a fixed one, or the source
+tokenizer's own, merged by their frequency in the batch (dynamic tokenization, `tokenizer_tools.dynamic`).
 
 Shapes: W tokens with rows.
 """
@@ -21,6 +21,7 @@ from tokenizer_tools.hypernetwork.sampling import TokenizerSampler
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms, from_pieces, surface_forms
 from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 from tokenizer_tools.hypernetwork.training.texts import TextStream
+from tokenizer_tools.transfer import pieces_of
 from tokenizer_tools.vocabulary import Vocabulary
 
 _CHARACTERS_PER_TOKEN = 5
@@ -35,7 +36,7 @@ class Batch:
         texts: Places of each text's tokens among the W that have rows; each has two tokens or more.
         forms: Pieces of these tokens.
         bytes: [W] int64 number of bytes of each.
-        vocabulary: Number of tokens of the sampled tokenizer, or of own and merged ones.
+        vocabulary: Number of tokens of the sampled or fixed tokenizer, or of own and merged ones.
         noise: Standard deviation of the noise of the tokenizer's probabilities.
     """
 
@@ -69,14 +70,27 @@ class Batches(Protocol):
 
 
 def batches_of(
-    source: Vocabulary, documents: Sequence[str], config: HypernetworkTrainingConfig, seed: int
+    source: Vocabulary,
+    documents: Sequence[str],
+    config: HypernetworkTrainingConfig,
+    seed: int,
+    target: Vocabulary | None = None,
 ) -> Batches:
     """Return the batches of a run.
+
+    Args:
+        source: Vocabulary of the source tokenizer.
+        documents: Training documents.
+        config: Settings.
+        seed: Seed of the order of the texts and of every choice.
+        target: Vocabulary of the fixed tokenizer, if there is one.
 
     Raises:
         DataError: There is no text.
     """
     stream = TextStream(documents, _CHARACTERS_PER_TOKEN * config.sequence_length, seed)
+    if target is not None:
+        return FixedBatches(source, target, stream, config, seed)
     kind = SampledBatches if config.dynamic is None else MergedBatches
     return kind(source, stream, config, seed)
 
@@ -119,6 +133,49 @@ class SampledBatches:
             bytes=np.fromiter(map(len, tokens), np.int64, len(tokens)),
             vocabulary=len(sampled.tokens),
             noise=sampled.noise,
+        )
+
+
+class FixedBatches:
+    """Batches in the tokens of one tokenizer. Special tokens have no predicted rows, and are left out."""
+
+    def __init__(
+        self,
+        source: Vocabulary,
+        target: Vocabulary,
+        stream: TextStream,
+        config: HypernetworkTrainingConfig,
+        seed: int,
+    ) -> None:
+        self._source, self._target, self._stream = source, target, stream
+        self._config, self._seed = config, seed
+        plain = [token_id for token_id, surface in enumerate(target.surfaces) if surface]
+        self._surfaces = [target.surfaces[token_id] or b"" for token_id in plain]
+        self._pieces = pieces_of(source, target, plain)
+        self._places = np.full(len(target.tokens), -1, dtype=np.int64)
+        self._places[plain] = np.arange(len(plain))
+
+    def of_steps(self, first: int, last: int) -> Generator[Batch, None, None]:
+        """Yield the batches of steps from `first` up to `last`; the next is prepared while one is used."""
+        yield from one_ahead(self._prepare, range(first, last))
+
+    def _prepare(self, step: int) -> Batch:
+        texts = self._stream.read(step * self._config.texts, (step + 1) * self._config.texts)
+        encodings = self._target.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        places = [self._places[np.asarray(each.ids, dtype=np.int64)] for each in encodings]
+        ids = [text[text >= 0][: self._config.sequence_length] for text in places]
+        ids = [text for text in ids if len(text) > 1]
+        used, size = np.unique(np.concatenate(ids)), len(self._surfaces)
+        chosen = _chosen(self._config, self._seed, step, used, size)
+        surfaces = [self._surfaces[place] for place in chosen.tolist()]
+        pieces = [self._pieces[place] for place in chosen.tolist()]
+        length = self._config.network.pieces
+        return Batch(
+            texts=[np.searchsorted(chosen, text) for text in ids],
+            forms=from_pieces(pieces, surfaces, len(self._source.tokens), length),
+            bytes=np.fromiter(map(len, surfaces), np.int64, len(surfaces)),
+            vocabulary=size,
+            noise=0.0,
         )
 
 

@@ -9,12 +9,7 @@ from pathlib import Path
 from cpt.atomic import atomic_folder
 from cpt.errors import Problem
 from cpt.training.checkpoint.store import Store
-from tokenizer_tools.hypernetwork.training.loop import STEPS
-
-CHECKPOINT = "checkpoint"
-"""Folder of the last checkpoint in the folder of a hypernetwork."""
-
-_STATE = "state.json"
+from tokenizer_tools.hypernetwork.reference import CHECKPOINT, STATE, STEPS
 
 
 def keep_checkpoint(work: Path, step: int, folder: Path) -> None:
@@ -25,7 +20,7 @@ def keep_checkpoint(work: Path, step: int, folder: Path) -> None:
 
 def start_problem(folder: Path) -> Problem | None:
     """Return the problem of a folder whose run cannot be continued."""
-    if (folder / CHECKPOINT / _STATE).is_file() and (folder / STEPS).is_file():
+    if (folder / CHECKPOINT / STATE).is_file() and (folder / STEPS).is_file():
         return None
     return Problem(
         f"{folder} holds no checkpoint of a hypernetwork's training",
@@ -40,6 +35,6 @@ def begin_from(folder: Path, work: Path) -> None:
     if store.steps():
         return
     shutil.copyfile(folder / STEPS, work / STEPS)
-    step = json.loads((folder / CHECKPOINT / _STATE).read_text())["step"]
+    step = json.loads((folder / CHECKPOINT / STATE).read_text())["step"]
     with atomic_folder(store.path(step)) as scratch:
         shutil.copytree(folder / CHECKPOINT, scratch, dirs_exist_ok=True)

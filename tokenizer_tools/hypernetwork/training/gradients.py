@@ -2,9 +2,10 @@
 
 The graph is cut at the predicted rows. The model's backward pass ends in their gradient, text by text, and
 the hypernetwork's begins with it. So its memory does not grow with the texts, and several processes share
-both: each predicts its part of the rows and reads its part of the texts.
+both: each predicts its part of the rows and reads its part of the texts. The model's own weights get their
+gradients on the way, if they train.
 
-Source of both losses: Minixhofer, Ponti, Vulić (arXiv 2405.07883, sections 3.2 and 3.3).
+Source of the losses: Minixhofer, Ponti, Vulić (arXiv 2405.07883, sections 3.2 and 3.3).
 
 Shapes: W tokens of a step, P of them with predicted rows, R of these predicted by this process, L pieces at
 most, H width of a matrix.
@@ -13,21 +14,22 @@ most, H width of a matrix.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_
 
-from cpt.models.batch import pack
+from cpt.models.batch import PackedBatch, pack
 from cpt.training.distributed.collectives import ProcessGroup
 from tokenizer_tools.embeddings import Role
 from tokenizer_tools.hypernetwork.network import Hypernetwork, SourceRows
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms
-from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings
+from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings, TrainedBackbone
 from tokenizer_tools.hypernetwork.training.batches import Batch
 from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
@@ -48,7 +50,7 @@ class Gradient:
 
 
 class Gradients:
-    """The gradients of a hypernetwork's parameters."""
+    """The gradients of a hypernetwork's parameters, and of the model's."""
 
     def __init__(
         self,
@@ -56,15 +58,30 @@ class Gradients:
         backbone: ReplacedEmbeddings,
         config: HypernetworkTrainingConfig,
         processes: ProcessGroup,
+        anchor: Mapping[str, Tensor] | None = None,
+        trained: TrainedBackbone | None = None,
     ) -> None:
+        """Refer to all that computes.
+
+        Args:
+            network: Hypernetwork.
+            backbone: Model that reads its rows.
+            config: Settings.
+            processes: Processes that train together.
+            anchor: Parameters of the hypernetwork whose predictions the lexical loss compares with; None: it
+                compares with the source rows.
+            trained: Weights of the model, if they train.
+        """
         self._network, self._backbone = network, backbone
         self._config, self._processes = config, processes
+        self._anchor, self._trained = anchor, trained
 
     def of_language_modelling(self, batch: Batch) -> Gradient:
         """Compute the gradient of the mean cross entropy per token, plus the weighted lexical loss."""
         forms, source = batch.forms, self._network.source
         places_P = predicted_places(forms, source.size, copied=self._config.shared == "copied")
-        rows, mine = self._predict_share(forms.at(places_P))
+        predicted = forms.at(places_P)
+        rows, mine = self._predict_share(predicted)
         table = {role: self._table(role, made_RH, mine, places_P, forms) for role, made_RH in rows.items()}
         nats = self._read_texts(batch, table)
         whole = [
@@ -75,7 +92,11 @@ class Gradients:
         outputs, gradients = list(rows.values()), [gradient_WH[mine_R] for gradient_WH in whole]
         figures: dict[str, float | int] = {}
         if weight := self._config.lexical_weight:
-            lexical = lexical_loss(rows, source, forms, mine)
+            lexical = (
+                lexical_loss(rows, source, forms, mine)
+                if self._anchor is None
+                else anchored_loss(rows, self._anchors(predicted), self._processes)
+            )
             outputs.append(lexical * weight)
             gradients.append(torch.ones_like(lexical))
             figures["lexical"] = float(self._processes.sum(lexical.detach()))
@@ -104,14 +125,26 @@ class Gradients:
         loss.backward()
         return Gradient(float(self._processes.sum(loss.detach().clone())), self._finish())
 
-    def _predict_share(self, forms: SurfaceForms) -> tuple[dict[Role, Tensor], slice]:
-        """Predict this process's rows [R, H], and return which of all they are."""
+    def _predict_share(
+        self, forms: SurfaceForms, parameters: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[Role, Tensor], slice]:
+        """Predict this process's rows [R, H], by other parameters if given; return them and their places."""
         share = self._processes.share(range(len(forms.ids_NL)))
-        mine = slice(share[0], share[-1] + 1)
+        mine = slice(share[0], share[-1] + 1) if share else slice(0, 0)
         device = self._processes.device
+        pieces = forms.ids_NL[mine].to(device), forms.mask_NL[mine].to(device)
         with autocast(self._backbone.model.dtype, device):
-            rows = self._network(forms.ids_NL[mine].to(device), forms.mask_NL[mine].to(device))
+            rows: dict[Role, Tensor] = functional_call(self._network, dict(parameters or {}), pieces)
         return rows, mine
+
+    @torch.no_grad()
+    def _anchors(self, forms: SurfaceForms) -> dict[Role, Tensor]:
+        """Return the rows [R, H] of this process that the anchor predicts.
+
+        They are predicted anew in every step: products of the same shapes give the same bits, so the first
+        loss is exactly zero, and no second matrix of the vocabulary is in memory.
+        """
+        return self._predict_share(forms, self._anchor)[0]
 
     def _table(
         self, role: Role, made_RH: Tensor, mine: slice, places_P: Tensor, forms: SurfaceForms
@@ -134,15 +167,22 @@ class Gradients:
         module = self._backbone
         for texts in self._processes.micro_batches(batch.texts, self._config.micro_batch or len(batch.texts)):
             module.rows = table
-            found = module(pack(texts).to(self._processes.device))
+            found = module(self._pack(texts).to(self._processes.device))
             (found / batch.targets).backward()
+            if self._trained is not None:
+                self._trained.accumulate_grads()
             nats += found.detach()
         module.rows = None
         return nats
 
+    def _pack(self, texts: Sequence[np.ndarray]) -> PackedBatch:
+        return pack(texts)
+
     def _finish(self) -> float:
         """Sum the gradients over processes, clip them, and return their norm before that."""
         parameters = list(parameters_of(self._network).values())
+        if self._trained is not None:
+            parameters += self._trained.weights.values()
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -190,6 +230,28 @@ def lexical_loss(rows: Mapping[Role, Tensor], source: SourceRows, forms: Surface
         squared = (made_RH[places_R.to(device)] - true_RH).square().sum()
         norm = source.rows(role, ids_W.to(device)).norm(dim=1).mean() if len(ids_W) else 1.0
         parts.append(squared / max(1, len(ids_W)) / norm)
+    return torch.stack(parts).mean()
+
+
+def anchored_loss(
+    rows: Mapping[Role, Tensor], anchors: Mapping[Role, Tensor], processes: ProcessGroup
+) -> Tensor:
+    """Return this process's part of the anchored lexical loss: [] float32.
+
+    The loss is the mean squared distance of predicted rows from their anchors, divided by the mean norm of
+    the anchors, and averaged over embeddings.
+
+    Args:
+        rows: Predicted rows [R, H] by role.
+        anchors: Rows [R, H] by role that they are kept near.
+        processes: Processes that train together.
+    """
+    parts = []
+    for role, made_RH in embeddings_of(rows):
+        norms = processes.sum(anchors[role].norm(dim=1).sum())
+        squared = (made_RH - anchors[role]).square().sum()
+        # the number of rows is in both means, and cancels; there may be no row at all
+        parts.append(squared / norms.clamp(min=torch.finfo(norms.dtype).tiny))
     return torch.stack(parts).mean()
 
 

