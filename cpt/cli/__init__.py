@@ -18,6 +18,7 @@ from cpt.cli import (
     diff,
     estimate,
     evaluating,
+    law,
     merging,
     recipes,
     report,
@@ -64,6 +65,7 @@ app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(evaluating.app, name="eval")
 app.add_typer(merging.app, name="merge")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(law.app, name="law")
 
 
 def _version(asked: bool) -> None:
