@@ -28,7 +28,6 @@ SMALLEST_SHARE = 1e-3
 """Smallest share of domain text that is advised."""
 
 _SHARES = np.linspace(SMALLEST_SHARE, 1.0, 1_000)
-_COARSE_SHARES = np.linspace(SMALLEST_SHARE, 1.0, 200)
 _SIZES = 81
 _AROUND = 10.0
 """Factor below and above the fitted sizes within which a size is chosen."""
@@ -267,20 +266,37 @@ def _lowest(value: Callable[[float], float], around: tuple[float, float], known:
 
 def _drawn_shares(question: _Question) -> np.ndarray:
     """Return the advised share by the laws of each bootstrap sample, those without an answer left out."""
-    texts = question.setting.law.texts
-    if question.shares.size == 1 or not texts[DOMAIN].draws:
+    texts, shares = question.setting.law.texts, question.shares
+    if shares.size == 1 or not texts[DOMAIN].draws:
         return np.array([])
-    sizes = [question.parameters] if question.parameters else np.exp(_log_sizes(question.setting.law)[::4])
-    losses, shares = [], question._replace(shares=_COARSE_SHARES).shares
-    for size in sizes:
-        by_draw = question.loss(DOMAIN, size, shares, texts[DOMAIN].drawn)
-        if question.rise is not None:
-            over = question.excess(size, shares, texts[GENERAL].drawn) > 0
-            by_draw = np.where(over, np.inf, by_draw)
-        losses.append(by_draw)
-    table = np.concatenate(losses, axis=1)  # [draws, sizes · shares]
-    answered = np.isfinite(table).any(axis=1)
-    return shares[np.argmin(table[answered], axis=1) % len(shares)]
+    if question.parameters is None:  # a coarse grid of both, which is large
+        coarse = question._replace(shares=shares[::5])
+        sizes = np.exp(_log_sizes(question.setting.law)[::4])
+        parts = [_drawn_losses(coarse._replace(parameters=float(size))) for size in sizes]
+        table = np.concatenate([np.where(over > 0, np.inf, losses) for losses, over in parts], axis=1)
+        answered = table[np.isfinite(table).any(axis=1)]
+        return np.asarray(coarse.shares[answered.argmin(axis=1) % coarse.shares.size])
+    losses, over = _drawn_losses(question)
+    table = np.where(over > 0, np.inf, losses)
+    found = []
+    for row in np.flatnonzero(np.isfinite(table).any(axis=1)):
+        at = int(table[row].argmin())
+        found.append(float(shares[at]))
+        for beside in (at - 1, at + 1):  # the limit may be reached between two shares of the grid
+            if 0 <= beside < shares.size and over[row, beside] > 0 and losses[row, beside] < losses[row, at]:
+                part = over[row, at] / (over[row, at] - over[row, beside])
+                found[-1] = float(shares[at] + part * (shares[beside] - shares[at]))
+    return np.array(found)
+
+
+def _drawn_losses(question: _Question) -> tuple[np.ndarray, np.ndarray]:
+    """Return domain losses and excesses by the bootstrap's laws, [draws, shares] each."""
+    assert question.parameters is not None
+    texts, size, shares = question.setting.law.texts, question.parameters, question.shares
+    losses = question.loss(DOMAIN, size, shares, texts[DOMAIN].drawn)
+    if question.rise is None:
+        return losses, np.full_like(losses, -1.0)
+    return losses, question.excess(size, shares, texts[GENERAL].drawn)
 
 
 def _log_sizes(law: Law) -> np.ndarray:

@@ -133,7 +133,7 @@ class Box:
     share: tuple[float, float]
 
 
-FLAT = 1e-6
+FLAT = 1e-4
 """Relative change of the loss over the whole range below which a term has vanished from a law."""
 
 

@@ -101,11 +101,11 @@ class TextLaw(_Part):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        names = tuple(self.coefficients)
+        names = set(self.coefficients)
         if names not in [
-            names_of(size=size, domains=more) for size in (True, False) for more in (True, False)
+            set(names_of(size=size, domains=more)) for size in (True, False) for more in (True, False)
         ]:
-            raise ValueError(f"{', '.join(names)} are not the coefficients of a law")
+            raise ValueError(f"{', '.join(self.coefficients)} are not the coefficients of a law")
         if any(len(draw) != len(names) for draw in self.draws):
             raise ValueError("a draw has not as many coefficients as the law")
         return self

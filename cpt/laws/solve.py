@@ -1,9 +1,10 @@
 """Find the coefficients of a D-CPT law: L-BFGS-B on the Huber loss of log L, from a grid of starts.
 
-As published (arXiv 2406.01375): δ = 1e-3, the best of several starts is kept. Coefficients are the
-exponentials of what is optimised, so they stay positive. N and D are divided by their geometric means and the
-coefficients are converted afterwards, because A and B would otherwise change by orders of magnitude with
-their exponents.
+As published (arXiv 2406.01375): δ = 1e-3, the best of several starts is kept. L-BFGS-B finds the basin. The
+law's terms nearly replace each other, so it then creeps for thousands of steps. Gauss-Newton steps within
+a trust region reach the minimum of the same Huber loss in some thirty. Coefficients are the exponentials of
+what is optimised, so they stay positive. N and D are divided by their geometric means and the coefficients are
+converted afterwards, because A and B would otherwise change by orders of magnitude with their exponents.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import least_squares, minimize
 from scipy.special import expit
 
 from cpt.laws.dcpt import DOMAIN_TERM, Points, gradient, loss, names_of
@@ -23,11 +24,11 @@ from cpt.laws.dcpt import DOMAIN_TERM, Points, gradient, loss, names_of
 DELTA = 1e-3
 """Residual of log L above which the Huber loss is linear."""
 
-_SHORT, _LONG, _AGAIN = 40, 3_000, 300
-"""Iterations from every start, from the best of them, and from the coefficients of another fit."""
+_STARTS, _ENDS = 12, 3
+"""Points of the grid that L-BFGS-B starts from, and results of it that are followed to the minimum."""
 
-_KEPT = 3
-"""Starts that are followed to the end."""
+_DESCENT, _FINISH, _AGAIN = 40, 200, 40
+"""Iterations of L-BFGS-B, of the trust region, and of it from the coefficients of another fit."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,13 @@ def solve(sample: Sample, start: Mapping[str, float] | None = None) -> Solution:
     units = Units.of(sample)
     problem = _Problem(replace(sample, at=units.scaled(sample.at)))
     if start is not None:
-        ends = [problem.descend(problem.vector(units.own(start)), _AGAIN)]
+        vector = problem.finish(problem.vector(units.own(start)), _AGAIN)
     else:
-        tried = [problem.descend(problem.vector(law), _SHORT) for law in _grid(sample)]
-        best = sorted(tried, key=lambda each: each[1])[:_KEPT]
-        ends = [problem.descend(vector, _LONG) for vector, _ in best]
-    vector, error = min(ends, key=lambda each: each[1])
-    return Solution(units.raw(problem.law(vector)), error * DELTA**2)
+        grid = sorted(map(problem.vector, _grid(sample)), key=lambda each: problem.error(each)[0])
+        best = sorted(map(problem.descend, grid[:_STARTS]), key=lambda each: problem.error(each)[0])
+        ends = [problem.finish(each, _FINISH) for each in best[:_ENDS]]
+        vector = min(ends, key=lambda each: problem.error(each)[0])
+    return Solution(units.raw(problem.law(vector)), problem.error(vector)[0] * DELTA**2)
 
 
 def huber(predicted: np.ndarray, measured: np.ndarray) -> float:
@@ -154,7 +155,7 @@ class _Problem:
         self._plain = [name for name in sample.names if name not in DOMAIN_TERM[2:]]
         level = float(sample.losses.max())
         bounds = dict.fromkeys(("A", "B", "C", "F"), (1e-06 * level, 1000.0 * level))
-        bounds |= dict.fromkeys(("alpha", "eta", "beta", "gamma", "mu"), (0.001, 10.0))
+        bounds |= dict.fromkeys(("alpha", "eta", "beta", "gamma", "mu"), (1e-4, 10.0))
         bounds |= {"E": (1e-3 * level, level), "epsilon": (1e-4, 2.0)}
         self._bounds = [tuple(map(math.log, bounds[name])) for name in self._plain]
         self._bounds += [(-8.0, 8.0)] if sample.domains else []
@@ -172,29 +173,45 @@ class _Problem:
             found |= {"w1": float(expit(vector[-1])), "w2": float(expit(-vector[-1]))}
         return found
 
-    def descend(self, start: np.ndarray, iterations: int) -> tuple[np.ndarray, float]:
-        """Return the vector that L-BFGS-B reaches, and its error in units of δ²."""
-        settings = {
-            "maxiter": iterations,
-            "maxfun": 2 * iterations,
-            "ftol": 1e-11,
-            "gtol": 1e-8,
-            "maxcor": 20,
-        }
+    def descend(self, start: np.ndarray) -> np.ndarray:
+        """Return the vector that L-BFGS-B reaches."""
+        settings = {"maxiter": _DESCENT, "maxcor": 20}
         end = minimize(self.error, start, jac=True, method="L-BFGS-B", bounds=self._bounds, options=settings)
-        return end.x, float(end.fun)
+        return np.asarray(end.x)
+
+    def finish(self, start: np.ndarray, iterations: int) -> np.ndarray:
+        """Return the vector of the minimum."""
+        low, high = np.transpose(self._bounds)
+        end = least_squares(
+            self._residuals,
+            np.clip(start, low + 1e-9, high - 1e-9),  # it starts within the bounds
+            jac=self._slopes,
+            bounds=(low, high),
+            loss="huber",
+            f_scale=DELTA,
+            max_nfev=iterations,
+            gtol=1e-12,
+        )
+        return np.asarray(end.x)
 
     def error(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the mean Huber loss in units of δ², and its gradient by the vector."""
+        residuals = self._residuals(vector)
+        by_residual = np.clip(residuals, -DELTA, DELTA) / DELTA**2 / len(residuals)
+        return float(np.mean(_huber(residuals))) / DELTA**2, by_residual @ self._slopes(vector)
+
+    def _residuals(self, vector: np.ndarray) -> np.ndarray:
+        """Return log L minus the logarithm of the measured loss [n]."""
+        return np.log(loss(self.law(vector), self._sample.at)) - self._logs
+
+    def _slopes(self, vector: np.ndarray) -> np.ndarray:
+        """Return the derivative of log L by the vector [n, v]."""
         law = self.law(vector)
-        predicted = loss(law, self._sample.at)
-        residuals = np.log(predicted) - self._logs
-        by_loss = np.clip(residuals, -DELTA, DELTA) / predicted / DELTA**2 / len(residuals)
-        slopes = gradient(law, self._sample.at)
-        found = [law[name] * float(np.sum(by_loss * slopes[name])) for name in self._plain]
+        predicted, slopes = loss(law, self._sample.at), gradient(law, self._sample.at)
+        columns = [law[name] * slopes[name] for name in self._plain]
         if self._sample.domains:  # dw1/dx = w1·w2 = -dw2/dx
-            found.append(law["w1"] * law["w2"] * float(np.sum(by_loss * (slopes["w1"] - slopes["w2"]))))
-        return float(np.mean(_huber(residuals))) / DELTA**2, np.array(found)
+            columns.append(law["w1"] * law["w2"] * (slopes["w1"] - slopes["w2"]))
+        return np.stack(columns, axis=1) / predicted[:, None]
 
 
 def _grid(sample: Sample) -> Sequence[dict[str, float]]:

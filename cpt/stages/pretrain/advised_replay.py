@@ -201,7 +201,7 @@ def other_start(config: PretrainConfig, readings: Sequence[Reading]) -> list[str
         start = setting.start(text, size)
         if first is not None and start is not None and abs(first - start) > SAME_START * start:
             found.append(
-                f"before training {text} is at {first:.4f} bits per byte, and at {start:.4f} in the "
-                "runs that the law of `replay` was fitted on: its advice is for another base or other held-out text"
+                f"before training {text} is at {first:.4f} bits per byte, and at {start:.4f} in the runs of "
+                "the law of `replay`: its advice is for another base or other held-out text"
             )
     return found
