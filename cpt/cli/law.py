@@ -262,8 +262,9 @@ def _require_parents(*files: Path | None) -> None:
 def _write_chart(law: Law, found: Sequence[Row], page: Path) -> None:
     from cpt.atomic import write_text
     from cpt.report.charts.law import losses_by_replay
+    from cpt.report.theme import standalone
 
-    write_text(page, losses_by_replay(law, found))
+    write_text(page, standalone(losses_by_replay(law, found)))
 
 
 def _without_draws(law: Law) -> dict[str, Any]:

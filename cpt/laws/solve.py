@@ -3,8 +3,8 @@
 As published (arXiv 2406.01375): δ = 1e-3, the best of several starts is kept. L-BFGS-B finds the basin. The
 law's terms nearly replace each other, so it then creeps for thousands of steps. Gauss-Newton steps within
 a trust region reach the minimum of the same Huber loss in some thirty. Coefficients are the exponentials of
-what is optimised, so they stay positive. N and D are divided by their geometric means and the coefficients are
-converted afterwards, because A and B would otherwise change by orders of magnitude with their exponents.
+what is optimised, so they stay positive. N and D are divided by their geometric means and the coefficients
+are converted afterwards: A and B would otherwise change by orders of magnitude with their exponents.
 """
 
 from __future__ import annotations

@@ -83,9 +83,9 @@ def test_one_size_is_folded_into_the_constant() -> None:
 
 def test_the_same_rows_and_seed_give_the_same_law() -> None:
     rows = noisy(0)
-    first, again = fit(rows, draws=20), fit(list(reversed(rows)), draws=20)
+    first, again = fit(rows, draws=8), fit(list(reversed(rows)), draws=8)
     assert first == again
-    other = fit(rows, draws=20, seed=1)
+    other = fit(rows, draws=8, seed=1)
     assert other.texts["domain"].coefficients == first.texts["domain"].coefficients
     assert other.texts["domain"].draws != first.texts["domain"].draws
 
@@ -93,7 +93,7 @@ def test_the_same_rows_and_seed_give_the_same_law() -> None:
 def test_intervals_come_from_runs_and_not_from_readings() -> None:
     rows = noisy(0)
     twice = [row for row in rows for _ in range(4)]
-    width = [np.subtract(*fit(each, draws=20).texts["domain"].intervals["beta"]) for each in (rows, twice)]
+    width = [np.subtract(*fit(each, draws=12).texts["domain"].intervals["beta"]) for each in (rows, twice)]
     assert width[1] == pytest.approx(width[0], rel=0.05)  # by readings it would be half of it
 
 
