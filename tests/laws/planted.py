@@ -53,21 +53,28 @@ def runs_of(shares: Sequence[float] = SHARES, **settings: Any) -> list[Row]:
 
 
 def law_of(
-    domain: Mapping[str, float], general: Mapping[str, float] | None = None, start: float | None = None
+    domain: Mapping[str, float],
+    general: Mapping[str, float] | None = None,
+    start: float | None = None,
+    *,
+    size: int = SIZE,
+    tokens: tuple[float, float] = (1e6, 2e7),
 ) -> Law:
     """A law with given coefficients, as if it had been fitted.
 
     Args:
         start: Loss of general text before training.
+        size: Size of the model, where the law has no term of it.
+        tokens: Range of tokens of the fit.
     """
     quality = Quality(r2=1.0, huber=0.0, mean_error=0.0)
     texts = {"domain": domain, **({"general": general} if general else {})}
-    sizes = (1e8, 1e9) if "A" in domain else (float(SIZE), float(SIZE))
-    first = StartLoss(domain="domain", parameters=SIZE, domain_loss=2.0, general_loss=start)
+    sizes = (1e8, 1e9) if "A" in domain else (float(size), float(size))
+    first = StartLoss(domain="domain", parameters=size, domain_loss=2.0, general_loss=start)
     return Law(
         seed=0,
         runs=["a", "b"],
-        range=Ranges(parameters=sizes, tokens=(1e6, 2e7), share=(0.1, 1.0)),
+        range=Ranges(parameters=sizes, tokens=tokens, share=(0.1, 1.0)),
         texts={
             text: TextLaw(coefficients=dict(law), readings=10, fitted=quality) for text, law in texts.items()
         },

@@ -45,10 +45,9 @@ def losses_by_replay(law: Law, rows: Sequence[Row]) -> str:
             axes.plot(replay, curve, color=colour(text))
             axes.annotate(
                 text,
-                (replay[-1], curve[-1]),
-                xytext=(0, 6),
+                (replay[0], curve[0]),
+                xytext=(10, 9),
                 textcoords="offset points",
-                horizontalalignment="right",
                 color=colour(text),
             )
             near = [row for row in ends if max(row.tokens, tokens) <= _NEAR * min(row.tokens, tokens)]

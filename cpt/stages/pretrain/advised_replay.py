@@ -54,11 +54,16 @@ class AdvisedReplay(BaseModel):
         """The law, read once.
 
         Raises:
-            RecipeError: The reference is no local file. DamagedFile: It is no law.
+            RecipeError: The reference is no local file, or no law.
         """
         from cpt import laws
 
-        return laws.load(_local(self.advised))
+        try:
+            return laws.load(_local(self.advised))
+        except RecipeError:
+            raise
+        except CptError as error:
+            raise RecipeError([Problem(error.message, key="replay.advised", hint=error.hint)]) from None
 
     def advice(self, tokens: int) -> Advice:
         """Return the law's advice for a training on so many tokens.
@@ -75,32 +80,36 @@ class AdvisedReplay(BaseModel):
         except UsageError as error:
             hint = (error.hint or "").replace("--parameters N", "`replay.parameters`")
             raise RecipeError([Problem(error.message, key="replay.advised", hint=hint or None)]) from None
-        except RecipeError:
-            raise
-        except CptError as error:
-            raise RecipeError([Problem(error.message, key="replay.advised", hint=error.hint)]) from None
 
     def share(self, tokens: int, batch_sequences: int) -> float:
         """Return the share of replay: the advised one, rounded up to whole sequences of a batch.
 
         Raises:
-            RecipeError: As of `advice`.
+            RecipeError: As of `advice`, or no sequence is left for the domain.
         """
-        rows = math.ceil(self.advice(tokens).replay.value * batch_sequences - 1e-6)
+        advised = self.advice(tokens).replay.value
+        rows = math.ceil(advised * batch_sequences - 1e-6)
+        if rows >= batch_sequences:
+            message = (
+                f"a replay share of {advised:.3g} is advised, which leaves none of {batch_sequences} "
+                "sequences for the domain"
+            )
+            hint = "Use larger batches, or widen the limit."
+            raise RecipeError([Problem(message, key="replay.advised", hint=hint)])
         return rows / batch_sequences
 
     def prediction(self, tokens: int, batch_sequences: int) -> Prediction:
         """Return the predicted losses at the rounded share.
 
         Raises:
-            RecipeError: As of `advice`.
+            RecipeError: As of `share`.
         """
         from cpt import laws
 
         return laws.predict(
             self.law,
             tokens=tokens,
-            replay=min(self.share(tokens, batch_sequences), 1 - 1e-9),
+            replay=self.share(tokens, batch_sequences),
             parameters=self.parameters,
             domain=self.domain,
         )
@@ -154,7 +163,7 @@ def advice_problems(config: PretrainConfig, model: Path | None) -> list[Problem]
         return []
     assert config.tokens is not None  # the settings' own check
     try:
-        taken = config.replay.advice(config.tokens).prediction.parameters
+        taken = config.replay.prediction(config.tokens, config.batch_sequences).parameters
     except RecipeError as error:
         return error.problems
     if model is None:
