@@ -45,7 +45,7 @@ ProbeOption = Annotated[
     ),
 ]
 
-Stage = Annotated[
+StageOption = Annotated[
     str | None,
     typer.Option("--stage", metavar="NAME", help="The pretrain stage, of runs that have several."),
 ]
@@ -79,7 +79,7 @@ def fit(
             help="A run that is only predicted; can be repeated. Default: each is predicted by the others.",
         ),
     ] = None,
-    stage: Stage = None,
+    stage: StageOption = None,
     draws: Annotated[
         int, typer.Option("--draws", metavar="N", min=20, help="Bootstrap samples of the runs.")
     ] = 200,
@@ -105,7 +105,7 @@ def fit(
         raise UsageError("there is nothing to fit", hint="Name finished runs, or --rows FILE.")
     with show_progress(resumable=False) as progress:
         law = laws.fit(found, holdout=holdout or (), seed=seed, draws=draws, progress=progress)
-    laws.save(law, output)
+    laws.write_law(law, output)
     if page is not None:
         _write_chart(law, found, page)
     if as_json:
@@ -124,7 +124,7 @@ def predict(
     parameters: Parameters = None,
     domain: DomainOption = None,
     probe: ProbeOption = None,
-    stage: Stage = None,
+    stage: StageOption = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
@@ -134,7 +134,7 @@ def predict(
     """
     from cpt import laws
 
-    law = laws.load(law_file)
+    law = laws.read_law(law_file)
     found = laws.predict(
         law,
         tokens=tokens,
@@ -172,7 +172,7 @@ def advise(
     parameters: Parameters = None,
     domain: DomainOption = None,
     probe: ProbeOption = None,
-    stage: Stage = None,
+    stage: StageOption = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
@@ -182,7 +182,7 @@ def advise(
     """
     from cpt import laws
 
-    law = laws.load(law_file)
+    law = laws.read_law(law_file)
     try:
         found = laws.advise(
             law,

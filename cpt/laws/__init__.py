@@ -7,7 +7,7 @@ Fit one on rows of small runs, then ask it:
     law = laws.fit(laws.read_rows("rows.jsonl"))
     laws.predict(law, tokens=2e7, replay=0.1).losses["domain"]
     laws.advise(law, tokens=2e7, limit="general <= +0.01").replay
-    laws.save(law, "law.json")
+    laws.write_law(law, "law.json")
 
 `cpt.recipe.law_rows` reads rows from finished runs.
 """
@@ -15,7 +15,7 @@ Fit one on rows of small runs, then ask it:
 from cpt.laws.advise import Advice, advise
 from cpt.laws.domains import probe_of
 from cpt.laws.fit import fit
-from cpt.laws.law import DomainProbe, Estimate, Law, LawWarning, load, save
+from cpt.laws.law import DomainProbe, Estimate, Law, LawWarning, read_law, write_law
 from cpt.laws.predict import Prediction, predict
 from cpt.laws.rows import Row, read_rows
 
@@ -29,9 +29,9 @@ __all__ = [
     "Row",
     "advise",
     "fit",
-    "load",
     "predict",
     "probe_of",
+    "read_law",
     "read_rows",
-    "save",
+    "write_law",
 ]

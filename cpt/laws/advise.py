@@ -20,9 +20,10 @@ from cpt.formatting import compact, percent, signed
 from cpt.laws.dcpt import Coefficients
 from cpt.laws.law import DomainProbe, Estimate, Law, LawWarning
 from cpt.laws.predict import Prediction, Setting, predicted
-from cpt.laws.rows import Text
+from cpt.laws.rows import TEXTS, Text
 from cpt.monitor.gates.gate import Budget
-from cpt.sources import DOMAIN, GENERAL
+
+DOMAIN, GENERAL = TEXTS
 
 SMALLEST_SHARE = 1e-3
 """Smallest share of domain text that is advised."""
@@ -196,7 +197,7 @@ def _advise(question: _Question, budget: Budget | None) -> Advice:
     prediction = predicted(question.setting, found.parameters, tokens, found.share)
     drawn = _drawn_shares(question)
     held = None
-    if budget is not None and (draws := law.texts[GENERAL].drawn) and len(draws["E"]):  # type: ignore[arg-type]
+    if budget is not None and (draws := law.texts[GENERAL].drawn) and len(np.atleast_1d(draws["E"])):
         held = float(np.mean(question.excess(found.parameters, found.share, draws)[:, 0] <= 0))
     return Advice(
         basis=question.basis,

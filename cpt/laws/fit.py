@@ -121,8 +121,8 @@ def _variation_problems(rows: Sequence[Row]) -> Iterator[Problem]:
 
 def _ranges(rows: Sequence[Row]) -> Ranges:
     read = [row for row in rows if row.tokens]
-    columns = [[row.parameters for row in read], [row.tokens for row in read], [row.share for row in read]]
-    sizes, tokens, shares = ((min(column), max(column)) for column in columns)
+    table = np.array([[row.parameters, row.tokens, row.share] for row in read], float)
+    sizes, tokens, shares = zip(table.min(axis=0).tolist(), table.max(axis=0).tolist(), strict=True)
     return Ranges(parameters=sizes, tokens=tokens, share=shares)
 
 
@@ -158,8 +158,8 @@ class _Data:
         if self.probes:
             k1 = np.array([self.probes[row.domain].first_loss for row in read])
             k2 = np.array([self.probes[row.domain].decline for row in read])
-        columns = [[row.parameters, row.tokens, row.share_of(text)] for row in read]
-        at = Points(*np.array(columns, float).T, first_loss=k1, decline=k2)
+        table = np.array([[row.parameters, row.tokens, row.share_of(text)] for row in read], float)
+        at = Points(table[:, 0], table[:, 1], table[:, 2], k1, k2)
         return Sample(
             at,
             np.array([row.loss(text) for row in read], float),

@@ -13,7 +13,7 @@ from cpt.json_file import read_json, write_json
 from cpt.laws.dcpt import Coefficients, names_of
 from cpt.laws.rows import DomainName, Loss, StartLoss, Text
 
-VERSION = 1
+VERSION: Literal[1] = 1
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -190,12 +190,12 @@ class Law(_Part):
         return any("A" in text.coefficients for text in self.texts.values())
 
 
-def save(law: Law, path: Path) -> None:
+def write_law(law: Law, path: Path) -> None:
     """Write a law, whole or not at all."""
     write_json(path, law.model_dump(mode="json"))
 
 
-def load(path: Path) -> Law:
+def read_law(path: Path) -> Law:
     """Read a law.
 
     Raises:

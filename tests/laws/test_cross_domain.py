@@ -7,7 +7,7 @@ import pytest
 from planted import SIZE
 
 from cpt.errors import RecipeError, UsageError
-from cpt.laws import Law, Row, advise, fit, load, predict, probe_of, save
+from cpt.laws import Law, Row, advise, fit, predict, probe_of, read_law, write_law
 from cpt.laws.rows import starts_of
 
 TERMS = {"E": 0.3, "B": 6.0, "eta": 0.5, "beta": 0.3, "C": 0.3, "epsilon": 0.2, "gamma": 0.8}
@@ -85,8 +85,8 @@ def test_the_domain_is_named_in_questions(law: Law) -> None:
 
 
 def test_a_law_of_domains_is_kept_in_a_file(law: Law, tmp_path) -> None:
-    save(law, tmp_path / "law.json")
-    assert load(tmp_path / "law.json") == law
+    write_law(law, tmp_path / "law.json")
+    assert read_law(tmp_path / "law.json") == law
 
 
 def test_few_domains_are_warned_of() -> None:

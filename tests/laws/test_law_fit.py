@@ -9,7 +9,7 @@ import pytest
 from planted import DOMAIN, GENERAL, SHARES, SIZED, law_of, run_rows, runs_of
 
 from cpt.errors import DamagedFile, RecipeError
-from cpt.laws import Law, fit, load, predict, save
+from cpt.laws import Law, fit, predict, read_law, write_law
 from cpt.laws.rows import Row
 
 
@@ -157,13 +157,13 @@ def test_losses_that_rise_where_the_law_falls_are_warned_of() -> None:
 
 def test_a_law_is_kept_in_a_file_and_a_damaged_one_is_refused(tmp_path: Any) -> None:
     law = fit(runs_of((0.2, 0.4, 0.8, 1.0)), draws=20)
-    save(law, tmp_path / "law.json")
-    assert load(tmp_path / "law.json") == law
+    write_law(law, tmp_path / "law.json")
+    assert read_law(tmp_path / "law.json") == law
     text = (tmp_path / "law.json").read_text()
     for damage in (('"version": 1', '"version": 2'), ('"gamma"', '"gama"'), ('"domain"', '"chat"')):
         (tmp_path / "law.json").write_text(text.replace(*damage, 1))
         with pytest.raises(DamagedFile, match=r"law\.json: not of the form"):
-            load(tmp_path / "law.json")
+            read_law(tmp_path / "law.json")
     with pytest.raises(DamagedFile, match="missing"):
-        load(tmp_path / "none.json")
+        read_law(tmp_path / "none.json")
     assert law_of(DOMAIN).texts["domain"].coefficients == DOMAIN

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
 from planted import DOMAIN, GENERAL, SIZED, law_of
 
 from cpt.errors import DataError, RecipeError
-from cpt.laws import Law, save
+from cpt.laws import Law, write_law
 from cpt.models.weights import count_parameters
 from cpt.recipe.fingerprint import identify
 from cpt.recipe.load import load
@@ -25,6 +25,7 @@ from cpt.recipe.plan import make_plan
 from cpt.recipe.store import Store
 from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.stage import STAGE as CORPUS
+from cpt.stages.pretrain.continuation import Start
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 
 STEEP = {**GENERAL, "B": 1e-9, "C": 0.1, "epsilon": 0.1, "gamma": 0.5}
@@ -62,7 +63,7 @@ def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 @pytest.fixture
 def law(inputs: dict[str, Artifact], tmp_path: Path) -> Path:
     """A law for the tiny model."""
-    save(law_for(count_parameters(inputs["model"].path("model"))), tmp_path / "law.json")
+    write_law(law_for(count_parameters(inputs["model"].path("model"))), tmp_path / "law.json")
     return tmp_path / "law.json"
 
 
@@ -118,7 +119,7 @@ def test_laws_without_an_advice_are_problems_of_the_recipe(
     assert PRETRAIN.check(config_of(law), inputs) == []
     key, message = problem_of(config_of(law, limit="general <= 0"))
     assert (key, "0.9 is advised, which leaves none of 4" in message) == ("replay.advised", True)
-    save(law_of(DOMAIN, STEEP, 0.8), tmp_path / "never.json")
+    write_law(law_of(DOMAIN, STEEP, 0.8), tmp_path / "never.json")
     key, message = problem_of(config_of(tmp_path / "never.json"))
     assert (key, "no share of replay keeps" in message) == ("replay.advised", True)
     key, message = problem_of(config_of(law, domain="law"))
@@ -133,14 +134,14 @@ def test_a_law_of_several_sizes_asks_for_one_and_it_must_be_the_models(
     inputs: dict[str, Artifact], tmp_path: Path
 ) -> None:
     size = count_parameters(inputs["model"].path("model"))
-    save(law_of({**DOMAIN, **SIZED}, STEEP, START), tmp_path / "sizes.json")
+    write_law(law_of({**DOMAIN, **SIZED}, STEEP, START), tmp_path / "sizes.json")
     key, message = problem_of(config_of(tmp_path / "sizes.json"))
     assert (key, "100M to 1B parameters" in message) == ("replay.advised", True)
     named = config_of(tmp_path / "sizes.json", parameters=200_000_000)
     assert PRETRAIN.check(named, {}) == []
     key, message = problem_of(named, inputs)
     assert (key, f"this one has {size:,}" in message) == ("replay.parameters", True)
-    save(law_for(2 * size), tmp_path / "other.json")
+    write_law(law_for(2 * size), tmp_path / "other.json")
     key, message = problem_of(config_of(tmp_path / "other.json"), inputs)
     assert (key, f"a model of {2 * size:,} parameters" in message) == ("replay.advised", True)
 
@@ -158,10 +159,15 @@ def test_the_domain_of_a_law_of_several_is_named(inputs: dict[str, Artifact], tm
         "domains": probes,
         "probe": {"tokens": 10, "share": 1.0, "parameters": size},
     }
-    save(Law.model_validate(data), tmp_path / "domains.json")
+    write_law(Law.model_validate(data), tmp_path / "domains.json")
     assert "say which one" in problem_of(config_of(tmp_path / "domains.json"))[1]
     wider = config_of(tmp_path / "domains.json", domain="law", limit="general <= +0.2")
     assert PRETRAIN.check(wider, inputs) == []
+
+
+def test_a_training_that_continues_another_has_no_advice(law: Path) -> None:
+    config = config_of(law).model_copy(update={"start": Start()})
+    assert "continues another" in problem_of(config)[1]
 
 
 def test_it_is_trained_on_as_advised_and_the_plan_says_so(

@@ -59,7 +59,7 @@ class AdvisedReplay(BaseModel):
         from cpt import laws
 
         try:
-            return laws.load(_local(self.advised))
+            return laws.read_law(_local(self.advised))
         except RecipeError:
             raise
         except CptError as error:
@@ -162,6 +162,11 @@ def advice_problems(config: PretrainConfig, model: Path | None) -> list[Problem]
     if not isinstance(config.replay, AdvisedReplay):
         return []
     assert config.tokens is not None  # the settings' own check
+    if config.start is not None:
+        message = (
+            "a law advises replay for a training that starts from the base, and this one continues another"
+        )
+        return [Problem(message, key="replay.advised", hint="Set a share of replay.")]
     try:
         taken = config.replay.prediction(config.tokens, config.batch_sequences).parameters
     except RecipeError as error:
