@@ -269,7 +269,10 @@ def _write_chart(law: Law, found: Sequence[Row], page: Path) -> None:
 
 def _without_draws(law: Law) -> dict[str, Any]:
     """Return a law as plain data, without the hundreds of numbers that only predictions read."""
-    return law.model_dump(mode="json", exclude={"texts": {text: {"draws"} for text in law.texts}})
+    data = law.model_dump(mode="json")
+    for text in data["texts"].values():
+        del text["draws"]
+    return data
 
 
 def _print_law(console: Console, law: Law, file: Path, page: Path | None) -> None:

@@ -43,7 +43,7 @@ SETTINGS = {
 
 
 def law_for(size: int, **more: Any) -> Law:
-    return law_of(DOMAIN, STEEP, START, size=size, tokens=(500, 5_000), **more)
+    return law_of({**DOMAIN, "B": 0.1}, STEEP, START, size=size, tokens=(500, 5_000), **more)
 
 
 @pytest.fixture(scope="module")
