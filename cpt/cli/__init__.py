@@ -13,22 +13,7 @@ import typer
 from typer import rich_utils
 
 from cpt import __version__
-from cpt.cli import (
-    corpus,
-    diff,
-    estimate,
-    evaluating,
-    law,
-    merging,
-    recipes,
-    report,
-    run,
-    schedule,
-    status,
-    tokenizer,
-    watch,
-)
-from cpt.cli.launch import LaunchableCommand
+from cpt.cli.commands import LazyGroup
 from cpt.cli.output import explain
 from cpt.cli.silence import silence_libraries
 from cpt.errors import CptError, UsageError
@@ -41,31 +26,14 @@ _UsageMistake: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="cpt",
+    cls=LazyGroup,
     help="Continual pretraining of language models: a recipe goes in, a better model and a report come out.",
     epilog="Start with: cpt init --list, then cpt run RECIPE.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("init")(recipes.init)
-app.command("validate", cls=LaunchableCommand)(recipes.validate)
-app.command("plan", cls=LaunchableCommand)(recipes.plan)
-app.command("estimate")(estimate.estimate)
-app.command("run", cls=LaunchableCommand)(run.run)
-app.command("continue", cls=LaunchableCommand)(run.continue_)
-app.command("status")(status.status)
-app.command("watch")(watch.watch)
-app.command("report")(report.report)
-app.command("diff")(diff.diff)
-app.command("show")(status.show)
-app.command("ls")(status.ls)
-app.add_typer(corpus.app, name="corpus")
-app.add_typer(tokenizer.app, name="tokenizer")
-app.add_typer(evaluating.app, name="eval")
-app.add_typer(merging.app, name="merge")
-app.add_typer(schedule.app, name="schedule")
-app.add_typer(law.app, name="law")
 
 
 def _version(asked: bool) -> None:

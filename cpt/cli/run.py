@@ -155,6 +155,8 @@ def _print(summary: Summary) -> None:
         console.print(f"{summary.name}: done in {duration(summary.seconds)}.")
     if summary.report is not None:
         print_summary(console, report_data(summary.report), summary.report)
+    if summary.model is not None:
+        console.print(f"Model: {summary.model}", soft_wrap=True)
 
 
 def _fail_gates(summary: Summary) -> None:

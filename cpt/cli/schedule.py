@@ -32,6 +32,7 @@ class _Kinds(TyperGroup):
 
 
 app = typer.Typer(
+    add_completion=False,
     cls=_Kinds,
     help="Show a learning-rate schedule: its rates in every phase, and its curve.",
     no_args_is_help=True,

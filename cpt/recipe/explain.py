@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from cpt.errors import did_you_mean, nearest_hint
 from cpt.recipe.document import Where
+from cpt.recipe.familiar import hint_for
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str
         if renamed := getattr(cls, "renamed_keys", {}).get(key):
             return Finding(where, f"`{key}` is now called `{renamed}`", f"Write `{renamed}` instead.")
     message = f"unknown key `{key}`"
+    if (familiar := hint_for(key)) is not None:
+        return Finding(where, message, familiar)
     others = _variants_with(key, model, location[:-1])
     if others:
         return Finding(where, message, f"It is a setting of {others}. {_one_of(here)}")

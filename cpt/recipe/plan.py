@@ -21,6 +21,7 @@ from cpt.recipe.diff import (
 from cpt.recipe.fingerprint import Identity, identify
 from cpt.recipe.load import heldout_problems, joined, stage_problems
 from cpt.recipe.schema import Recipe, Step
+from cpt.recipe.sharing import find_beside
 from cpt.recipe.store import Record, Store
 from cpt.stages.base import BASE, Artifact
 
@@ -58,7 +59,8 @@ class Entry:
         references: Data reference -> fingerprint of its content.
         continues: Whether an interrupted attempt left work to resume.
         resumes: Fingerprint of that attempt, if it began with other settings.
-        artifact: The finished result with this fingerprint, if there is one.
+        artifact: The finished result with this fingerprint, if there is one, of this run or of another one.
+        again: Whether the result is made again although it exists.
     """
 
     step: Step
@@ -72,6 +74,7 @@ class Entry:
     resumes: str = ""
     artifact: Record | None = None
     forecast: str = ""
+    again: bool = False
 
     @property
     def to_run(self) -> bool:
@@ -140,19 +143,29 @@ class _Draft:
     """State while the entries are made in order.
 
     Attributes:
+        shared: Stages for which results of other runs are used: those up to the last selected one.
         rerun: Stages whose existing result is made again.
         damaged: Problems of damaged results, by stage.
     """
 
     fingerprints: dict[str, str]
+    shared: frozenset[str]
     artifacts: dict[str, Record] = field(default_factory=dict)
     rerun: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     damaged: dict[str, Problem] = field(default_factory=dict)
 
 
-def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe, store: Store, selection: Selection | None = None, *, shared: bool = True
+) -> Plan:
     """Decide for every stage whether it runs.
+
+    Args:
+        recipe: The recipe.
+        store: The run's folder.
+        selection: The stages that the command selects.
+        shared: Whether results of other runs beside this one are used.
 
     Raises:
         UsageError: The selection names no stage of the recipe, contradicts itself, or starts at a stage whose
@@ -163,7 +176,9 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
     selection = selection or Selection()
     chosen = _chosen([step.name for step in recipe.steps], selection)
     base = references.fingerprint(recipe.base)
-    draft = _Draft({BASE: base})
+    names = [step.name for step in recipe.steps]
+    read_by_chosen = names[: 1 + max(map(names.index, chosen))] if shared else []
+    draft = _Draft({BASE: base}, frozenset(read_by_chosen))
     entries = [_entry(recipe, step, store, selection, step.name in chosen, draft) for step in recipe.steps]
     to_run = [entry.step for entry in entries if entry.to_run]
     selected = [entry.step for entry in entries if entry.step.name in chosen]
@@ -186,27 +201,32 @@ def _entry(
     artifact = store.find(step.name, own)
     entry = Entry(step, own, inputs, contents, "cached", "nothing changed", chosen, artifact=artifact)
     again = sorted(draft.rerun & set(step.inputs.values())) if chosen else []
-    if not (chosen and (again or _forced(step.name, selection))):
+    forced = chosen and _forced(step.name, selection)
+    if not again and not forced:
         problem = damage_problem(store, step.name, own, "" if chosen else f"--from {step.name} ")
         if problem is not None:
             draft.damaged[step.name] = problem
             action: Action = "run" if chosen else "skipped"
             return replace(entry, action=action, why="its artifact is damaged", artifact=None)
-    if chosen and artifact and not again and not _forced(step.name, selection):
+    if chosen and artifact and not again and not forced:
         draft.artifacts[step.name] = artifact
         return entry if artifact.has_checksums else replace(entry, why=f"{entry.why}; {_UNCHECKED}")
+    shareable = step.name in draft.shared and step.stage.shareable and not (artifact or again or forced)
+    if shareable and (taken := find_beside(store, step.name, own)):
+        draft.artifacts[step.name] = taken
+        return replace(entry, why=f"made by the run {taken.folder.parent.name}", artifact=taken)
     if not chosen:
         if artifact:
             draft.artifacts[step.name] = artifact
             return replace(entry, why="made already")
         return replace(entry, action="skipped", why="not selected, and not made yet")
-    if _forced(step.name, selection):
-        entry = replace(entry, action="run", why="asked for with --force")
+    if forced:
+        entry = replace(entry, action="run", why="asked for with --force", again=True)
     elif again and artifact:
-        entry = replace(entry, action="run", why=f"made from {', '.join(again)}, run again")
+        entry = replace(entry, action="run", why=f"made from {', '.join(again)}, run again", again=True)
     else:
         entry = _missing(entry, store, recipe.seed)
-    if artifact:
+    if artifact or forced:
         draft.rerun.add(step.name)
     partial = store.has_partial(step.name, own)
     if not partial and not artifact:

@@ -20,6 +20,7 @@ from cpt.recipe.events import (
     RunEnded,
     RunStarted,
     StageEnded,
+    StageMessage,
     StageProgress,
     StageStarted,
     null_listener,
@@ -30,7 +31,8 @@ from cpt.recipe.journal import Journal, now, versions
 from cpt.recipe.load import corpus_of, heldout_problems, joined, placed_problems, stage_problems
 from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
 from cpt.recipe.schema import Recipe
-from cpt.recipe.store import Record, Store
+from cpt.recipe.sharing import adopt, adopt_all, find_beside, making
+from cpt.recipe.store import MODEL, Record, Store
 from cpt.recipe.workers import BaseModelArtifact, run_distributed
 from cpt.stages.base import BASE, Artifact, Context
 
@@ -61,6 +63,12 @@ class Summary:
         return made[-1].path("report") / "report.html" if made else None
 
     @property
+    def model(self) -> Path | None:
+        """The link to the newest model among the run's results."""
+        made = any("model" in artifact.kinds for artifact in self.artifacts.values())
+        return self.folder / MODEL if made and (self.folder / MODEL).exists() else None
+
+    @property
     def exit_code(self) -> int:
         """0, or 3 if a budget is broken, else 4 if one is not shown to be held."""
         if GateFailed.verdict in self.verdicts.values():
@@ -74,6 +82,7 @@ class Summary:
             "folder": str(self.folder),
             "seconds": round(self.seconds, 3),
             "report": str(self.report) if self.report else None,
+            "model": str(self.model) if self.model else None,
             "gates": self.gates,
             "verdicts": self.verdicts,
             "stages": [self._stage(entry) for entry in self.plan.entries],
@@ -115,7 +124,9 @@ def run(
     store.prepare()
     with store.lock():
         store.clean()
-        plan = make_plan(recipe, store, selection)
+        plan = adopt_all(make_plan(recipe, store, selection), store)
+        if plan is None:
+            plan = make_plan(recipe, store, selection, shared=False)
         return _Runner(plan, store, listener).run()
 
 
@@ -233,6 +244,23 @@ class _Runner:
             raise RecipeError(problems)
 
     def _run_stage(self, entry: Entry) -> Record:
+        """Make a stage's result, or take it over from a run that has made it meanwhile."""
+        step, store = entry.step, self._store
+        waiting = StageMessage(step.name, "waits for another run that makes the same result")
+        with making(store, step.name, entry.fingerprint, lambda: self._emit(waiting)):
+            if step.stage.shareable and not entry.again:
+                taken = find_beside(store, step.name, entry.fingerprint)
+                if taken is not None and (record := self._take(taken)) is not None:
+                    return record
+            return self._make(entry)
+
+    def _take(self, taken: Record) -> Record | None:
+        with self._timed(taken.name, continues=False) as timing:
+            self._emit(StageMessage(taken.name, f"made by the run {taken.folder.parent.name}"))
+            timing.gate, timing.verdict = taken.gate, taken.gate_verdict if taken.gate else ""
+            return adopt(self._store, taken)
+
+    def _make(self, entry: Entry) -> Record:
         step, store = entry.step, self._store
         self._require_whole_inputs(entry)
         if entry.resumes:
@@ -325,6 +353,8 @@ class _Runner:
             self._emit(StageEnded(stage, outcome, timing.seconds, timing.gate, timing.verdict))
 
     def _keep(self, record: Record) -> None:
+        if "model" in record.kinds:
+            self._store.link_model(record)
         self._available[record.name] = self._summary.artifacts[record.name] = record
         if record.gate:
             self._summary.gates[record.name] = record.gate

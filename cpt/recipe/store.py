@@ -26,6 +26,9 @@ _ELAPSED, _ATTEMPT, _VERIFIED = "elapsed.json", "attempt.json", ".verified.json"
 _PATIENCE = 0.5
 """Seconds to wait for a lock: a process that checks whether a run is held holds it for a moment."""
 
+MODEL = "model"
+"""Link in a run's folder to its newest model."""
+
 _STAGING, _OLD, _PARTIAL = ".tmp-", ".old-", ".partial"
 
 
@@ -197,6 +200,40 @@ class Store:
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
         return record.model_copy(update={"folder": final})
+
+    def accept(self, record: Record, staging: Path) -> Record | None:
+        """Move a copy of another run's finished result into place.
+
+        Args:
+            record: The other run's record.
+            staging: The folder that `writing` gave, with the copied files.
+
+        Returns:
+            The record at its place; None if the copied files are damaged.
+
+        Raises:
+            StageFailed: The run's folder is no longer held, or missing.
+        """
+        self._require_lock()
+        known = Store(record.folder.parent)._verified().get(record.folder.name, {})
+        faults, seen = verify(staging, known)
+        if faults:
+            return None
+        final = self.artifact_folder(record.name, record.fingerprint)
+        old = self.folder / f"{_OLD}{final.name}"
+        publish_folder(staging, final, former=old)
+        self._note_verified(final.name, seen, self._verified())
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
+        return record.model_copy(update={"folder": final})
+
+    def link_model(self, record: Record) -> None:
+        """Let the run's `model` link to the model of a result, where the file system has such links."""
+        link, new = self.folder / MODEL, self.folder / f"{_STAGING}{MODEL}"
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+            new.symlink_to(record.path("model").relative_to(self.folder), target_is_directory=True)
+            new.replace(link)
 
     def prepare(self) -> None:
         """Make the run's folder and prove that it can be written to.

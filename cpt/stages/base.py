@@ -163,6 +163,7 @@ class Stage(ABC, Generic[C]):
         contract: Version of the stage's results; it grows when they change meaning.
         distributed: Whether all processes of a run call `run` at the same time. Any other stage is run by the
             main process alone, which is also the only one to write files.
+        shareable: Whether other runs may take over its results.
     """
 
     kind: ClassVar[str]
@@ -171,6 +172,7 @@ class Stage(ABC, Generic[C]):
     produces: ClassVar[tuple[str, ...]] = ()
     contract: ClassVar[int] = 1
     distributed: ClassVar[bool] = False
+    shareable: ClassVar[bool] = True
 
     def wire(self, config: C, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Return role -> name of the earlier stage that plays it; by default one role per consumed kind."""

@@ -35,6 +35,7 @@ class ReportStage(Stage[ReportConfig]):
     contract = 2
     Config = ReportConfig
     produces = ("report",)
+    shareable = False  # the page has the run's name
 
     def wire(self, config: ReportConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Return one role per earlier stage, under the stage's name, without the base model."""

@@ -190,6 +190,7 @@ class Report(Fake):
     kind = "report"
     Config = ReportConfig
     produces = ("report",)
+    shareable = False
 
     def wire(self, config: ReportConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         return {stage.name: stage.name for stage in earlier if stage.name != "base"}

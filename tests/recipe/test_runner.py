@@ -362,3 +362,18 @@ def test_a_folder_removed_while_its_stage_runs_is_named(recipe_file: Path, patte
     assert "unexpected" not in str(caught.value)
     fake_stages.HOOKS.clear()
     assert run(load(recipe_file), root).exit_code == 0
+
+
+def test_the_run_links_to_its_newest_model(recipe_file: Path) -> None:
+    """`runs/NAME/model` follows the last stage that makes a model, and is told."""
+    link = recipe_file.parent / "runs" / "medical" / "model"
+    first = go(recipe_file, selection=Selection(until="pretrain"))
+    assert first.model == link
+    assert link.resolve() == first.artifacts["pretrain"].path("model").resolve()
+    whole = go(recipe_file)
+    last = [record for record in whole.artifacts.values() if "model" in record.kinds][-1]
+    assert link.resolve() == last.path("model").resolve()
+    assert whole.as_json()["model"] == str(link)
+    changed = go(recipe_file, "pretrain.schedule.peak=1e-4", selection=Selection(until="pretrain"))
+    assert link.resolve() == changed.artifacts["pretrain"].path("model").resolve()
+    assert go(recipe_file, "name=corpus-only", selection=Selection(only="corpus")).model is None

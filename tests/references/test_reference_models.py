@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from cpt import references
-from cpt.errors import ModelError, ReferenceUnavailable
+from cpt.errors import ModelError, RecipeError, ReferenceUnavailable
+from cpt.references.syntax import LocalPath
 
 HEX = "ab" * 32
 
@@ -253,3 +254,33 @@ def test_the_quickstarts_model_and_ontology(monkeypatch: pytest.MonkeyPatch) -> 
     tokenizer = AutoTokenizer.from_pretrained(references.resolve_model(gguf))
     assert tokenizer("Hello world! 123").input_ids == [19556, 905, 17, 216, 33, 34, 35]
     assert references.resolve_file(obo).stat().st_size == 10_021_952
+
+
+def test_a_run_stands_for_its_newest_model(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `run:NAME` and by its folder; the text of a run without a model says so."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CPT_RUNS", raising=False)
+    made = tmp_path / "runs" / "medical" / "pretrain-0123456789ab"
+    made.mkdir(parents=True)
+    (made.parent / "run.json").write_text("{}")
+    with pytest.raises(RecipeError, match="names a run without a model"):
+        references.parse("run:medical")
+    with pytest.raises(RecipeError, match="names no run"):
+        references.parse("run:legal")
+    with pytest.raises(RecipeError, match="unsafe path"):
+        references.parse("run:../medical")
+    shutil.copytree(tiny_model, made / "model")
+    (made.parent / "model").symlink_to("pretrain-0123456789ab/model")
+    expected = (made / "model").resolve()
+    for reference in ("run:medical", "runs/medical", str(tmp_path / "runs" / "medical")):
+        assert references.parse(reference).location == LocalPath(expected)
+        assert references.resolve_model(reference) == expected
+        assert references.fingerprint(reference) == references.fingerprint(str(expected))
+    elsewhere = tmp_path / "recipes"
+    elsewhere.mkdir()
+    assert references.locate("run:medical", elsewhere) == str(expected)
+    monkeypatch.setenv("CPT_RUNS", str(tmp_path / "others"))
+    with pytest.raises(RecipeError, match="names no run"):
+        references.parse("run:medical")

@@ -53,11 +53,23 @@ def test_a_start_with_another_way_to_read_is_found_before_the_first_stage_trains
         ({"weights": {"a": -1}}, "greater than or equal to 0"),
         ({"temperature": 0}, "greater than 0"),
         ([], "at least 1 item"),
+        ([{"until": "rate/5"}], "leave its `until: rate/5` out"),
+        ([{"until": "rate/0"}, {}], "should match pattern"),
+        ([{"until": "rate/2"}, {"until": 0.1}, {}], "a phase until 0.1 comes after one until 0"),
     ],
 )
 def test_a_mixture_that_is_none_is_refused(mixture: Any, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         config_of(mixture=mixture)
+
+
+def test_a_phase_until_a_rate_needs_a_schedule_that_gets_there() -> None:
+    phases = [{"until": "rate/5"}, {"replay": 0.5}]
+    with pytest.raises(ValidationError, match="the rate of the constant schedule never falls so far"):
+        config_of(mixture=phases, schedule={"kind": "constant"})
+    with pytest.raises(ValidationError, match="the power schedule reaches rate/5 depends on `tokens`"):
+        config_of(mixture=phases, schedule={"kind": "power"})
+    assert config_of(mixture=phases, schedule={"kind": "power"}, tokens=10_000_000).mixture is not None
 
 
 def test_epochs_by_part_need_a_mixture() -> None:

@@ -7,6 +7,7 @@ import typer
 from cpt.cli.corpus import alone, build, contents, study
 
 app = typer.Typer(
+    add_completion=False,
     help="Build a corpus, see what it holds and what was removed; select, deduplicate, decontaminate text.",
     no_args_is_help=True,
 )

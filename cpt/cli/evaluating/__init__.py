@@ -7,6 +7,7 @@ import typer
 from cpt.cli.evaluating import comparing, contamination, running, texts
 
 app = typer.Typer(
+    add_completion=False,
     help="Evaluate models on suites of benchmarks and on texts, and compare them item by item.",
     no_args_is_help=True,
 )

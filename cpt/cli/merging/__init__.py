@@ -31,6 +31,7 @@ class _Group(TyperGroup):
 
 
 app = typer.Typer(
+    add_completion=False,
     cls=_Group,
     help="Merge models of one architecture: task arithmetic, TIES, DARE and the rest, vocabularies aligned.",
 )

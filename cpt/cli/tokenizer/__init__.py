@@ -7,6 +7,7 @@ import typer
 from cpt.cli.tokenizer import changes, initialisers, report
 
 app = typer.Typer(
+    add_completion=False,
     help="Measure a tokenizer, change a model's vocabulary, choose how new tokens are initialised.",
     no_args_is_help=True,
 )

@@ -271,13 +271,18 @@ class PretrainConfig(TrainingConfig, StageConfig):
     @field_validator("mixture")
     @classmethod
     def _phases_in_order(cls, mixture: list[Mixture] | None, known: ValidationInfo) -> list[Mixture] | None:
-        if mixture is not None:
-            check_ends(mixture)
-            if known.data.get("replay") and all(phase.replay is not None for phase in mixture):
-                raise ValueError(
-                    "every phase has its own `replay`, so the stage's changes nothing: leave it out, or "
-                    "that of the phases that are to have it"
-                )
+        if mixture is not None and {"schedule", "batch_sequences", "tokens"} <= known.data.keys():
+            given = known.data
+            schedule, tokens = given["schedule"], given["tokens"]
+            rates = [phase.until for phase in mixture if str(phase.until).startswith("rate/")]
+            if rates and tokens is None and schedule.kind == "power":
+                raise ValueError(f"where the power schedule reaches {rates[0]} depends on `tokens`: set them")
+            check_ends(mixture, schedule.for_run(given["batch_sequences"], tokens or _MORE_THAN_THERE_CAN_BE))
+        if mixture and known.data.get("replay") and all(phase.replay is not None for phase in mixture):
+            raise ValueError(
+                "every phase has its own `replay`, so the stage's changes nothing: leave it out, or that of "
+                "the phases that are to have it"
+            )
         return mixture
 
     @field_validator("epochs")

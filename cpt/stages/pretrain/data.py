@@ -108,8 +108,14 @@ def stream_of(
         return TrainingStream(opened, config.replay_share, config.batch_sequences, seed, begin)
     parts = {name: open_source(corpus, name, tell_plain=noise) for name in domain_sources(corpus)}
     sizes = {name: len(part) for name, part in parts.items()}
-    mixture = phases_of(config.mixture, config.replay_share, config.batch_sequences, sizes)
-    return TrainingStream({**parts, **opened}, 0, config.batch_sequences, seed, begin, mixture)
+    phases = phases_of(config, sizes)
+    return TrainingStream({**parts, **opened}, 0, config.batch_sequences, seed, begin, phases)
+
+
+_ONE_BLEND = (
+    "the blend stays the same; `reuse` as published changes it where the rate has fallen to a fifth "
+    "(mixture: a phase with until: rate/5)"
+)
 
 
 def planned_tokens(
@@ -125,7 +131,9 @@ def planned_tokens(
         tokens = f"about {stream.tokens(steps):,} tokens in {steps:,} steps"
         named = config.tokens or config.mixture
         lost = unread(config, inputs["corpus"].path("corpus"), stream, steps)
-        return "; ".join([tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost])
+        blend = [_ONE_BLEND] if config.schedule.kind == "reuse" and len(config.mixture or ()) < 2 else []
+        said = [tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost, *blend]
+        return "; ".join(said)
     if config.tokens:
         return f"{config.tokens:,} tokens" + (f": {passes}" if config.mixture else "")
     expected = expected_tokens(config, upstream.get("corpus", ()))

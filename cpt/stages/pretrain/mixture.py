@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
     from cpt.corpus.mixture import MixturePhase
     from cpt.stages.pretrain.config import PretrainConfig
+    from cpt.training.schedules.base import ScheduleConfig
 
 PartName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, BeforeValidator(percent), Field(gt=0, le=1)]
+RateFall = Annotated[str, Field(pattern=r"^rate/[1-9][0-9]*(\.[0-9]+)?$")]
+"""An end where the learning rate has fallen to this part of its highest: "rate/5"."""
 
 REPEATS = 4
 """Epochs up to which repeated text is about as good as new (Muennighoff et al. 2023, arXiv 2305.16264)."""
@@ -36,12 +39,13 @@ class Mixture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    until: Share | Literal["once"] = Field(
+    until: Share | Literal["once"] | RateFall = Field(
         default=1.0,
         description="Share of the run's steps (0.85 or 85%) at which the phase ends; the last one ends at 1. "
         "Weights of good or rare text are best raised in the last 10 to 20% (Blakeney et al., arXiv "
         "2406.03476). once: the phase ends when every sequence of its parts (those with a weight above 0) "
-        "has been trained on once.",
+        "has been trained on once. rate/5: it ends where the learning rate has fallen to a fifth of its "
+        "highest, at which Parmar et al. (arXiv 2407.07263) change the blend.",
     )
     weights: dict[PartName, Weight] | None = Field(
         default=None,
@@ -88,7 +92,8 @@ class Mixture(BaseModel):
         if self.replay is not None:
             words.append(f"replay {100 * self.replay:.3g}%")
         once = "all of it was trained on once (how many steps that takes is known with the corpus)"
-        end = once if self.until == "once" else f"{self.until:.0%}"
+        end = f"{self.until:.0%}" if isinstance(self.until, float) else self.until
+        end = once if end == "once" else end
         return f"{', '.join(words) or 'parts by size'} until {end}"
 
 
@@ -103,13 +108,35 @@ def keyed(mixture: Sequence[Mixture] | None) -> list[tuple[str, Mixture]]:
     return [("mixture" if len(phases) == 1 else f"mixture.{at}", each) for at, each in enumerate(phases)]
 
 
-def check_ends(mixture: Sequence[Mixture]) -> None:
+def ends_of(mixture: Sequence[Mixture], schedule: ScheduleConfig) -> list[float | Literal["once"]]:
+    """Return the end of each phase, as a share of the run or "once".
+
+    Raises:
+        ValueError: The rate never falls so far.
+    """
+    found: list[float | Literal["once"]] = []
+    for phase in mixture:
+        if isinstance(phase.until, float) or phase.until == "once":
+            found.append(phase.until)
+            continue
+        share = schedule.share_at(1 / float(phase.until.removeprefix("rate/")))
+        if share is None:
+            raise ValueError(
+                f"the phase until {phase.until} does not end: the rate of the {schedule.kind} schedule never "
+                "falls so far"
+            )
+        found.append(share)
+    return found
+
+
+def check_ends(mixture: Sequence[Mixture], schedule: ScheduleConfig) -> None:
     """Raise ValueError unless phases end one after the other, the last one at 1."""
-    if mixture[-1].until == "once":
+    if not isinstance(mixture[-1].until, float):
         raise ValueError(
-            "the last phase ends with the run: leave its `until: once` out, or add a phase after it"
+            f"the last phase ends with the run: leave its `until: {mixture[-1].until}` out, or add a phase "
+            "after it"
         )
-    ends = [phase.until for phase in mixture if phase.until != "once"]
+    ends = [end for end in ends_of(mixture, schedule) if end != "once"]
     for earlier, later in pairwise(ends):
         if later <= earlier:
             raise ValueError(
@@ -132,25 +159,24 @@ def domain_sources(corpus: Path) -> list[str]:
     return [f"{DOMAIN}{PART}{part}" for part in domain_parts(corpus)] or [DOMAIN]
 
 
-def phases_of(
-    mixture: Sequence[Mixture], replay: float, batch_sequences: int, sizes: Mapping[str, int]
-) -> list[MixturePhase]:
-    """Return the phases of a stream.
+def phases_of(config: PretrainConfig, sizes: Mapping[str, int]) -> list[MixturePhase]:
+    """Return the phases of a stream; none without a mixture.
 
     Args:
-        replay: Replay share of phases that name none.
+        config: Settings of the stage.
         sizes: Sequences of each source of domain text.
     """
     from cpt.corpus.mixture import MixturePhase, replay_rows, weights_of_sizes, whole_weights
 
-    phases = []
-    for phase in mixture:
+    phases, mixture = [], config.mixture or []
+    for phase, until in zip(mixture, ends_of(mixture, config.planned_schedule), strict=True):
         if phase.weights is None:
             weights = weights_of_sizes(sizes, phase.temperature or 1.0)
         else:
             weights = {name: phase.weights[part_of(name)] for name in sizes}
-        rows = replay_rows(replay if phase.replay is None else phase.replay, batch_sequences)
-        phases.append(MixturePhase(phase.until, whole_weights(weights), rows))
+        replay = config.replay_share if phase.replay is None else phase.replay
+        rows = replay_rows(replay, config.batch_sequences)
+        phases.append(MixturePhase(until, whole_weights(weights), rows))
     return phases
 
 
@@ -268,7 +294,7 @@ def step_problems(config: PretrainConfig, stream: TrainingStream, steps: int) ->
     if (empty := _first_empty(stream, steps)) is None:
         return []
     key, phase = phases[empty]
-    until = phase.until if phase.until == "once" else f"{phase.until:g}"
+    until = f"{phase.until:g}" if isinstance(phase.until, float) else phase.until
     message = f"the phase until {until} has none of the {steps:,} steps"
     if empty and phases[empty - 1][1].until == "once":
         ends = stream.phase_ends[empty - 1]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cpt.training.schedules.phases import Phase
+from cpt.training.schedules.phases import WARMUP, Phase
 
 LAST_FALLS = ("anneal", "decay")
 """Phases that end a run whose earlier part can be trained on: later runs continue from before them."""
+
+_FINE = 1 << 20
+"""Number of steps by which a share of a run is found."""
 
 
 class ScheduleConfig(BaseModel, ABC):
@@ -58,6 +62,17 @@ class ScheduleConfig(BaseModel, ABC):
             if share and length < 2:
                 return f"the {name} ({name}_share {share:g}) is {length} of {steps} steps: too few to fall in"
         return None
+
+    def share_at(self, part: float) -> float | None:
+        """Return the share of a run after which the rate has fallen to a part of its highest.
+
+        None if it never falls so far. Rates rise in a warm-up alone, and fall or stay after it.
+        """
+        first = self.phases(_FINE)[0]
+        begins = first.last + 1 if first.name == WARMUP else 0
+        limit = part * self.rate(begins, _FINE) * (1 + 1e-9)
+        found = bisect_left(range(begins, _FINE), True, key=lambda done: self.rate(done, _FINE) <= limit)
+        return None if begins + found == _FINE else (begins + found) / _FINE
 
     def _falls(self) -> Mapping[str, float]:
         """Return phases that need two steps to get from their first rate to their last, with their shares."""

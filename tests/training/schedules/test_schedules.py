@@ -239,3 +239,13 @@ def test_a_run_too_short_for_a_fall_says_so(schedule: ScheduleConfig, fewest: in
     assert schedule.too_short(fewest) is None
     if fewest > 1:
         assert "too few to fall in" in (schedule.too_short(fewest - 1) or "")
+
+
+def test_the_share_at_which_a_rate_is_reached_has_a_closed_form() -> None:
+    """Reuse falls along a cosine from 1 to 0.01: a fifth is reached at acos(0.19 / 0.495 - 1) / pi."""
+    assert Reuse(start=1.0).share_at(0.2) == pytest.approx(math.acos(0.19 / 0.495 - 1) / math.pi, abs=2e-6)
+    assert Linear(warmup=0.05).share_at(0.5) == pytest.approx(0.05 + 0.95 / 2, abs=2e-6)
+    assert Wsd(warmup=0.1, decay="linear", decay_share=0.2).share_at(0.25) == pytest.approx(0.95, abs=2e-6)
+    assert Linear(warmup=0.05).share_at(1.0) == pytest.approx(0.05, abs=2e-6)
+    assert Constant().share_at(0.99) is None
+    assert Reuse(start=1.0, min_ratio=0.3).share_at(0.2) is None

@@ -1,0 +1,260 @@
+"""Define `cpt sweep`: vary settings of a recipe, run each configuration, say which one to take."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from cpt.cli.launch import launch_request
+from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
+from cpt.cli.output import err, out, print_json, rows
+from cpt.errors import UsageError
+from cpt.formatting import duration
+from cpt.recipe.load import load
+
+if TYPE_CHECKING:
+    from cpt.sweep.result import SweepResult
+    from cpt.sweep.run import SweepEvent
+    from cpt.sweep.state import SweepRequest
+
+PAGE = "sweep.html"
+
+_TIMES = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
+_RANDOM_POINTS = 12
+"""Number of configurations of the methods that have no natural number, as of a merge search."""
+
+
+def sweep(
+    context: typer.Context,
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            metavar="KEY=VALUES",
+            help="A setting and its values: `pretrain.replay=0,0.05,0.25`; for --method random and tpe also "
+            "a range: `pretrain.schedule.peak=1e-5..1e-3 log`.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str,
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            help="Number of seeds of every configuration, from the recipe's on; or a list: 17,18,19. "
+            "With one seed, chance is not told from effects.",
+        ),
+    ] = "1",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", metavar="NAME", help="grid (all combinations), random, or tpe (follows the results)."
+        ),
+    ] = "grid",
+    points: Annotated[
+        int | None,
+        typer.Option(
+            "--points",
+            metavar="N",
+            min=1,
+            help="Largest number of configurations. Default: all of a grid, 12 of random and tpe.",
+        ),
+    ] = None,
+    minimize: Annotated[
+        str,
+        typer.Option(
+            "--minimize",
+            metavar="MEASURE",
+            help="What is to become small: a held-out text, or `suite:NAME`, `recall:GROUP` to become large.",
+        ),
+    ] = "domain",
+    limit: Annotated[
+        str | None,
+        typer.Option("--limit", metavar="BOUND", help="What must hold: `general <= +0.01`."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="Time for all runs, such as 90min or 2h: after the first run, those are left out that would "
+            "not end in time.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="N", min=1, help="Number of runs at the same time.")
+    ] = 1,
+    launcher: Annotated[
+        str,
+        typer.Option(
+            "--launcher", metavar="WORDS", help="Words before the command of every run: `srun --gpus 1`."
+        ),
+    ] = "",
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the sweep. Default: RECIPE-sweep.")
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Try combinations of settings and seeds, and report effects, trade-off and the best configuration.
+
+    Every configuration is a normal run, named SWEEP-pNN-sSEED. Stages that do not differ are made once. The
+    same command continues after any stop; with more values, seeds or points it adds runs.
+
+    Example: cpt sweep medical.yaml --vary pretrain.schedule.peak=1e-4,3e-4 --vary pretrain.replay=0,0.05,0.25
+    --seeds 3 --limit 'general <= +0.01' --budget 2h
+
+    Options after `--` go to `accelerate launch` of every run.
+
+    Exit codes: 0 all runs have a result, 1 some failed, 2 the recipe or the command line is wrong, 130
+    interrupted (Ctrl-C), 143 terminated (SIGTERM).
+    """
+    from cpt.sweep.result import result_of
+    from cpt.sweep.run import Execution
+    from cpt.sweep.run import sweep as run_sweep
+
+    launching = launch_request(context)
+    request = _request(
+        recipe, overrides or [], vary or [], seeds, method, points, minimize, limit, budget, name
+    )
+    options = tuple(launching[1]) if launching else ()
+    execution = Execution(runs, jobs, tuple(shlex.split(launcher)), options)
+    file = run_sweep(request, execution, _print_event)
+    found = result_of(file, datetime.now(UTC).isoformat(timespec="seconds"))
+    page = _write_page(found, runs / request.name / PAGE)
+    if as_json:
+        print_json(found.model_dump(mode="json") | {"page": str(page)})
+    else:
+        _print(found, page)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _request(
+    recipe: Path,
+    overrides: list[str],
+    vary: list[str],
+    seeds: str,
+    method: str,
+    points: int | None,
+    minimize: str,
+    limit: str | None,
+    budget: str | None,
+    name: str | None,
+) -> SweepRequest:
+    """Return the checked request."""
+    from cpt.monitor.gates.gate import Budget
+    from cpt.sweep.factors import parse_factors, parse_seeds
+    from cpt.sweep.state import SweepRequest
+
+    if method not in ("grid", "random", "tpe"):
+        raise UsageError(f"--method: `{method}` is none of grid, random, tpe")
+    if not vary:
+        raise UsageError("nothing is varied", hint="Add --vary, such as --vary pretrain.replay=0,0.05,0.25.")
+    factors = parse_factors(vary, method)  # type: ignore[arg-type]
+    loaded = load(recipe, overrides)
+    name = name or f"{loaded.name}-sweep"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
+        raise UsageError(f"--name: `{name}` cannot name runs", hint="Use letters, digits, dots and dashes.")
+    try:
+        bound = Budget.parse(limit) if limit else None
+        if bound is not None and bound.recovery:
+            raise ValueError(f"`{limit}` bounds a recovery; bound a change, such as `general <= +0.01`")
+        given = parse_seeds(seeds, loaded.seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if points is None and method != "grid":
+        points = _RANDOM_POINTS
+    return SweepRequest(
+        name=name,
+        recipe=str(recipe.absolute()),
+        overrides=tuple(overrides),
+        factors=tuple(factors),
+        seeds=tuple(given),
+        method=method,
+        points=points,
+        minimize=minimize,
+        limit=bound,
+        seconds=_seconds(budget) if budget else None,
+    )
+
+
+def _seconds(text: str) -> float:
+    """Parse `90min`, `2h` or `1.5h`.
+
+    Raises:
+        UsageError: The text is no time.
+    """
+    found = re.fullmatch(r"(\d+\.?\d*)\s*(s|min|m|h|d)", text.strip())
+    if found is None or float(found[1]) == 0:
+        raise UsageError(f"--budget: `{text}` is no time", hint="Write 90min or 2h.")
+    return float(found[1]) * _TIMES[found[2]]
+
+
+def _print_event(event: SweepEvent) -> None:
+    """Print a line on standard error."""
+    from cpt.sweep.result import in_words, summary_line
+
+    trial = event.trial
+    said = {
+        "starts": f"starts: {in_words(trial.values, list(trial.values))}",
+        "runs": event.text,
+        "waits": f"waits: {event.text}",
+        "done": f"done in {duration(trial.seconds)}: {summary_line(trial.changes, ['domain', 'general'])}",
+        "failed": f"failed: {event.text}",
+        "left out": "left out: not enough time",
+    }[event.kind]
+    if said:
+        stamp = datetime.now().strftime("%H:%M:%S")
+        counted = f"  ({event.ended} of {event.of})" if event.kind in ("done", "failed") else ""
+        err().print(f"{stamp} {trial.run}: {said}{counted}", soft_wrap=True)
+
+
+def _write_page(found: SweepResult, path: Path) -> Path:
+    from cpt.atomic import write_text
+    from cpt.sweep.page import render
+
+    write_text(path, render(found))
+    return path
+
+
+def _print(found: SweepResult, page: Path) -> None:
+    from cpt.sweep.page import bounds_in_words, change_in_words
+    from cpt.sweep.result import value_in_words
+
+    console = out()
+    if found.recommendation is None:
+        console.print(Text("No run has a result.", style="bold"))
+    else:
+        first, *others = found.recommendation.sentences
+        console.print(Text(first, style="bold"), soft_wrap=True)
+        for sentence in filter(None, others):
+            console.print(sentence, soft_wrap=True)
+    shown = found.measures[:4]
+    labels = [key.rpartition(".")[2] for key in found.factors]
+    table = rows("", *labels, *(f"{name}#" for name in shown), "")
+    for row in found.configurations:
+        chosen = found.recommendation is not None and found.recommendation.number == row.number
+        marks = ", ".join([*(["best"] if chosen else []), *(["front"] if row.on_front else [])])
+        changes = []
+        for name in shown:
+            change = row.changes.get(name)
+            bounds = f" ({bounds_in_words(name, change)})" if change and change.known else ""
+            changes.append(change_in_words(name, change.value) + bounds if change else "")
+        values = [value_in_words(row.values[key]) for key in found.factors]
+        table.add_row("", f"p{row.number:02d}", *values, *changes, Text(marks, style="green"))
+    console.print(table)
+    if found.left_out:
+        console.print(
+            f"Left out: {found.left_out}. The same command with more time adds them.", soft_wrap=True
+        )
+    for run, message in found.failed.items():
+        console.print(Text(f"{run} failed: {message}", style="red"), soft_wrap=True)
+    console.print(f"Sweep: {page}", soft_wrap=True)

@@ -1,0 +1,234 @@
+"""Compute effects of settings, the Pareto front and the best configuration from the results of a sweep.
+
+Seeds are blocks: every statistic is computed for each seed alone, and its interval is Student's t over the
+seeds. Readings of one training are not independent, so that intervals over its documents would be too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+class Mean(NamedTuple):
+    """A mean over seeds with its interval; no bounds for one seed."""
+
+    value: float
+    low: float | None
+    high: float | None
+    seeds: tuple[float, ...]
+
+
+def mean_over_seeds(values: Sequence[float]) -> Mean:
+    """Return the mean of one value for each seed, with its 95% interval by Student's t."""
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count < 2:
+        return Mean(mean, None, None, tuple(values))
+    error = float(np.std(values, ddof=1)) / math.sqrt(count)
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
+    return Mean(mean, mean - half, mean + half, tuple(values))
+
+
+class Observation(NamedTuple):
+    """One run of a sweep: level or number of every factor, seed, and one measured change."""
+
+    settings: Mapping[str, Hashable | float]
+    seed: int
+    value: float
+
+
+class Effect(NamedTuple):
+    """The effect of a factor: of each level against the first one, or of a doubling (an increase by one).
+
+    Attributes:
+        level: The level; None for the slope of a range.
+        change: Change of the measure.
+    """
+
+    level: Any
+    change: Mean
+
+
+def main_effects(
+    observations: Sequence[Observation],
+    levels: Mapping[str, Sequence[Hashable]],
+    ranges: Mapping[str, bool],
+) -> dict[str, list[Effect]]:
+    """Return the effect of every factor with the others held equal.
+
+    The model is additive, fitted by least squares for each seed alone. For a complete grid this gives the
+    differences of the levels' means.
+
+    Args:
+        observations: Runs.
+        levels: Levels of each factor that has levels; the first one is the reference.
+        ranges: Factors that are ranges: True if the scale is logarithmic, with effects per doubling.
+
+    Returns:
+        Factor -> effects; a factor that the runs of no seed identify is left out.
+    """
+    columns = [(key, level) for key, each in levels.items() for level in each[1:]]
+    columns += [(key, None) for key in ranges]
+    by_seed: dict[tuple[str, Any], list[float]] = {column: [] for column in columns}
+    for seed in dict.fromkeys(each.seed for each in observations):
+        own = [each for each in observations if each.seed == seed]
+        design = np.array([[1.0, *(_entry(each, *column, ranges) for column in columns)] for each in own])
+        if np.linalg.matrix_rank(design) < design.shape[1]:
+            continue
+        found = np.linalg.lstsq(design, np.array([each.value for each in own]), rcond=None)[0]
+        for column, value in zip(columns, found[1:], strict=True):
+            by_seed[column].append(float(value))
+    effects: dict[str, list[Effect]] = {}
+    for (key, level), values in by_seed.items():
+        if values:
+            effects.setdefault(key, []).append(Effect(level, mean_over_seeds(values)))
+    return effects
+
+
+def _entry(observation: Observation, key: str, level: Any, ranges: Mapping[str, bool]) -> float:
+    """Return an observation's value in one column of the design."""
+    value = observation.settings[key]
+    if key not in ranges:
+        return float(value == level)
+    number = float(value)  # type: ignore[arg-type]
+    return math.log2(number) if ranges[key] else number
+
+
+def cell_means(observations: Sequence[Observation], a: str, b: str) -> dict[tuple[Hashable, Hashable], Mean]:
+    """Return the mean of each pair of levels of two factors, over all other factors, by seed first."""
+    cells: dict[tuple[Any, Any], dict[int, list[float]]] = {}
+    for each in observations:
+        cell = cells.setdefault((each.settings[a], each.settings[b]), {})
+        cell.setdefault(each.seed, []).append(each.value)
+    return {
+        pair: mean_over_seeds([math.fsum(values) / len(values) for values in by_seed.values()])
+        for pair, by_seed in cells.items()
+    }
+
+
+class Interaction(NamedTuple):
+    """The interaction of two factors: by how much the effect of one depends on the other.
+
+    Attributes:
+        a, b: Keys of the factors.
+        size: Largest difference between the effect of two neighbouring levels of `a` at two levels of `b`.
+        beyond_noise: True if the interval of that difference leaves out 0; None for one seed.
+    """
+
+    a: str
+    b: str
+    size: float
+    beyond_noise: bool | None
+
+
+def interaction(
+    observations: Sequence[Observation], a: str, b: str, levels: Mapping[str, Sequence[Hashable]]
+) -> Interaction | None:
+    """Return the interaction of two factors with levels; None if no seed has four cells that show it."""
+    contrasts = []
+    means = {
+        seed: cell_means([each for each in observations if each.seed == seed], a, b)
+        for seed in dict.fromkeys(each.seed for each in observations)
+    }
+    for first, second in pairwise(levels[a]):
+        for one, other in pairwise(levels[b]):
+            corners = [(second, other), (first, other), (second, one), (first, one)]
+            values = [
+                cells[corners[0]].value
+                - cells[corners[1]].value
+                - cells[corners[2]].value
+                + cells[corners[3]].value
+                for cells in means.values()
+                if all(corner in cells for corner in corners)
+            ]
+            if values:
+                contrasts.append(mean_over_seeds(values))
+    if not contrasts:
+        return None
+    largest = max(contrasts, key=lambda mean: abs(mean.value))
+    beyond = None if largest.low is None or largest.high is None else not largest.low <= 0 <= largest.high
+    return Interaction(a, b, abs(largest.value), beyond)
+
+
+def pareto_front(points: Mapping[int, tuple[float, float]]) -> list[int]:
+    """Return the numbers of points that no other point equals or beats on both figures; less is better."""
+    return [
+        number
+        for number, own in points.items()
+        if not any(
+            other != own and other[0] <= own[0] and other[1] <= own[1]
+            for place, other in points.items()
+            if place != number
+        )
+    ]
+
+
+class Choice(NamedTuple):
+    """The best configuration, and how sure that is.
+
+    Attributes:
+        number: Number of the configuration.
+        held: Whether it is within the limit: "held" (the upper end of the interval is), "not shown" (only
+            the mean is), "broken" (no configuration is), or "" without a limit.
+        runner_up: Number of the next best configuration that may be taken; None without one.
+        lead: Difference of the runner-up to the best on the same seeds; positive: the best is ahead.
+        wins: Number of seeds in which it is the best of the allowed configurations. seeds: Number of seeds.
+    """
+
+    number: int
+    held: str
+    runner_up: int | None
+    lead: Mean | None
+    wins: int
+    seeds: int
+
+
+def choose(
+    objective: Mapping[int, Mapping[int, float]],
+    limited: Mapping[int, Mapping[int, float]] | None = None,
+    limit: float = 0.0,
+) -> Choice:
+    """Return the configuration with the least mean objective among those whose mean is within a limit.
+
+    If none is, the one that exceeds the limit least.
+
+    Args:
+        objective: Configuration -> seed -> value to minimise; at least one configuration.
+        limited: Configuration -> seed -> value that has a limit; None without one.
+        limit: Largest allowed mean.
+    """
+    means = {number: mean_over_seeds(list(seeds.values())) for number, seeds in objective.items()}
+    bounded = {} if limited is None else {n: mean_over_seeds(list(v.values())) for n, v in limited.items()}
+    allowed = [n for n in means if limited is None or (n in bounded and bounded[n].value <= limit)]
+    if not allowed:
+        known = [number for number in means if number in bounded] or list(means)
+        allowed = [min(known, key=lambda n: bounded[n].value if n in bounded else means[n].value)]
+    ranked = sorted(allowed, key=lambda number: means[number].value)
+    best, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else None
+    lead = None
+    if runner_up is not None:
+        common = [seed for seed in objective[best] if seed in objective[runner_up]]
+        if common:
+            lead = mean_over_seeds([objective[runner_up][s] - objective[best][s] for s in common])
+    wins = sum(
+        1
+        for seed, value in objective[best].items()
+        if all(value <= objective[other].get(seed, math.inf) for other in allowed)
+    )
+    return Choice(best, _held(bounded.get(best), limited, limit), runner_up, lead, wins, len(objective[best]))
+
+
+def _held(bounded: Mean | None, limited: object, limit: float) -> str:
+    if limited is None or bounded is None:
+        return ""
+    if bounded.value > limit:
+        return "broken"
+    return "held" if bounded.high is not None and bounded.high <= limit else "not shown"

@@ -1,0 +1,356 @@
+"""Join the results of a sweep's runs into facts: configurations, effects, front and recommendation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from pydantic import Field
+
+from cpt.formatting import plural, signed
+from cpt.report.schema import Fact, Interval
+from cpt.sources import DOMAIN, GENERAL
+from cpt.sweep.effects import (
+    Choice,
+    Mean,
+    Observation,
+    cell_means,
+    choose,
+    interaction,
+    main_effects,
+    mean_over_seeds,
+    pareto_front,
+)
+from cpt.sweep.factors import Factor, Values
+from cpt.sweep.measures import more_is_better
+from cpt.sweep.state import SweepFile, Trial
+
+
+class Configuration(Fact):
+    """A configuration with the means of its seeds.
+
+    changes: change from the base by measure, with the interval over seeds.
+    runs, failed: names of the runs with and without a result.
+    broken: number of runs in which a budget of the recipe was broken or not shown to be held.
+    """
+
+    number: int
+    values: dict[str, Any]
+    changes: dict[str, Interval]
+    runs: list[str]
+    failed: list[str]
+    broken: int = 0
+    seconds: float = 0.0
+    on_front: bool = False
+
+
+class LevelEffect(Fact):
+    """The effect of a level against the factor's first one, by measure; of a range (no level), its slope."""
+
+    level: Any
+    changes: dict[str, Interval]
+
+
+class FactorEffects(Fact):
+    """The effects of one factor. reference: its first level; None for a range. unit: unit of a slope."""
+
+    key: str
+    reference: Any = None
+    unit: str = ""
+    levels: list[LevelEffect]
+
+
+class InteractionFact(Fact):
+    """The interaction of two factors on one measure.
+
+    cells: mean of each pair of levels: [level of a, level of b, mean].
+    beyond_noise: whether the interval over seeds leaves out 0; None for one seed.
+    """
+
+    a: str
+    b: str
+    measure: str
+    size: float
+    beyond_noise: bool | None
+    cells: list[tuple[Any, Any, float]]
+
+
+class Recommendation(Fact):
+    """The configuration to take. overrides: its settings for `cpt run`. sentences: why, and how sure."""
+
+    number: int
+    overrides: list[str]
+    held: str
+    sentences: list[str]
+
+
+class SweepResult(Fact):
+    """The facts of a sweep. measures: names of all measures, the minimised one and the limited one first."""
+
+    name: str
+    recipe: str
+    created: str
+    minimize: str
+    limit: str = ""
+    method: str
+    seeds: list[int]
+    factors: list[str]
+    measures: list[str]
+    configurations: list[Configuration]
+    front: list[int] = Field(default=[])
+    effects: list[FactorEffects] = Field(default=[])
+    interactions: list[InteractionFact] = Field(default=[])
+    recommendation: Recommendation | None = None
+    failed: dict[str, str] = Field(default={})
+    unfinished: list[str] = Field(default=[])
+    left_out: str = ""
+
+
+def result_of(file: SweepFile, created: str) -> SweepResult:
+    """Return the facts of a sweep, finished or not.
+
+    Args:
+        file: State of the sweep.
+        created: Current time, ISO 8601.
+    """
+    request = file.request
+    asked = [trial for trial in file.trials if trial.seed in request.seeds]
+    done = [trial for trial in asked if trial.state == "done"]
+    measures = _measures(file, done)
+    rows = [_configuration(number, asked) for number in dict.fromkeys(trial.number for trial in asked)]
+    second = request.limit.probe if request.limit else GENERAL
+    points = {
+        row.number: (row.changes[request.minimize].value, row.changes[second].value)
+        for row in rows
+        if request.minimize in row.changes and second in row.changes
+    }
+    front = pareto_front(points)
+    return SweepResult(
+        name=request.name,
+        recipe=request.recipe,
+        created=created,
+        minimize=request.minimize,
+        limit=str(request.limit) if request.limit else "",
+        method=request.method,
+        seeds=list(request.seeds),
+        factors=[factor.key for factor in request.factors],
+        measures=measures,
+        configurations=[row.model_copy(update={"on_front": row.number in front}) for row in rows],
+        front=sorted(front, key=lambda number: points[number][0]),
+        effects=_effects(request.factors, done, measures),
+        interactions=_interactions(request.factors, done, measures[:2]),
+        recommendation=_recommendation(file, done, rows) if done else None,
+        failed={trial.run: trial.message for trial in asked if trial.state == "failed"},
+        unfinished=[trial.run for trial in asked if trial.state in ("waiting", "running")],
+        left_out=file.left_out,
+    )
+
+
+def _measures(file: SweepFile, done: Sequence[Trial]) -> list[str]:
+    """Return the measures of all runs, the minimised one first, then the limited one and held-out texts."""
+    limit = file.request.limit.probe if file.request.limit else GENERAL
+    found = dict.fromkeys(name for trial in done for name in trial.changes)
+    first = [name for name in dict.fromkeys((file.request.minimize, limit, DOMAIN, GENERAL)) if name in found]
+    return [*first, *(name for name in found if name not in first)]
+
+
+def interval(mean: Mean) -> Interval:
+    """Return a mean over seeds as an interval of a page."""
+    return Interval(value=mean.value, low=mean.low, high=mean.high)
+
+
+def _configuration(number: int, trials: Sequence[Trial]) -> Configuration:
+    own = [trial for trial in trials if trial.number == number]
+    done = [trial for trial in own if trial.state == "done"]
+    names = dict.fromkeys(name for trial in done for name in trial.changes)
+    return Configuration(
+        number=number,
+        values=own[0].values,
+        changes={
+            name: interval(mean_over_seeds([t.changes[name] for t in done if name in t.changes]))
+            for name in names
+        },
+        runs=[trial.run for trial in done],
+        failed=[trial.run for trial in own if trial.state == "failed"],
+        broken=sum(trial.exit_code in (3, 4) for trial in done),
+        seconds=sum(trial.seconds for trial in own),
+    )
+
+
+def level_key(value: Any) -> Hashable:
+    """Return a level as something to compare by: its JSON text, or the value of a number of a range."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _observations(factors: Sequence[Factor], done: Sequence[Trial], measure: str) -> list[Observation]:
+    return [
+        Observation(
+            {f.key: trial.values[f.key] if f.is_range else level_key(trial.values[f.key]) for f in factors},
+            trial.seed,
+            trial.changes[measure],
+        )
+        for trial in done
+        if measure in trial.changes
+    ]
+
+
+def _levels(factors: Sequence[Factor], done: Sequence[Trial]) -> dict[str, list[Hashable]]:
+    """Return the tried levels of each factor that has levels, in the order of the request."""
+    tried = {f.key: {level_key(trial.values[f.key]) for trial in done} for f in factors if not f.is_range}
+    return {
+        f.key: [level_key(level) for level in f.levels if level_key(level) in tried[f.key]]
+        for f in factors
+        if not f.is_range
+    }
+
+
+def _effects(
+    factors: Sequence[Factor], done: Sequence[Trial], measures: Sequence[str]
+) -> list[FactorEffects]:
+    levels = _levels(factors, done)
+    ranges = {factor.key: factor.log for factor in factors if factor.is_range}
+    by_measure = {
+        measure: main_effects(_observations(factors, done, measure), levels, ranges) for measure in measures
+    }
+    found = []
+    for factor in factors:
+        changes: dict[Any, dict[str, Interval]] = {}
+        for measure, effects in by_measure.items():
+            for effect in effects.get(factor.key, ()):
+                changes.setdefault(effect.level, {})[measure] = interval(effect.change)
+        if changes:
+            slope = "doubled" if factor.log else "raised by 1"
+            found.append(
+                FactorEffects(
+                    key=factor.key,
+                    reference=None if factor.is_range else json.loads(str(levels[factor.key][0])),
+                    unit=slope if factor.is_range else "",
+                    levels=[
+                        LevelEffect(level=None if level is None else json.loads(str(level)), changes=each)
+                        for level, each in changes.items()
+                    ],
+                )
+            )
+    return found
+
+
+def _interactions(
+    factors: Sequence[Factor], done: Sequence[Trial], measures: Sequence[str]
+) -> list[InteractionFact]:
+    levels = _levels(factors, done)
+    found = []
+    for measure in measures:
+        observations = _observations(factors, done, measure)
+        for a, b in combinations(levels, 2):
+            between = interaction(observations, a, b, levels)
+            if between is None:
+                continue
+            cells = cell_means(observations, a, b)
+            found.append(
+                InteractionFact(
+                    a=a,
+                    b=b,
+                    measure=measure,
+                    size=between.size,
+                    beyond_noise=between.beyond_noise,
+                    cells=[
+                        (json.loads(str(x)), json.loads(str(y)), cells[x, y].value)
+                        for x in levels[a]
+                        for y in levels[b]
+                        if (x, y) in cells
+                    ],
+                )
+            )
+    return found
+
+
+def _recommendation(
+    file: SweepFile, done: Sequence[Trial], rows: Sequence[Configuration]
+) -> Recommendation | None:
+    request, limit = file.request, file.request.limit
+    objective = _by_configuration(done, request.minimize)
+    if not objective:
+        return None
+    limited = _by_configuration(done, limit.probe) if limit else None
+    sign = -1.0 if limit is not None and limit.falls else 1.0  # an accuracy must not fall
+    if limited is not None:
+        limited = {n: {s: sign * value for s, value in each.items()} for n, each in limited.items()}
+    choice = choose(objective, limited, limit.limit if limit else 0.0)
+    values = next(row.values for row in rows if row.number == choice.number)
+    return Recommendation(
+        number=choice.number,
+        overrides=[f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()],
+        held=choice.held,
+        sentences=_sentences(choice, file, rows),
+    )
+
+
+def _by_configuration(done: Sequence[Trial], measure: str) -> dict[int, dict[int, float]]:
+    """Return configuration -> seed -> change, less being better."""
+    sign = -1.0 if more_is_better(measure) else 1.0
+    found: dict[int, dict[int, float]] = {}
+    for trial in done:
+        if measure in trial.changes:
+            found.setdefault(trial.number, {})[trial.seed] = sign * trial.changes[measure]
+    return found
+
+
+def in_words(values: Values, factors: Sequence[str]) -> str:
+    """Return a configuration in words: "peak 1e-4, replay 0.05"."""
+    return ", ".join(f"{key.rpartition('.')[2]} {value_in_words(values[key])}" for key in factors)
+
+
+def value_in_words(value: Any) -> str:
+    """Return a setting as a recipe writes it."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace('"', "")
+
+
+def _sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -> list[str]:
+    """Say which configuration is best, within which limit, and how sure that is."""
+    request = file.request
+    keys = [factor.key for factor in request.factors]
+    by_number = {row.number: row for row in rows}
+    best = by_number[choice.number]
+    change = best.changes[request.minimize]
+    said = [f"Best: {in_words(best.values, keys)}", f"{request.minimize}: {_with_range(change)}."]
+    if request.limit is not None and request.limit.probe in best.changes:
+        rise = _with_range(best.changes[request.limit.probe])
+        said.append(
+            {
+                "held": f"{request.limit} is held: {rise}.",
+                "not shown": f"{request.limit} holds on average, {rise}, and is not shown: "
+                + ("one seed has no interval." if choice.seeds < 2 else "the interval passes it."),
+                "broken": f"No configuration holds {request.limit}; this one exceeds it least: {rise}.",
+            }.get(choice.held, "")
+        )
+    if choice.runner_up is None or choice.lead is None:
+        said.append("There is no other configuration to take.")
+        return said
+    other = in_words(by_number[choice.runner_up].values, keys)
+    if choice.seeds < 2:
+        said.append(
+            f"One seed: it is {abs(choice.lead.value):.4f} ahead of {other}, and how much of that is chance "
+            "is not known. Add --seeds 3."
+        )
+        return said
+    lead = _with_range(interval(choice.lead))
+    sure = choice.lead.low is not None and choice.lead.low > 0
+    ahead = "ahead of" if sure else "not shown to be ahead of"
+    wins = f"best in {choice.wins} of {plural(choice.seeds, 'seed')}"
+    said.append(f"It is {ahead} the next one, {other}, by {lead} on the same seeds; {wins}.")
+    return said
+
+
+def _with_range(found: Interval) -> str:
+    if found.low is None or found.high is None:
+        return signed(found.value, 4)
+    return f"{signed(found.value, 4)} ({signed(found.low, 4)} to {signed(found.high, 4)})"
+
+
+def summary_line(values: Mapping[str, float], measures: Sequence[str]) -> str:
+    """Return the first changes of a run in words: "domain +0.1200, general +0.0030"."""
+    return ", ".join(f"{name} {signed(values[name], 4)}" for name in measures if name in values)

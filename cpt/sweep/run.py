@@ -1,0 +1,371 @@
+"""Run the trials of a sweep, each as a process of `cpt run`. The same command continues after any stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cpt.errors import CptError, Problem, RecipeError, UsageError
+from cpt.recipe.failures import interruptible
+from cpt.recipe.journal import find_run
+from cpt.recipe.load import load
+from cpt.recipe.lock import FolderLock, is_held
+from cpt.recipe.schema import Recipe
+from cpt.sweep.effects import mean_over_seeds
+from cpt.sweep.factors import Values, grid, propose, random_configurations, size_of, spread
+from cpt.sweep.measures import changes_of, more_is_better
+from cpt.sweep.state import ENDED, SweepFile, SweepRequest, SweepState, Trial
+from cpt.sweep.time_limit import affordable, stage_seconds
+
+RESULTS = frozenset({0, 3, 4})
+"""Exit codes of `cpt run` that come with a result: done, a budget is broken, a budget is not shown."""
+
+_PAUSE = 0.2
+"""Seconds between two looks at the running processes."""
+
+_BETWEEN_LINES = 10.0
+"""Seconds between two lines on the progress of a run."""
+
+EventKind = Literal["starts", "runs", "done", "failed", "left out", "waits"]
+
+
+@dataclass(frozen=True)
+class SweepEvent:
+    """Something that happened to a trial, and how many of the known trials have ended."""
+
+    kind: EventKind
+    trial: Trial
+    ended: int
+    of: int
+    text: str = ""
+
+
+Listener = Callable[[SweepEvent], None]
+
+
+def null_listener(_event: SweepEvent) -> None:
+    """Ignore an event."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The way in which runs are started.
+
+    Attributes:
+        runs: Folder of all runs.
+        jobs: Number of runs at the same time.
+        launcher: Words before the command, such as `srun --gpus 1`.
+        options: Options of `accelerate launch` for every run.
+    """
+
+    runs: Path
+    jobs: int = 1
+    launcher: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+def overrides_of(request: SweepRequest, values: Values, seed: int, run: str) -> list[str]:
+    """Return the overrides of one run, as on a command line."""
+    import json
+
+    varied = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return [*request.overrides, *varied, f"seed={seed}", f"name={run}"]
+
+
+def configurations(request: SweepRequest) -> list[Values] | None:
+    """Return all configurations in the order in which they run; None if results decide (TPE)."""
+    if request.method == "tpe":
+        return None
+    if request.method == "random":
+        return random_configurations(request.factors, request.points or 0, request.seeds[0])
+    found = grid(request.factors)
+    if request.points is not None or request.seconds is not None:
+        found = spread(found, request.factors)
+    return found[: request.points]
+
+
+def check(request: SweepRequest) -> None:
+    """Load the recipe with every configuration, before anything runs.
+
+    Raises:
+        RecipeError: Some have problems; lists each one once.
+    """
+    found: dict[tuple[Any, ...], Problem] = {}
+    known = configurations(request)
+    tried = known if known is not None else random_configurations(request.factors, 8, request.seeds[0])
+    for values in tried:
+        try:
+            load(Path(request.recipe), overrides_of(request, values, request.seeds[0], request.name))
+        except RecipeError as error:
+            found |= {(each.file, each.line, each.key, each.message): each for each in error.problems}
+    if found:
+        raise RecipeError(list(found.values()))
+
+
+def sweep(request: SweepRequest, execution: Execution, listener: Listener = null_listener) -> SweepFile:
+    """Run all trials of a sweep that have not ended, and return the state.
+
+    Raises:
+        RecipeError: The recipe has problems with some configurations.
+        UsageError: Another process runs this sweep, or its folder is that of another one.
+        Interrupted: Ctrl-C.
+        Terminated: SIGTERM.
+    """
+    check(request)
+    folder = execution.runs.absolute() / request.name
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(folder)
+    if not lock.acquire(0.5):
+        raise UsageError(f"the sweep `{request.name}` is being run by another process")
+    try:
+        with interruptible("The same command continues where it stopped."):
+            state = SweepState(folder, request)
+            _Sweep(state, execution, listener).run()
+            return state.file()
+    finally:
+        lock.release()
+
+
+class _Sweep:
+    def __init__(self, state: SweepState, execution: Execution, listener: Listener) -> None:
+        self._state = state
+        self._request = state.request
+        self._execution = execution
+        self._listener = listener
+        self._logs = execution.runs.absolute() / state.request.name / "logs"
+
+    def run(self) -> None:
+        known = configurations(self._request)
+        if known is None:
+            self._follow_results()
+            return
+        for values in known:
+            self._state.add(values)
+        if self._request.seconds is None:
+            self._run_trials(self._state.trials)
+            return
+        self._run_trials(self._state.trials[:1])  # its times tell what the others will take
+        self._leave_out(self._request.seconds)
+        self._run_trials(self._state.trials)
+
+    def _follow_results(self) -> None:
+        """Propose one configuration after the other, from the results so far."""
+        possible = size_of(self._request.factors)
+        points = min(self._request.points or 0, possible or sys.maxsize)
+        took: list[float] = []
+        for _ in range(points):
+            if self._request.seconds is not None and took:
+                spent = sum(each.seconds for each in self._state.trials) / self._execution.jobs
+                if spent + sum(took) / len(took) > self._request.seconds:
+                    self._state.left_out = "the time is used up"
+                    self._state.write()
+                    break
+            values = propose(self._request.factors, self._tried(), self._request.seeds[0])
+            trials = self._state.add(values)
+            self._run_trials(trials)
+            own = self._state.trials[-len(trials) :]
+            took.append(sum(each.seconds for each in own) / self._execution.jobs)
+
+    def _tried(self) -> list[tuple[Values, float, float | None]]:
+        """Return values, objective and excess over the limit of each configuration with results."""
+        found = []
+        limit = self._request.limit
+        better = -1.0 if more_is_better(self._request.minimize) else 1.0
+        sign = -1.0 if limit is not None and limit.falls else 1.0  # an accuracy must not fall
+        for number in dict.fromkeys(each.number for each in self._state.trials):
+            done = [each for each in self._state.trials if each.number == number and each.state == "done"]
+            if not done:
+                continue
+            objective = [better * each.changes[self._request.minimize] for each in done]
+            excess = None
+            if limit is not None:
+                rises = [each.changes[limit.probe] for each in done]
+                excess = sign * mean_over_seeds(rises).value - limit.limit
+            found.append((done[0].values, mean_over_seeds(objective).value, excess))
+        return found
+
+    def _leave_out(self, seconds: float) -> None:
+        """Mark the trials that the time does not allow; they are run by a later command with more time."""
+        first = self._state.trials[0]
+        if first.state != "done":
+            return
+        known = stage_seconds(self._execution.runs / first.run)
+        waiting = [each for each in self._state.trials if each.state not in ENDED]
+        spent = sum(each.seconds for each in self._state.trials) / self._execution.jobs
+        recipes = {each.run: self._load(each) for each in waiting}
+        kept, needed = affordable(
+            waiting, recipes, known, self._execution.runs, (seconds - spent) * self._execution.jobs
+        )
+        for trial in waiting:
+            if trial.run not in kept:
+                left = self._state.update(trial, state="left out")
+                self._tell("left out", left)
+        if len(kept) < len(waiting):
+            total = (spent * self._execution.jobs + needed) / self._execution.jobs
+            self._state.left_out = (
+                f"{len(waiting) - len(kept)} of {len(self._state.trials)} runs: all would take {total:,.0f} s"
+            )
+            self._state.write()
+
+    def _load(self, trial: Trial) -> Recipe:
+        return load(
+            Path(self._request.recipe), overrides_of(self._request, trial.values, trial.seed, trial.run)
+        )
+
+    def _run_trials(self, trials: Sequence[Trial]) -> None:
+        waiting = [trial for trial in trials if self._now(trial).state in ("waiting", "running")]
+        running: dict[str, _Process] = {}
+        with _stopping(running):
+            while waiting or running:
+                while waiting and len(running) < self._execution.jobs:
+                    trial = waiting.pop(0)
+                    self._wait_for_orphan(trial)
+                    trial = self._state.update(trial, state="running")
+                    running[trial.run] = _Process(
+                        self._command(trial), self._logs / trial.run, self._execution.jobs
+                    )
+                    self._tell("starts", trial)
+                time.sleep(_PAUSE)
+                for run, process in list(running.items()):
+                    if (code := process.poll()) is not None:
+                        del running[run]
+                        self._end(self._named(run), code, process)
+                    elif process.is_due():
+                        self._tell("runs", self._named(run), _progress(self._execution.runs / run))
+
+    def _wait_for_orphan(self, trial: Trial) -> None:
+        """Wait for a run that a killed sweep has left behind."""
+        folder = self._execution.runs / trial.run
+        told = False
+        while folder.is_dir() and is_held(folder):
+            if not told:
+                self._tell("waits", trial, "an earlier sweep's process still runs it")
+            told = True
+            time.sleep(1.0)
+
+    def _command(self, trial: Trial) -> list[str]:
+        options = ["--", *self._execution.options] if self._execution.options else []
+        own = overrides_of(self._request, trial.values, trial.seed, trial.run)
+        runs = str(self._execution.runs.absolute())
+        command = [sys.executable, "-m", "cpt", "run", self._request.recipe, *own, "--runs", runs]
+        return [*self._execution.launcher, *command, *options]
+
+    def _end(self, trial: Trial, code: int, process: _Process) -> None:
+        """Note the result of a process."""
+        folder = self._execution.runs.absolute() / trial.run
+        changes: dict[str, float] = {}
+        message = ""
+        if code in RESULTS:
+            try:
+                changes = changes_of(folder)
+            except CptError as error:
+                message = error.message
+            limit = self._request.limit
+            needed = [self._request.minimize, *([limit.probe] if limit else [])]
+            if not message and (lacking := [name for name in needed if name not in changes]):
+                known = ", ".join(changes) or "nothing"
+                message = f"the run measured no {' and no '.join(f'`{n}`' for n in lacking)}, only {known}"
+        else:
+            message = process.error() or f"cpt run ended with exit code {code}"
+        ended = self._state.update(
+            trial,
+            state="failed" if message else "done",
+            exit_code=code,
+            seconds=trial.seconds + process.seconds,
+            message=message,
+            changes=changes,
+        )
+        self._tell("failed" if message else "done", ended, message)
+
+    def _now(self, trial: Trial) -> Trial:
+        return self._named(trial.run)
+
+    def _named(self, run: str) -> Trial:
+        return next(each for each in self._state.trials if each.run == run)
+
+    def _tell(self, kind: EventKind, trial: Trial, text: str = "") -> None:
+        trials = self._state.trials
+        ended = sum(each.state in ENDED for each in trials)
+        self._listener(SweepEvent(kind, trial, ended, len(trials), text))
+
+
+class _Process:
+    """A running `cpt run`, with its output in files."""
+
+    def __init__(self, command: Sequence[str], log: Path, jobs: int) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._stderr = log.with_name(f"{log.name}.err.log")
+        self._begun = self._told = time.monotonic()
+        environment = dict(os.environ)
+        if jobs > 1:  # or each run would start as many threads as there are cores
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+        with log.with_name(f"{log.name}.out.log").open("wb") as out, self._stderr.open("wb") as err:
+            try:
+                self._process = subprocess.Popen(
+                    command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=environment
+                )
+            except OSError as error:
+                raise UsageError(
+                    f"cannot start {command[0]}: {error.strerror}", hint="Look at --launcher."
+                ) from error
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the process began."""
+        return time.monotonic() - self._begun
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def is_due(self) -> bool:
+        """Return True if a line on the progress is due."""
+        due = time.monotonic() - self._told >= _BETWEEN_LINES
+        if due:
+            self._told = time.monotonic()
+        return due
+
+    def error(self) -> str:
+        """Return the error that the process printed: from the last line that begins with `error`."""
+        lines = self._stderr.read_text(encoding="utf-8", errors="replace").splitlines()
+        begins = [place for place, line in enumerate(lines) if line.startswith("error")]
+        return "\n".join(lines[begins[-1] :] if begins else lines[-3:]).removeprefix("error: ")
+
+    def stop(self) -> None:
+        """Ask the process to save its work and end."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        self._process.wait()
+
+
+@contextmanager
+def _stopping(running: dict[str, _Process]) -> Iterator[None]:
+    """Stop all processes if the block is left by an exception, and wait until they have saved their work."""
+    try:
+        yield
+    except BaseException:
+        for process in running.values():
+            process.stop()
+        for process in running.values():
+            process.wait()
+        raise
+
+
+def _progress(folder: Path) -> str:
+    """Return the progress of a running run in words."""
+    try:
+        found = find_run(folder.parent, folder.name).data.get("progress")
+    except CptError:
+        return ""
+    if not found:
+        return ""
+    return f"{found['stage']} {found['done']:,}/{found['total']:,} {found['unit']}"

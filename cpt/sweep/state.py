@@ -1,0 +1,190 @@
+"""Keep the state of a sweep: its request and its trials, in `sweep.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cpt.errors import UsageError
+from cpt.json_file import read_json, write_json
+from cpt.monitor.gates.gate import BudgetText
+from cpt.sweep.factors import Factor, Method, Values
+
+FILE = "sweep.json"
+
+TrialState = Literal["waiting", "running", "done", "failed", "left out"]
+
+ENDED: frozenset[TrialState] = frozenset({"done", "failed"})
+
+
+class SweepPart(BaseModel):
+    """Base of the parts of `sweep.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SweepRequest(SweepPart):
+    """The request of a sweep.
+
+    Attributes:
+        name: Name of the sweep: its folder, and the beginning of its runs' names.
+        recipe: Path of the recipe, absolute.
+        overrides: Settings that all runs share.
+        factors: Varied settings.
+        seeds: Seeds of every configuration.
+        method: Choice of the configurations.
+        points: Largest number of configurations; None for a complete grid.
+        minimize: Measure that is to become small.
+        limit: Bound on another measure.
+        seconds: Time for all runs together; None without a bound.
+    """
+
+    name: str
+    recipe: str
+    overrides: tuple[str, ...] = ()
+    factors: tuple[Factor, ...]
+    seeds: tuple[int, ...]
+    method: Method = "grid"
+    points: int | None = None
+    minimize: str = "domain"
+    limit: BudgetText | None = None
+    seconds: float | None = None
+
+
+class Trial(SweepPart):
+    """One run of a sweep.
+
+    Attributes:
+        number: Number of its configuration, from 1.
+        values: Setting of every factor.
+        run: Name of the run.
+        exit_code: Exit code of `cpt run`; 3 and 4 are results with a budget that is broken or not shown.
+        seconds: Time of the stages that this run made itself, in all attempts.
+        stages: Seconds of each stage that this run made itself.
+        message: The error of a failed run.
+        changes: Change from the base by measure; bits per byte (less is better), shares of right answers.
+    """
+
+    number: int
+    values: Values
+    seed: int
+    run: str
+    state: TrialState = "waiting"
+    exit_code: int | None = None
+    seconds: float = 0.0
+    stages: dict[str, float] = {}
+    message: str = ""
+    changes: dict[str, float] = {}
+
+
+class SweepFile(SweepPart):
+    """The content of `sweep.json`.
+
+    Attributes:
+        recipe_sha256: Checksum of the recipe's file when its runs were made; with another one they are
+            brought up to date.
+        left_out: Why trials were left out; empty if none was.
+    """
+
+    version: Literal[1] = 1
+    request: SweepRequest
+    recipe_sha256: str
+    trials: tuple[Trial, ...] = ()
+    left_out: str = ""
+
+
+class SweepState:
+    """The trials of a sweep. Every change is written at once."""
+
+    def __init__(self, folder: Path, request: SweepRequest) -> None:
+        """Begin a sweep, or continue the one in the folder.
+
+        Results of earlier commands are kept for the same values and seeds. So a later command may add values,
+        seeds or points.
+
+        Raises:
+            DamagedFile: The folder's `sweep.json` is damaged.
+            UsageError: It is the sweep of another recipe.
+        """
+        self._path = folder / FILE
+        self.request = request
+        self._sha256 = hashlib.sha256(Path(request.recipe).read_bytes()).hexdigest()
+        self._earlier: dict[str, Trial] = {}
+        self._numbers: dict[str, int] = {}
+        self.trials: list[Trial] = []
+        self.left_out = ""
+        if self._path.exists():
+            self._continue(read_sweep(folder))
+
+    def _continue(self, file: SweepFile) -> None:
+        if file.request.recipe != self.request.recipe:
+            raise UsageError(
+                f"{self._path.parent} is the sweep of {file.request.recipe}",
+                hint="Give this one another name: --name NAME.",
+            )
+        current = file.recipe_sha256 == self._sha256 and file.request.overrides == self.request.overrides
+        for trial in file.trials:
+            self._numbers[_key(trial.values)] = trial.number
+            kept = (
+                trial if current and trial.state in ENDED else trial.model_copy(update={"state": "waiting"})
+            )
+            self._earlier[_key(trial.values, trial.seed)] = kept
+
+    def add(self, values: Values) -> list[Trial]:
+        """Add a configuration with all seeds; return its trials."""
+        number = self._numbers.setdefault(_key(values), 1 + max(self._numbers.values(), default=0))
+        added = []
+        for seed in self.request.seeds:
+            known = self._earlier.get(_key(values, seed))
+            name = f"{self.request.name}-p{number:02d}-s{seed}"
+            trial = known or Trial(number=number, values=values, seed=seed, run=name)
+            if trial.state == "failed":  # the same command tries again
+                trial = trial.model_copy(update={"state": "waiting"})
+            added.append(trial)
+        self.trials += added
+        self.write()
+        return added
+
+    def update(self, trial: Trial, **changes: Any) -> Trial:
+        """Replace a trial by one with changed fields."""
+        place = next(i for i, each in enumerate(self.trials) if each.run == trial.run)
+        self.trials[place] = self.trials[place].model_copy(update=changes)
+        self.write()
+        return self.trials[place]
+
+    def file(self) -> SweepFile:
+        """Return the state as it is written."""
+        return SweepFile(
+            request=self.request,
+            recipe_sha256=self._sha256,
+            trials=tuple(self.trials),
+            left_out=self.left_out,
+        )
+
+    def write(self) -> None:
+        """Write `sweep.json`, with trials of earlier commands that this one does not ask for at the end."""
+        asked = {trial.run for trial in self.trials}
+        others = [trial for trial in self._earlier.values() if trial.run not in asked]
+        file = self.file()
+        write_json(
+            self._path,
+            file.model_copy(update={"trials": (*file.trials, *others)}).model_dump(mode="json"),
+        )
+
+
+def _key(values: Values, seed: int | None = None) -> str:
+    return json.dumps([values, seed], sort_keys=True)
+
+
+def read_sweep(folder: Path) -> SweepFile:
+    """Read the state of a sweep.
+
+    Raises:
+        DamagedFile: It is damaged.
+    """
+    found: SweepFile = read_json(folder / FILE, SweepFile, hint="Remove it; finished runs are kept.")
+    return found

@@ -1,0 +1,52 @@
+"""The list of commands: each loads, the list says what its help says, and the help imports little."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from cpt.cli.commands import COMMANDS, load
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_the_help_of_the_list(name: str) -> None:
+    command = load(name)
+    first = re.sub(r"\s+", " ", (command.help or "").split("\n\n")[0]).strip()
+    assert command.name == name
+    assert first == COMMANDS[name].help
+
+
+def test_the_help_imports_no_library() -> None:
+    """`cpt --help` took 1.5 s of a processor when it imported what its commands need."""
+    heavy = ("torch", "transformers", "pydantic", "numpy", "pyarrow", "huggingface_hub")
+    code = "import sys; from cpt.cli import main; main(['--help'])"
+    code += f"; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for name, place in COMMANDS.items():
+        assert re.search(rf"\b{name}\b", done.stdout)
+        assert place.help.split()[0] in done.stdout
+
+
+def test_a_wrong_name_gets_a_near_one(called: Any) -> None:
+    done = called("statsu")
+    assert done.code == 2
+    assert "Did you mean 'status'?" in done.err
+
+
+@pytest.mark.parametrize(("words", "expected"), [("cpt st", "status"), ("cpt corpus sel", "select")])
+def test_names_are_completed(words: str, expected: str) -> None:
+    environment = {
+        "_CPT_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    command = [sys.executable, "-m", "cpt"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**environment, "PYTHONPATH": ":".join(sys.path)}
+    )
+    assert done.stdout.split() == [expected]

@@ -1,0 +1,158 @@
+"""The result and the page of a sweep: sentences, tables, charts, escaping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cpt.monitor.gates.gate import Budget
+from cpt.sweep.factors import Factor, grid
+from cpt.sweep.page import render
+from cpt.sweep.result import SweepResult, result_of
+from cpt.sweep.state import SweepFile, SweepRequest, Trial
+
+FACTORS = (
+    Factor(key="pretrain.schedule.peak", levels=(1e-4, 3e-4, 1e-3)),
+    Factor(key="pretrain.replay", levels=(0, 0.25)),
+)
+
+
+def made(seeds: tuple[int, ...] = (17, 18, 19), **changes: Any) -> SweepFile:
+    request = SweepRequest(
+        name="sweep",
+        recipe="/data/medical.yaml",
+        factors=FACTORS,
+        seeds=seeds,
+        **{"limit": Budget.parse("general <= +0.01"), **changes},
+    )
+    trials = []
+    for number, values in enumerate(grid(FACTORS), start=1):
+        peak, replay = values.values()
+        for seed in seeds:
+            noise = 0.0004 * ((seed * 7 + number * 3) % 5)
+            found = {
+                "domain": -0.05 - 60 * peak + 0.02 * replay + noise,
+                "general": 45 * peak - 0.08 * replay + noise,
+                "suite:medical": 0.01 * replay + noise,
+            }
+            trials.append(
+                Trial(
+                    number=number,
+                    values=values,
+                    seed=seed,
+                    run=f"sweep-p{number:02d}-s{seed}",
+                    state="done",
+                    exit_code=0,
+                    seconds=60.0,
+                    changes=found,
+                )
+            )
+    return SweepFile(request=request, recipe_sha256="0", trials=tuple(trials))
+
+
+def facts(**changes: Any) -> SweepResult:
+    return result_of(made(**changes), "2026-01-01T00:00:00+00:00")
+
+
+def test_the_best_within_the_limit_is_recommended() -> None:
+    """A peak of 1e-3 gains most and breaks the limit; 3e-4 holds it with replay alone."""
+    found = facts()
+    assert found.recommendation is not None
+    assert found.recommendation.overrides == ["pretrain.schedule.peak=0.0003", "pretrain.replay=0.25"]
+    assert found.recommendation.held == "held"
+    said = " ".join(found.recommendation.sentences)
+    assert found.recommendation.sentences[0] == "Best: peak 0.0003, replay 0.25"
+    assert "general <= +0.01 is held" in said
+    assert "ahead of the next one" in said
+    assert "best in 3 of 3 seeds" in said
+    assert found.measures == ["domain", "general", "suite:medical"]
+    assert found.front[0] == 5  # the largest gain
+
+
+def test_one_seed_says_that_chance_is_not_known() -> None:
+    found = facts(seeds=(17,))
+    assert found.recommendation is not None
+    assert "one seed has no interval" in " ".join(found.recommendation.sentences)
+    assert "Add --seeds 3." in " ".join(found.recommendation.sentences)
+    assert all(change.low is None for row in found.configurations for change in row.changes.values())
+
+
+def test_a_limit_that_nothing_holds() -> None:
+    file = made(limit=Budget.parse("general <= +0"))
+    worse = [
+        trial.model_copy(update={"changes": trial.changes | {"general": 1.0 + trial.number}})
+        for trial in file.trials
+    ]
+    found = result_of(file.model_copy(update={"trials": tuple(worse)}), "2026-01-01")
+    assert found.recommendation is not None
+    assert (found.recommendation.number, found.recommendation.held) == (1, "broken")
+    assert "No configuration holds general <= +0" in " ".join(found.recommendation.sentences)
+
+
+def test_scores_are_maximised() -> None:
+    found = facts(minimize="suite:medical", limit=None)
+    assert found.recommendation is not None
+    best = next(row for row in found.configurations if row.number == found.recommendation.number)
+    most = max(row.changes["suite:medical"].value for row in found.configurations)
+    assert best.changes["suite:medical"].value == most
+
+
+def test_effects_and_interactions_are_in_the_facts() -> None:
+    found = facts()
+    peak, replay = found.effects
+    assert (peak.reference, [each.level for each in peak.levels]) == (1e-4, [3e-4, 1e-3])
+    assert peak.levels[0].changes["domain"].value == pytest.approx(-60 * 2e-4, abs=1e-3)
+    assert replay.levels[0].changes["general"].value == pytest.approx(-0.02, abs=1e-3)
+    assert {(each.a, each.b, each.measure) for each in found.interactions} == {
+        ("pretrain.schedule.peak", "pretrain.replay", measure) for measure in ("domain", "general")
+    }
+    assert all(not each.beyond_noise for each in found.interactions)
+
+
+def test_the_page_holds_everything_and_is_stable(tmp_path: Path) -> None:
+    page = render(facts())
+    assert page == render(facts())
+    for words in (
+        "cpt run medical.yaml pretrain.schedule.peak=0.0003",
+        "Interactions",
+        "Effects",
+        "Pareto front",
+    ):
+        assert words in page
+    assert page.count("<svg") == 1 + 4 + 2
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_texts_from_data_are_escaped() -> None:
+    file = made()
+    broken = file.trials[0].model_copy(
+        update={"state": "failed", "message": "<script>alert(1)</script>\x1b[2J"}
+    )
+    odd = file.model_copy(update={"trials": (broken, *file.trials[1:]), "left_out": "<b>"})
+    page = render(result_of(odd, "2026-01-01"))
+    assert "<script>alert" not in page
+    assert "<b>" not in page
+    assert "\x1b" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_range_is_drawn_as_points() -> None:
+    file = made()
+    factors = (Factor(key="pretrain.schedule.peak", low=1e-5, high=1e-2, log=True), FACTORS[1])
+    ranged = file.model_copy(update={"request": file.request.model_copy(update={"factors": factors})})
+    found = result_of(ranged, "2026-01-01")
+    assert found.effects[0].unit == "doubled"
+    assert found.effects[0].levels[0].level is None
+    page = render(found)
+    assert "doubled" in page
+
+
+def test_nothing_has_ended() -> None:
+    file = made()
+    waiting = tuple(trial.model_copy(update={"state": "waiting", "changes": {}}) for trial in file.trials)
+    found = result_of(file.model_copy(update={"trials": waiting}), "2026-01-01")
+    assert found.recommendation is None
+    assert len(found.unfinished) == 18
+    assert "No run has ended yet" in render(found)

@@ -1,0 +1,230 @@
+"""Running a sweep: every trial once, in any number of commands, with runs that are real processes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cpt.errors import Interrupted, RecipeError, UsageError
+from cpt.monitor.gates.gate import Budget
+from cpt.recipe.lock import FolderLock
+from cpt.sweep import run as running
+from cpt.sweep.factors import Factor
+from cpt.sweep.result import result_of
+from cpt.sweep.run import Execution, SweepEvent, overrides_of, sweep
+from cpt.sweep.state import SweepFile, SweepRequest, Trial, read_sweep
+
+FAKE = """
+import json, pathlib, sys
+folder, (peak, replay, seed) = pathlib.Path(sys.argv[1]), map(float, sys.argv[2:])
+with open(folder.parent / "calls.txt", "a") as log: log.write(folder.name + chr(10))
+if (folder.parent / ("broken-" + folder.name)).exists():
+    print("error: out of luck", file=sys.stderr); print("  Try again.", file=sys.stderr); sys.exit(1)
+folder.mkdir(exist_ok=True)
+domain = -100 * peak + 0.2 * replay + 0.001 * (seed % 3)
+general = 40 * peak - 0.1 * replay + 0.001 * (seed % 2)
+(folder / "changes.json").write_text(json.dumps({"domain": domain, "general": general}))
+sys.exit(3 if general > 0.01 else 0)
+"""
+
+FACTORS = (
+    Factor(key="pretrain.schedule.peak", levels=(1e-4, 3e-4)),
+    Factor(key="corpus.heldout", levels=(0.02, 0.1)),
+)
+
+
+@pytest.fixture
+def execution(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> Execution:
+    """Trials are processes that compute their changes from their settings."""
+    (recipe_file.parent / "fake.py").write_text(FAKE)
+    runs = recipe_file.parent / "runs"
+
+    def command(self: Any, trial: Trial) -> list[str]:
+        values = [str(value) for value in trial.values.values()]
+        fake = str(recipe_file.parent / "fake.py")
+        return [
+            sys.executable,
+            "-I",
+            "-S",
+            fake,
+            str(self._execution.runs / trial.run),
+            *values,
+            str(trial.seed),
+        ]
+
+    monkeypatch.setattr(running._Sweep, "_command", command)
+    monkeypatch.setattr(
+        running, "changes_of", lambda folder: json.loads((folder / "changes.json").read_text())
+    )
+    monkeypatch.setattr(running, "_PAUSE", 0.01)
+    return Execution(runs)
+
+
+def request(recipe_file: Path, **changes: Any) -> SweepRequest:
+    given = {"name": "sweep", "recipe": str(recipe_file), "factors": FACTORS, "seeds": (17, 18)} | changes
+    return SweepRequest(**given)
+
+
+def calls(execution: Execution) -> list[str]:
+    return (execution.runs / "calls.txt").read_text().split()
+
+
+def plain(file: SweepFile) -> dict[str, Any]:
+    """Return the facts of a sweep without times."""
+    data = result_of(file, "2026-01-01").model_dump(mode="json")
+    for row in data["configurations"]:
+        row["seconds"] = 0
+    return data
+
+
+def test_every_trial_runs_once(recipe_file: Path, execution: Execution) -> None:
+    events: list[SweepEvent] = []
+    file = sweep(request(recipe_file), execution, events.append)
+    assert [trial.run for trial in file.trials] == [
+        f"sweep-p0{n}-s{s}" for n in (1, 2, 3, 4) for s in (17, 18)
+    ]
+    assert {trial.state for trial in file.trials} == {"done"}
+    assert {trial.exit_code for trial in file.trials} == {0, 3}  # a broken budget is a result
+    assert file.trials[0].changes["domain"] == pytest.approx(-0.01 + 0.004 + 0.002)
+    assert calls(execution) == [trial.run for trial in file.trials]
+    assert [event.kind for event in events] == ["starts", "done"] * 8
+    assert events[-1].ended == events[-1].of == 8
+    sweep(request(recipe_file), execution)
+    assert len(calls(execution)) == 8
+
+
+def test_runs_of_one_sweep_at_the_same_time(recipe_file: Path, execution: Execution) -> None:
+    alone = plain(sweep(request(recipe_file), execution))
+    together = Execution(execution.runs.parent / "others", jobs=3)
+    together.runs.mkdir()
+    assert plain(sweep(request(recipe_file), together)) == alone
+
+
+@pytest.mark.parametrize("at", [1, 4, 7, 15])
+def test_a_sweep_that_was_interrupted_ends_alike(recipe_file: Path, execution: Execution, at: int) -> None:
+    seen = 0
+
+    def interrupt(_event: SweepEvent) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        sweep(request(recipe_file), execution, interrupt)
+    ended = sweep(request(recipe_file), execution)
+    assert plain(ended) == plain(read_sweep(execution.runs / "sweep"))
+    assert {trial.state for trial in ended.trials} == {"done"}
+    assert len(calls(execution)) <= 9  # at most the one that was running again
+    other = request(recipe_file, name="other")
+    expected = plain(sweep(other, execution))
+    for name in ("effects", "interactions", "front"):
+        assert plain(ended)[name] == expected[name]
+
+
+def test_later_commands_add_values_and_seeds(recipe_file: Path, execution: Execution) -> None:
+    sweep(request(recipe_file, seeds=(17,)), execution)
+    wider = (FACTORS[0], Factor(key="corpus.heldout", levels=(0.02, 0.05, 0.1)))
+    file = sweep(request(recipe_file, factors=wider), execution)
+    assert len(file.trials) == 12
+    assert len(calls(execution)) == 12
+    numbers = {json.dumps(trial.values): trial.number for trial in file.trials}
+    assert sorted(numbers.values()) == [1, 2, 3, 4, 5, 6]
+    assert numbers[json.dumps({"pretrain.schedule.peak": 1e-4, "corpus.heldout": 0.1})] == 2
+    assert len(sweep(request(recipe_file, seeds=(18,)), execution).trials) == 4
+    assert len(read_sweep(execution.runs / "sweep").trials) == 12  # the others are not forgotten
+
+
+def test_a_changed_recipe_runs_again(recipe_file: Path, execution: Execution) -> None:
+    sweep(request(recipe_file, seeds=(17,)), execution)
+    recipe_file.write_text(recipe_file.read_text() + "\n# a remark\n")
+    sweep(request(recipe_file, seeds=(17,)), execution)
+    assert len(calls(execution)) == 8
+
+
+def test_a_failed_run_is_told_and_tried_again(recipe_file: Path, execution: Execution) -> None:
+    mark = execution.runs / "broken-sweep-p02-s17"
+    execution.runs.mkdir()
+    mark.touch()
+    file = sweep(request(recipe_file), execution)
+    failed = [trial for trial in file.trials if trial.state == "failed"]
+    assert [(trial.run, trial.message) for trial in failed] == [
+        ("sweep-p02-s17", "out of luck\n  Try again.")
+    ]
+    found = result_of(file, "2026-01-01")
+    assert found.failed == {"sweep-p02-s17": "out of luck\n  Try again."}
+    row = next(row for row in found.configurations if row.number == 2)
+    assert (row.runs, row.failed) == (["sweep-p02-s18"], ["sweep-p02-s17"])
+    mark.unlink()
+    assert {trial.state for trial in sweep(request(recipe_file), execution).trials} == {"done"}
+    assert len(calls(execution)) == 9
+
+
+def test_all_mistakes_are_found_before_the_first_run(recipe_file: Path, execution: Execution) -> None:
+    wrong = (
+        Factor(key="pretrain.schedule.peak", levels=(-1.0, 3e-4)),
+        Factor(key="corpus.helt", levels=(1, 2)),
+    )
+    with pytest.raises(RecipeError) as caught:
+        sweep(request(recipe_file, factors=wrong), execution)
+    assert len(caught.value.problems) >= 2
+    assert len(set(map(str, caught.value.problems))) == len(caught.value.problems)
+    assert not execution.runs.exists()
+
+
+def test_two_commands_cannot_run_one_sweep(recipe_file: Path, execution: Execution) -> None:
+    folder = execution.runs / "sweep"
+    folder.mkdir(parents=True)
+    lock = FolderLock(folder)
+    assert lock.acquire(1.0)
+    with pytest.raises(UsageError, match="another process"):
+        sweep(request(recipe_file), execution)
+    lock.release()
+    sweep(request(recipe_file, seeds=(17,)), execution)
+    other = recipe_file.with_name("other.yaml")
+    other.write_text(recipe_file.read_text())
+    with pytest.raises(UsageError, match="is the sweep of"):
+        sweep(request(other), execution)
+
+
+def test_tpe_continues_with_the_same_proposals(recipe_file: Path, execution: Execution) -> None:
+    factors = (Factor(key="pretrain.schedule.peak", low=1e-5, high=1e-3, log=True), FACTORS[1])
+    asked = {
+        "factors": factors,
+        "method": "tpe",
+        "points": 5,
+        "seeds": (17,),
+        "limit": Budget.parse("general <= +0.01"),
+    }
+
+    def stop_after_three(event: SweepEvent) -> None:
+        if event.kind == "done" and event.ended == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        sweep(request(recipe_file, **asked), execution, stop_after_three)
+    ended = sweep(request(recipe_file, **asked), execution)
+    assert len(ended.trials) == 5
+    whole = sweep(request(recipe_file, name="whole", **asked), execution)
+    assert [trial.values for trial in ended.trials] == [trial.values for trial in whole.trials]
+
+
+def test_what_is_minimised_must_be_measured(recipe_file: Path, execution: Execution) -> None:
+    file = sweep(request(recipe_file, minimize="law", seeds=(17,)), execution)
+    assert {trial.message for trial in file.trials} == {"the run measured no `law`, only domain, general"}
+
+
+def test_overrides_are_those_of_a_command_line(recipe_file: Path) -> None:
+    asked = request(recipe_file, overrides=("pretrain.tokens=50",))
+    values = {"pretrain.schedule": {"kind": "constant", "peak": 1e-5}, "corpus.heldout": 0.1}
+    assert overrides_of(asked, values, 3, "a-run") == [
+        "pretrain.tokens=50",
+        'pretrain.schedule={"kind": "constant", "peak": 1e-05}',
+        "corpus.heldout=0.1",
+        "seed=3",
+        "name=a-run",
+    ]
