@@ -23,7 +23,7 @@ FLOORS = (
     ("cpt.recipe", "cpt.initialiser_trial"),
     ("cpt.stages",),
     ("cpt.report",),
-    ("cpt.training", "cpt.corpus", "evals", "merging", "tokenizer_tools"),
+    ("cpt.training", "cpt.corpus", "cpt.laws", "evals", "merging", "tokenizer_tools"),
     ("cpt.monitor",),
     ("cpt.references",),
     ("cpt.models",),

@@ -70,6 +70,9 @@ COMMANDS: dict[str, Place] = {
         "Try combinations of settings and seeds, and report effects, trade-off and the best configuration.",
         launchable=True,
     ),
+    "law": Place(
+        "law", "app", "Fit a mixture law on small runs, and ask it how much replay a larger one should have."
+    ),
     "status": Place("status", "status", "Show the progress of a run, also while another process runs it."),
     "watch": Place("watch", "watch", "Show a run in the browser: its report so far, updated until Ctrl-C."),
     "report": Place(

@@ -7,6 +7,7 @@ without gaps, so a file can be rewritten by streaming: memory holds only the ten
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -71,6 +72,11 @@ def weight_files(folder: Path) -> list[Path]:
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Return every tensor of a model folder by name."""
     return {name: tensor for file in weight_files(folder) for name, tensor in tensors_of(file).items()}
+
+
+def count_parameters(folder: Path) -> int:
+    """Return the number of weights in a model folder; those of tied matrices count once."""
+    return sum(math.prod(tensor.shape) for tensor in stored_tensors(folder).values())
 
 
 def tensors_of(file: Path) -> dict[str, StoredTensor]:

@@ -66,8 +66,9 @@ def load(
     by_name = {step.name: step for step in steps}
     for step in steps:
         made_by = {role: upstream(step, role, by_name) for role in step.inputs}
-        not_here = step.stage.check_environment(step.located, place or Environment(), made_by)
-        problems += [_placed(document, step.where, problem) for problem in not_here]
+        find = partial(step.stage.check_environment, step.located, place or Environment(), made_by)
+        not_here = placed_problems(document, step, find)
+        problems += [problem for problem in not_here if problem not in problems]
     if problems or file is None:
         raise RecipeError(sorted(problems, key=lambda problem: problem.line or 0))
     base = references.locate(file.base, document.folder)

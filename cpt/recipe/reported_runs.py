@@ -33,7 +33,7 @@ def reported(runs: Sequence[Run], beside: Path) -> list[ReportedRun]:
     Raises:
         RecipeError: Some runs have nothing to compare; lists all of them.
     """
-    names, known, problems = _labels(runs), [], []
+    names, known, problems = labels(runs), [], []
     for run in runs:
         try:
             known.append(_reported(run, names[run.folder], beside))
@@ -44,7 +44,7 @@ def reported(runs: Sequence[Run], beside: Path) -> list[ReportedRun]:
     return known
 
 
-def _labels(runs: Sequence[Run]) -> dict[Path, str]:
+def labels(runs: Sequence[Run]) -> dict[Path, str]:
     """Return a name for each run: its own, or its folder if two runs share a name."""
     counts = Counter(run.name for run in runs)
     return {run.folder: run.name if counts[run.name] == 1 else str(run.folder) for run in runs}

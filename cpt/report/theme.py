@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unicodedata import category
@@ -167,6 +167,20 @@ def to_svg(figure: Figure, key: str, title: str, description: str) -> str:
     name.text = printable(title)
     root[0:0] = [name, desc]
     return ET.tostring(root, encoding="unicode")
+
+
+def standalone(svg: str) -> str:
+    """Return an inline `<svg>` as a file of its own, with the page's colours, light and dark."""
+
+    def variables(shades: Iterable[tuple[str, str]]) -> str:
+        return ":root{" + "".join(f"--{role}:{shade};" for role, shade in shades) + "}"
+
+    light = variables((role, shade.light) for role, shade in PALETTE.items())
+    dark = variables((role, shade.dark) for role, shade in PALETTE.items())
+    style = f"{light}@media (prefers-color-scheme:dark){{{dark}}}svg{{background:var(--card)}}"
+    style += "text{font-family:system-ui,sans-serif}"
+    head, end, rest = svg.partition(">")
+    return f'{head} xmlns="http://www.w3.org/2000/svg"{end}<style>{style}</style>{rest}\n'
 
 
 def printable(text: str) -> str:

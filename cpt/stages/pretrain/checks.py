@@ -16,6 +16,7 @@ from cpt.sources import DOMAIN
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.pretrain.advised_replay import advice_problems
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import consumed_before
 from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of
@@ -54,6 +55,8 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     """Return what is wrong in the settings, with the corpus, and with the model, as far as they are known."""
     from cpt.corpus.mixture import replay_rows
 
+    if unadvised := advice_problems(config, inputs["model"].path("model") if "model" in inputs else None):
+        return unadvised
     for key, share in config.replay_shares.items():
         try:
             replay_rows(share, config.batch_sequences)

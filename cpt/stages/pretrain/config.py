@@ -20,6 +20,7 @@ from cpt.monitor.reading import TaskMeasure
 from cpt.monitor.schedule import Regular
 from cpt.stages.base import StageConfig
 from cpt.stages.corpus.source_config import Source
+from cpt.stages.pretrain.advised_replay import AdvisedReplay
 from cpt.stages.pretrain.continuation import Start
 from cpt.stages.pretrain.mixture import Mixture, check_ends, keyed, one_or_more
 from cpt.training.schedules import Schedule
@@ -237,8 +238,10 @@ class PretrainConfig(TrainingConfig, StageConfig):
         gt=0,
         description="Sequences that go through the model at once; default: the whole batch.",
     )
-    replay: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of each global batch that is replay text."
+    replay: Annotated[float, Field(ge=0, lt=1)] | AdvisedReplay = Field(
+        default=0.0,
+        description="Share of each global batch that is replay text; or the law that advises it, "
+        "`{advised: law.json, limit: general <= +0.01}`.",
     )
     mixture: Annotated[list[Mixture] | None, BeforeValidator(one_or_more)] = Field(
         default=None,
@@ -257,6 +260,13 @@ class PretrainConfig(TrainingConfig, StageConfig):
         description="On a GPU, use only algorithms that give the same bits every time, which are slower: a "
         "run that was killed then ends as one that was not, to the bit. On CPUs it does in any case.",
     )
+
+    @field_validator("replay")
+    @classmethod
+    def _advice_is_for_tokens(cls, replay: Any, known: ValidationInfo) -> Any:
+        if isinstance(replay, AdvisedReplay) and known.data.get("tokens", 0) is None:
+            raise ValueError("a law advises replay for a number of tokens: set `tokens`")
+        return replay
 
     @field_validator("mixture")
     @classmethod
@@ -297,17 +307,29 @@ class PretrainConfig(TrainingConfig, StageConfig):
         return [name for name, task in tasks if task.measure == "p_gold" and name in acted]
 
     @property
+    def replay_share(self) -> float:
+        """Share of replay of the stage.
+
+        Raises:
+            RecipeError: A law should advise it, but has no advice.
+        """
+        if isinstance(self.replay, AdvisedReplay):
+            assert self.tokens is not None  # `_advice_is_for_tokens`
+            return self.replay.share(self.tokens, self.batch_sequences)
+        return self.replay
+
+    @property
     def replay_shares(self) -> dict[str, float]:
         """Replay share of each phase, by its key; one without phases."""
         phases = keyed(self.mixture)
         shares = {f"{key}.replay": phase.replay for key, phase in phases if phase.replay is not None}
-        return shares if 0 < len(phases) == len(shares) else {"replay": self.replay} | shares
+        return shares if 0 < len(phases) == len(shares) else {"replay": self.replay_share} | shares
 
     @property
     def first_replay(self) -> float:
         """Replay share that the run begins with."""
         first = self.mixture[0].replay if self.mixture else None
-        return self.replay if first is None else first
+        return self.replay_share if first is None else first
 
     def for_tokens(self, tokens: int) -> Self:
         """Return the same settings with the schedule of a run of so many tokens."""

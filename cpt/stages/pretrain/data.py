@@ -69,7 +69,7 @@ def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> 
     if config.mixture is not None or isinstance(config.epochs, Mapping):  # sizes of parts decide
         return None
     selected = [maker.select.tokens for maker in upstream if isinstance(maker, CorpusConfig) and maker.select]
-    domain_rows = config.batch_sequences - replay_rows(config.replay, config.batch_sequences)
+    domain_rows = config.batch_sequences - replay_rows(config.replay_share, config.batch_sequences)
     share = domain_rows / config.batch_sequences
     tokens = selected[-1] if selected else None
     return round(tokens * config.epochs / share) if tokens is not None else None
@@ -104,7 +104,7 @@ def stream_of(
     noise = config.input_noise > 0
     if config.mixture is None:
         opened[DOMAIN] = open_source(corpus, DOMAIN, tell_plain=noise)
-        return TrainingStream(opened, config.replay, config.batch_sequences, seed, begin)
+        return TrainingStream(opened, config.replay_share, config.batch_sequences, seed, begin)
     parts = {name: open_source(corpus, name, tell_plain=noise) for name in domain_sources(corpus)}
     sizes = {name: len(part) for name, part in parts.items()}
     phases = phases_of(config, sizes)
@@ -124,7 +124,7 @@ def planned_tokens(
     if config.mixture is not None:
         passes = f"mixture of {'; then '.join(phase.described() for phase in config.mixture)}"
     else:
-        passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
+        passes = f"{config.epochs:g} times the domain text, {config.replay_share:.0%} replay"
     if "corpus" in inputs:
         stream, steps = planned(config, inputs, seed=0)
         tokens = f"about {stream.tokens(steps):,} tokens in {steps:,} steps"

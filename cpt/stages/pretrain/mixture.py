@@ -174,7 +174,7 @@ def phases_of(config: PretrainConfig, sizes: Mapping[str, int]) -> list[MixtureP
             weights = weights_of_sizes(sizes, phase.temperature or 1.0)
         else:
             weights = {name: phase.weights[part_of(name)] for name in sizes}
-        replay = config.replay if phase.replay is None else phase.replay
+        replay = config.replay_share if phase.replay is None else phase.replay
         rows = replay_rows(replay, config.batch_sequences)
         phases.append(MixturePhase(until, whole_weights(weights), rows))
     return phases

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cpt.errors import Problem, RecipeError
 from cpt.monitor.schedule import Moment
 from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
+from cpt.stages.pretrain.advised_replay import described, law_references, other_start, read_again
 from cpt.stages.pretrain.checks import environment_problems, gate_text_problems, input_problems
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import consumed_before, wire_start, write_checkpoint_models
@@ -79,12 +80,12 @@ class PretrainStage(Stage[PretrainConfig]):
         upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
         """Return steps and tokens, as far as the corpus is known, the probes, and what they can show."""
-        words = [planned_tokens(config, inputs, upstream), *against_forgetting(config)]
+        words = [planned_tokens(config, inputs, upstream), *described(config), *against_forgetting(config)]
         return "; ".join([*words, *planned_probes(config, inputs, upstream)])
 
     def references(self, config: PretrainConfig) -> list[str]:
-        """Return the files of the monitor's texts, and the folder of its tasks' data."""
-        return monitor_references(config.monitor)
+        """Return the files of the monitor's texts, the folder of its tasks' data, and the law of replay."""
+        return [*monitor_references(config.monitor), *law_references(config)]
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Train, then save the model and the records of the training.
@@ -102,6 +103,7 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.training.features.probe_runner import demands_of
         from cpt.training.loop import train
 
+        config = read_again(config, context.contents)
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         found = start_checkpoint(config, inputs)
         if isinstance(found, Problem):
@@ -112,7 +114,11 @@ class PretrainStage(Stage[PretrainConfig]):
         model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
         steps = steps_of(config, corpus, stream)
         stream = stream.for_steps(steps)
-        for warning in (*repeated(stream, steps), *unread(config, corpus, stream, steps)):
+        for warning in (
+            *described(config),
+            *repeated(stream, steps),
+            *unread(config, corpus, stream, steps),
+        ):
             context.progress.message(warning)
         new_tokens = read_new_tokens(model_folder)
         settings = settings_of(config, steps, stream.tokens(steps), new_tokens, context.seed)
@@ -156,6 +162,8 @@ class PretrainStage(Stage[PretrainConfig]):
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
         if not distributed_context().is_main:
             return {}
+        for warning in other_start(config, result.readings):
+            context.progress.message(warning)
         save_model(model, model_folder, context.output / "model")
         followed = stream.with_phases(result.phases) if result.phases else stream
         metrics = save_training(config, settings, result, followed, context, probe_context, probes)

@@ -1,0 +1,123 @@
+"""`cpt law`: fit on runs and files, predict, advise; what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
+
+from law_runs import PARAMETERS, write_run
+from planted import run_rows, runs_of
+
+from cpt.cli import main
+
+SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs of planted losses, and a law of them."""
+    folder = tmp_path_factory.mktemp("law")
+    for share in SHARES:
+        write_run(folder / "runs", f"s{share}", run_rows("x", share, size=PARAMETERS, noise=2e-4))
+    words = ["law", "fit", *names(), "--runs", str(folder / "runs"), "--draws", "20"]
+    assert main([*words, "--out", str(folder / "law.json"), "--page", str(folder / "law.svg")]) == 0
+    return folder
+
+
+def names() -> list[str]:
+    return [f"s{share}" for share in SHARES]
+
+
+def test_a_law_of_runs_is_fitted_printed_and_drawn(runs: Path, called: Any, tmp_path: Path) -> None:
+    law = tmp_path / "law.json"
+    found = called("law", "fit", *names(), "--runs", runs / "runs", "--draws", 20, "--out", law)
+    assert found.code == 0
+    assert law.read_bytes() == (runs / "law.json").read_bytes()
+    assert "Law of 6 runs" in found.out
+    assert "one size of model" in found.out
+    ET.parse(runs / "law.svg")
+    drawn = called("law", "fit", *names()[:3], "--runs", runs / "runs", "--draws", 20, "--out", law, "--json")
+    assert drawn.json["file"] == str(law)
+    assert (
+        drawn.json["texts"]["domain"]["coefficients"].keys()
+        == json.loads(law.read_text())["texts"]["domain"]["coefficients"].keys()
+    )
+    assert "draws" not in drawn.json["texts"]["domain"]
+
+
+def test_predictions_and_advice_agree(runs: Path, called: Any) -> None:
+    law = runs / "law.json"
+    asked = ("law", "advise", law, "--tokens", "1e7", "--limit", "general <= +0.02")
+    advised = called(*asked, "--json").json
+    replay = advised["replay"]["value"]
+    predicted = called("law", "predict", law, "--tokens", "1e7", "--replay", replay, "--json").json
+    assert predicted["losses"]["general"] == pytest.approx(advised["prediction"]["losses"]["general"])
+    assert predicted["rises"]["general"]["value"] == pytest.approx(0.02, abs=1e-9)
+    shown = called(*asked)
+    assert f"replay: {replay:.4f} (95%: " in shown.out
+    assert "within general <= +0.02" in shown.out
+    assert "The limit is kept by" in shown.out
+    assert (
+        f"{predicted['losses']['domain']['value']:.4f}"
+        in called("law", "predict", law, "--tokens", "1e7", "--replay", replay).out
+    )
+
+
+def test_rows_of_a_file_are_fitted(called: Any, tmp_path: Path) -> None:
+    file, law = tmp_path / "rows.jsonl", tmp_path / "law.json"
+    file.write_text("".join(row.model_dump_json() + "\n" for row in runs_of((0.2, 0.5, 0.8, 1.0))))
+    found = called("law", "fit", "--rows", file, "--holdout", "share-0.5", "--out", law, "--draws", 20)
+    assert (found.code, "Law of 3 runs" in found.out) == (0, True)
+    assert json.loads(law.read_text())["texts"]["domain"]["heldout"]["runs"] == ["share-0.5"]
+
+
+def test_a_new_domain_is_predicted_from_a_probe(called: Any, tmp_path: Path) -> None:
+    words = []
+    for domain, start in (("law", 1.5), ("medical", 1.9), ("new", 1.7)):
+        for share in (0.5, 0.8, 1.0):
+            rows = run_rows("x", share, size=PARAMETERS)
+            shifted = [row.model_copy(update={"domain_loss": row.domain_loss * start / 1.9}) for row in rows]
+            write_run(tmp_path / "runs", f"{domain}-{share}", shifted)
+            words.append(f"{domain}={domain}-{share}")
+    law, root = tmp_path / "law.json", ("--runs", tmp_path / "runs")
+    assert called("law", "fit", *words[:6], *root, "--out", law, "--draws", 20).code == 0
+    asked = ("law", "predict", law, "--tokens", "1e7", "--replay", 0.2)
+    assert called(*asked).code == 2
+    old = called(*asked, "--domain", "law", "--json").json["losses"]["domain"]["value"]
+    new = called(*asked, "--probe", "new-1.0", *root, "--json").json["losses"]["domain"]["value"]
+    assert old < new < called(*asked, "--domain", "medical", "--json").json["losses"]["domain"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("fit",), "there is nothing to fit"),
+        (("fit", "s0.2", "none", "s0.2"), "2 problems"),
+        (("fit", "LAW=s0.2"), "`LAW` is no name of a domain"),
+        (("fit", "s0.2"), "Vary `pretrain.replay`"),
+        (("fit", "s0.2", "--out", "none/law.json"), "there is no folder none"),
+        (("fit", "--rows", "none.csv"), "cannot be read"),
+        (("predict", "none.json", "--tokens", "1", "--replay", "0"), "the file is missing"),
+        (("predict", "law.json", "--tokens", "1e7", "--replay", "1"), "no share of replay"),
+        (("predict", "law.json", "--tokens", "1e7", "--replay", "0", "--probe", "s0.2"), "several domains"),
+        (("advise", "law.json"), "give one of tokens"),
+        (("advise", "law.json", "--tokens", "1e7", "--limit", "general"), "states no budget"),
+        (("advise", "law.json", "--tokens", "1e7", "--limit", "general <= +1%"), "states no budget"),
+    ],
+)
+def test_mistakes_are_explained(
+    runs: Path, called: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(runs)
+    before = sorted(runs.iterdir())
+    found = called("law", *words)
+    assert found.code == 2
+    assert message in found.err
+    assert sorted(runs.iterdir()) == before
