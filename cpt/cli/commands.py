@@ -130,7 +130,7 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the called command; after a wrong name suggest near ones."""
-        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # only the names are read
+        self.commands = dict.fromkeys(COMMANDS, TyperCommand("name"))  # only the names are read
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -116,8 +116,11 @@ def ends_of(mixture: Sequence[Mixture], schedule: ScheduleConfig) -> list[float 
     """
     found: list[float | Literal["once"]] = []
     for phase in mixture:
-        if isinstance(phase.until, float) or phase.until == "once":
+        if isinstance(phase.until, float):
             found.append(phase.until)
+            continue
+        if phase.until == "once":
+            found.append("once")
             continue
         share = schedule.share_at(1 / float(phase.until.removeprefix("rate/")))
         if share is None:
