@@ -77,7 +77,9 @@ def sweep(
     ] = "domain",
     limit: Annotated[
         str | None,
-        typer.Option("--limit", metavar="BOUND", help="What must hold: `general <= +0.01`."),
+        typer.Option(
+            "--limit", metavar="BOUND", help="What must hold of a held-out text: `general <= +0.01`."
+        ),
     ] = None,
     budget: Annotated[
         str | None,
@@ -125,7 +127,11 @@ def sweep(
         recipe, overrides or [], vary or [], seeds, method, points, minimize, limit, budget, name
     )
     options = tuple(launching[1]) if launching else ()
-    execution = Execution(runs, jobs, tuple(shlex.split(launcher)), options)
+    try:
+        words = tuple(shlex.split(launcher))
+    except ValueError as error:
+        raise UsageError(f"--launcher: {error} in `{launcher}`") from None
+    execution = Execution(runs, jobs, words, options)
     file = run_sweep(request, execution, _print_event)
     found = result_of(file, datetime.now(UTC).isoformat(timespec="seconds"))
     page = _write_page(found, runs / request.name / PAGE)
@@ -167,6 +173,8 @@ def _request(
         bound = Budget.parse(limit) if limit else None
         if bound is not None and bound.recovery:
             raise ValueError(f"`{limit}` bounds a recovery; bound a change, such as `general <= +0.01`")
+        if bound is not None and (misfit := bound.misfit("text")):
+            raise ValueError(f"a limit is of a held-out text: {misfit}")
         given = parse_seeds(seeds, loaded.seed)
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -301,7 +301,10 @@ def _sharded_reference(inputs: _Inputs) -> SimulatedShards | None:
 def _sharded_update(
     masters: SimulatedShards, trained: TrainableParameters, settings: Settings, timeline: Timeline
 ) -> list[Block]:
-    """Record what the optimizer's step takes beside its state: widened shards, and one whole matrix."""
+    """Record what the optimizer's step takes beside its state: widened shards, and two whole matrices.
+
+    Of a matrix that moves, and of the one that is gathered beside it, weight, gradient and two moments.
+    """
     blocks = []
     if settings.stochastic_rounding:
         largest = max(weight.numel() for weight in masters.weights.values())
@@ -310,7 +313,8 @@ def _sharded_update(
     if isinstance(settings.config.optimizer, MatrixConfig):
         matrices = [w for w in trained.weights.values() if w.ndim > 1]
         largest = max((matrix.numel() for matrix in matrices), default=0)
-        blocks.append(timeline.allocate(4 * FLOAT_BYTES * largest, "optimizer"))
+        gathered = min(2, len(matrices))
+        blocks.append(timeline.allocate(gathered * 4 * FLOAT_BYTES * largest, "optimizer"))
     return blocks
 
 

@@ -184,11 +184,11 @@ def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str
         if renamed := getattr(cls, "renamed_keys", {}).get(key):
             return Finding(where, f"`{key}` is now called `{renamed}`", f"Write `{renamed}` instead.")
     message = f"unknown key `{key}`"
-    if (familiar := hint_for(key)) is not None:
-        return Finding(where, message, familiar)
     others = _variants_with(key, model, location[:-1])
     if others:
         return Finding(where, message, f"It is a setting of {others}. {_one_of(here)}")
+    if len(where) == 1 and (familiar := hint_for(key)) is not None:
+        return Finding(where, message, familiar)
     near = nearest_hint(key, here)
     if near:
         return Finding(where, message, near)

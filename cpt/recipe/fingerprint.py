@@ -21,6 +21,13 @@ def config_data(config: StageConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", by_alias=True, exclude=_by_level(left_out))
 
 
+def unfingerprinted_data(config: StageConfig) -> dict[str, Any]:
+    """Return the settings that affect only what is kept beside the result, or how it is made."""
+    if not config.not_fingerprinted:
+        return {}
+    return config.model_dump(mode="json", by_alias=True, include=_by_level(config.not_fingerprinted))
+
+
 def _by_level(keys: Iterable[str]) -> dict[str, Any]:
     """Return dotted keys as nested ones: {"workers": True, "study": {"write": {"timeout": True}}}."""
     levels: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from cpt.recipe.diff import (
     differs_only_in,
     explain_change,
 )
-from cpt.recipe.fingerprint import Identity, identify
+from cpt.recipe.fingerprint import Identity, identify, unfingerprinted_data
 from cpt.recipe.load import heldout_problems, joined, stage_problems
 from cpt.recipe.schema import Recipe, Step
 from cpt.recipe.sharing import find_beside
@@ -212,7 +212,8 @@ def _entry(
         draft.artifacts[step.name] = artifact
         return entry if artifact.has_checksums else replace(entry, why=f"{entry.why}; {_UNCHECKED}")
     shareable = step.name in draft.shared and step.stage.shareable and not (artifact or again or forced)
-    if shareable and (taken := find_beside(store, step.name, own)):
+    unfingerprinted = unfingerprinted_data(step.config)
+    if shareable and (taken := find_beside(store, step.name, own, unfingerprinted)):
         draft.artifacts[step.name] = taken
         return replace(entry, why=f"made by the run {taken.folder.parent.name}", artifact=taken)
     if not chosen:
@@ -225,8 +226,8 @@ def _entry(
     elif again and artifact:
         entry = replace(entry, action="run", why=f"made from {', '.join(again)}, run again", again=True)
     else:
-        entry = _missing(entry, store, recipe.seed)
-    if artifact or forced:
+        entry = replace(_missing(entry, store, recipe.seed), again=bool(again))
+    if artifact or forced or again:
         draft.rerun.add(step.name)
     partial = store.has_partial(step.name, own)
     if not partial and not artifact:

@@ -26,7 +26,7 @@ from cpt.recipe.events import (
     null_listener,
 )
 from cpt.recipe.failures import Termination, explain_failure, stoppable
-from cpt.recipe.fingerprint import config_data
+from cpt.recipe.fingerprint import config_data, unfingerprinted_data
 from cpt.recipe.journal import Journal, now, versions
 from cpt.recipe.load import corpus_of, heldout_problems, joined, placed_problems, stage_problems
 from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
@@ -167,6 +167,9 @@ class _Runner:
             self._emit(RunStarted(self._plan.recipe.name, tuple(upcoming)))
             with stoppable():
                 self._run_stages()
+            models = [each for each in self._summary.artifacts.values() if "model" in each.kinds]
+            if models:
+                self._store.link_model(models[-1])
             outcome = "finished"
         except KeyboardInterrupt as stop:
             outcome = "interrupted"
@@ -249,7 +252,8 @@ class _Runner:
         waiting = StageMessage(step.name, "waits for another run that makes the same result")
         with making(store, step.name, entry.fingerprint, lambda: self._emit(waiting)):
             if step.stage.shareable and not entry.again:
-                taken = find_beside(store, step.name, entry.fingerprint)
+                own = unfingerprinted_data(step.config)
+                taken = find_beside(store, step.name, entry.fingerprint, own)
                 if taken is not None and (record := self._take(taken)) is not None:
                     return record
             return self._make(entry)
@@ -321,6 +325,7 @@ class _Runner:
             fingerprint=entry.fingerprint,
             folder=staging,
             config=config_data(step.config),
+            unfingerprinted=unfingerprinted_data(step.config),
             parents=entry.inputs,
             versions=self._versions,
             created=now(),
@@ -353,8 +358,6 @@ class _Runner:
             self._emit(StageEnded(stage, outcome, timing.seconds, timing.gate, timing.verdict))
 
     def _keep(self, record: Record) -> None:
-        if "model" in record.kinds:
-            self._store.link_model(record)
         self._available[record.name] = self._summary.artifacts[record.name] = record
         if record.gate:
             self._summary.gates[record.name] = record.gate

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -28,10 +28,13 @@ _PAUSE = 0.2
 """Seconds between two attempts to take a lock; Ctrl-C is heeded between them."""
 
 
-def find_beside(store: Store, stage: str, fingerprint: str) -> Record | None:
+def find_beside(
+    store: Store, stage: str, fingerprint: str, unfingerprinted: Mapping[str, Any]
+) -> Record | None:
     """Return the same undamaged result in another run of the same folder of runs.
 
-    Results without checksums, which older versions wrote, are not shared: their files cannot be checked.
+    Results without checksums, which older versions wrote, are not shared: their files cannot be checked. Nor
+    are those made with other settings outside of the fingerprint: kept checkpoints and logs would be missing.
     """
     name = store.artifact_folder(stage, fingerprint).name
     for folder in sorted(store.folder.parent.glob(f"*/{name}")):
@@ -39,7 +42,9 @@ def find_beside(store: Store, stage: str, fingerprint: str) -> Record | None:
             continue
         other = Store(folder.parent)
         record = other.find(stage, fingerprint)
-        if record is not None and record.has_checksums and not other.damage(stage, fingerprint):
+        if record is None or not record.has_checksums or record.unfingerprinted != unfingerprinted:
+            continue
+        if not other.damage(stage, fingerprint, note=False):  # the other run's lock is not held
             return record
     return None
 
@@ -56,9 +61,7 @@ def adopt(store: Store, record: Record) -> Record | None:
     with store.writing(record.name, record.fingerprint) as staging:
         try:
             shutil.copytree(record.folder, staging, copy_function=_link, dirs_exist_ok=True)
-        except (OSError, shutil.Error):
-            if record.folder.is_dir():
-                raise
+        except OSError:  # shutil.Error, too: it was removed or made again meanwhile, or there is no room
             return None
         return store.accept(record, staging)
 

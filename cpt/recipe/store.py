@@ -41,6 +41,7 @@ class Record(Artifact):
         gate: Message of the budgets that are not held; empty if all are.
         gate_verdict: Worst verdict of these, `broken` or `not shown`.
         checksums: Whether its files have checksums; older versions wrote none.
+        unfingerprinted: Settings that are not in the fingerprint (`StageConfig.not_fingerprinted`).
     """
 
     contract: int = 1
@@ -50,6 +51,7 @@ class Record(Artifact):
     gate: str = ""
     gate_verdict: str = GateFailed.verdict  # all that older records name was broken
     checksums: bool = False
+    unfingerprinted: dict[str, Any] = Field(default={})
 
     @property
     def has_checksums(self) -> bool:
@@ -136,10 +138,14 @@ class Store:
         """Return True if an artifact's folder lacks its record or a part, so that it counts as absent."""
         return self.artifact_folder(stage, fingerprint).exists() and self.find(stage, fingerprint) is None
 
-    def damage(self, stage: str, fingerprint: str) -> list[str]:
+    def damage(self, stage: str, fingerprint: str, *, note: bool = True) -> list[str]:
         """Return the damage of a finished artifact's files, one phrase each; nothing if there is no artifact.
 
         A file is read only if it has changed since it was last found right.
+
+        Args:
+            stage, fingerprint: Name of the stage, and fingerprint of its result.
+            note: Whether to write down which files are right.
         """
         folder = self.artifact_folder(stage, fingerprint)
         if not folder.exists():
@@ -152,7 +158,7 @@ class Store:
             return missing
         verified = self._verified()
         faults, seen = verify(folder, verified.get(folder.name, {}))
-        if not faults:
+        if note and not faults:
             self._note_verified(folder.name, seen, verified)
         return faults
 

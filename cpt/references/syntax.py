@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -237,16 +238,26 @@ def _run(text: str) -> LocalPath:
     folder = Path(os.environ.get("CPT_RUNS") or "runs") / _safe_path(text, text.removeprefix("run:"))
     if not exists(folder / _RUN_FILE):
         _refuse(text, f"names no run: {folder} holds none", "`cpt ls` lists the runs.")
-    if not exists(folder / _RUN_MODEL):
-        _refuse(text, "names a run without a model", "`cpt status` shows how far it is; finish it first.")
     return LocalPath(_model_of_run(folder))
 
 
 def _model_of_run(path: Path) -> Path:
-    """Return the newest model of a run's folder; return any other path unchanged."""
-    if exists(path / _RUN_FILE) and exists(path / _RUN_MODEL):
-        return (path / _RUN_MODEL).resolve()
-    return path
+    """Return the last model of a finished run's folder; return any other path unchanged.
+
+    Raises:
+        RecipeError: The run has not finished, or makes no model.
+    """
+    if not exists(path / _RUN_FILE):
+        return path
+    try:
+        state = json.loads((path / _RUN_FILE).read_text(encoding="utf-8")).get("state")
+    except (OSError, ValueError, AttributeError):
+        state = "damaged"
+    if state != "finished":
+        _refuse(str(path), f"names a run that is {state}", "Finish it first, or name one of its models.")
+    if not exists(path / _RUN_MODEL):
+        _refuse(str(path), "names a run without a model", "`cpt show` lists what its stages made.")
+    return (path / _RUN_MODEL).resolve()
 
 
 def _safe_path(text: str, path: str) -> str:

@@ -26,14 +26,14 @@ class Mean(NamedTuple):
     seeds: tuple[float, ...]
 
 
-def mean_over_seeds(values: Sequence[float]) -> Mean:
-    """Return the mean of one value for each seed, with its 95% interval by Student's t."""
+def mean_over_seeds(values: Sequence[float], confidence: float = CONFIDENCE) -> Mean:
+    """Return the mean of one value for each seed, with its interval by Student's t."""
     count = len(values)
     mean = math.fsum(values) / count
     if count < 2:
         return Mean(mean, None, None, tuple(values))
     error = float(np.std(values, ddof=1)) / math.sqrt(count)
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
+    half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
     return Mean(mean, mean - half, mean + half, tuple(values))
 
 
@@ -73,7 +73,7 @@ def main_effects(
         ranges: Factors that are ranges: True if the scale is logarithmic, with effects per doubling.
 
     Returns:
-        Factor -> effects; a factor that the runs of no seed identify is left out.
+        Factor -> effects; none from seeds whose runs do not identify all effects (a level is missing).
     """
     columns = [(key, level) for key, each in levels.items() for level in each[1:]]
     columns += [(key, None) for key in ranges]
@@ -120,7 +120,8 @@ class Interaction(NamedTuple):
     Attributes:
         a, b: Keys of the factors.
         size: Largest difference between the effect of two neighbouring levels of `a` at two levels of `b`.
-        beyond_noise: True if the interval of that difference leaves out 0; None for one seed.
+        beyond_noise: True if the interval of that difference leaves out 0, widened for the number of such
+            differences among which it is the largest (Bonferroni); None for one seed.
     """
 
     a: str
@@ -150,10 +151,13 @@ def interaction(
                 if all(corner in cells for corner in corners)
             ]
             if values:
-                contrasts.append(mean_over_seeds(values))
+                contrasts.append(values)
     if not contrasts:
         return None
-    largest = max(contrasts, key=lambda mean: abs(mean.value))
+    confidence = 1 - (1 - CONFIDENCE) / len(contrasts)
+    largest = max(
+        (mean_over_seeds(values, confidence) for values in contrasts), key=lambda mean: abs(mean.value)
+    )
     beyond = None if largest.low is None or largest.high is None else not largest.low <= 0 <= largest.high
     return Interaction(a, b, abs(largest.value), beyond)
 
@@ -179,8 +183,11 @@ class Choice(NamedTuple):
         held: Whether it is within the limit: "held" (the upper end of the interval is), "not shown" (only
             the mean is), "broken" (no configuration is), or "" without a limit.
         runner_up: Number of the next best configuration that may be taken; None without one.
-        lead: Difference of the runner-up to the best on the same seeds; positive: the best is ahead.
-        wins: Number of seeds in which it is the best of the allowed configurations. seeds: Number of seeds.
+        lead: Difference of the runner-up to the best on the same seeds; positive: the best is ahead. None
+            without a seed in common.
+        wins: Number of seeds in which it is the best of the allowed configurations.
+        seeds: Number of seeds with a result.
+        incomplete: Numbers of configurations that have results for fewer seeds, and are not ranked.
     """
 
     number: int
@@ -189,6 +196,7 @@ class Choice(NamedTuple):
     lead: Mean | None
     wins: int
     seeds: int
+    incomplete: tuple[int, ...] = ()
 
 
 def choose(
@@ -198,13 +206,17 @@ def choose(
 ) -> Choice:
     """Return the configuration with the least mean objective among those whose mean is within a limit.
 
-    If none is, the one that exceeds the limit least.
+    If none is, the one that exceeds the limit least. Only configurations with the most seeds are ranked: one
+    that diverges in two of three trainings is not the best for its third.
 
     Args:
         objective: Configuration -> seed -> value to minimise; at least one configuration.
         limited: Configuration -> seed -> value that has a limit; None without one.
         limit: Largest allowed mean.
     """
+    most = max(map(len, objective.values()))
+    incomplete = tuple(number for number, seeds in objective.items() if len(seeds) < most)
+    objective = {number: seeds for number, seeds in objective.items() if len(seeds) == most}
     means = {number: mean_over_seeds(list(seeds.values())) for number, seeds in objective.items()}
     bounded = {} if limited is None else {n: mean_over_seeds(list(v.values())) for n, v in limited.items()}
     allowed = [n for n in means if limited is None or (n in bounded and bounded[n].value <= limit)]
@@ -221,9 +233,10 @@ def choose(
     wins = sum(
         1
         for seed, value in objective[best].items()
-        if all(value <= objective[other].get(seed, math.inf) for other in allowed)
+        if all(seed in objective[other] and value <= objective[other][seed] for other in allowed)
     )
-    return Choice(best, _held(bounded.get(best), limited, limit), runner_up, lead, wins, len(objective[best]))
+    held = _held(bounded.get(best), limited, limit)
+    return Choice(best, held, runner_up, lead, wins, most, incomplete)
 
 
 def _held(bounded: Mean | None, limited: object, limit: float) -> str:

@@ -89,6 +89,10 @@ def parse_factors(texts: Sequence[str], method: Method) -> list[Factor]:
 def _parse(text: str) -> Factor:
     key, separator, written = text.partition("=")
     key = key.strip()
+    if key in ("seed", "name"):
+        raise ValueError(
+            f"every run has its own {key}; seeds are given with --seeds, the sweep's name with --name"
+        )
     if not separator or not key or not written.strip():
         raise ValueError("write KEY=VALUE,VALUE or KEY=LOW..HIGH, such as pretrain.replay=0,0.05,0.25")
     if found := _RANGE.fullmatch(written.strip()):
@@ -178,17 +182,18 @@ def random_configurations(factors: Sequence[Factor], count: int, seed: int) -> l
     return found
 
 
-def propose(
-    factors: Sequence[Factor], tried: Sequence[tuple[Values, float, float | None]], seed: int
-) -> Values:
+Tried = tuple[Values, float | None, float | None]
+"""A configuration with the minimised value, None if its runs failed, and its excess over the limit."""
+
+
+def propose(factors: Sequence[Factor], tried: Sequence[Tried], seed: int) -> Values:
     """Return the next configuration by tree-structured Parzen estimators (Bergstra et al. 2011, in optuna).
 
     A pure function of the earlier results, so that a sweep that was killed goes on alike.
 
     Args:
         factors: Varied settings.
-        tried: Values, change of the minimised measure, and the excess over the limit (positive: not allowed;
-            None without a limit) of each earlier configuration.
+        tried: Earlier configurations. A positive excess over the limit is not allowed; None: no limit.
         seed: Seed of the sampler.
     """
     import warnings
@@ -216,7 +221,10 @@ def propose(
             trial = study.ask(room)
             if excess is not None:
                 trial.set_constraint("limit", excess)
-            study.tell(trial, value)
+            if value is None:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial, value)
         seen = [values for values, _, _ in tried]
         for _ in range(20):  # levels alone: a proposal may be one that was tried
             chosen = study.ask(room).params

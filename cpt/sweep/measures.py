@@ -32,16 +32,6 @@ def changes_of(folder: Path) -> dict[str, float]:
     return found | {f"{RECALL}{group}": task.difference.value for group, task in facts.recall.items()}
 
 
-def seconds_made(folder: Path) -> dict[str, float]:
-    """Return the seconds of the stages that a run made itself; results of other runs took it nothing."""
-    run = find_run(folder.parent, folder.name)
-    return {
-        name: record.seconds
-        for name, record in run.finished().items()
-        if run.stages[name].get("action", "run") != "cached"
-    }
-
-
 def more_is_better(measure: str) -> bool:
     """Return True for shares of right answers, False for losses."""
     return measure.startswith((SUITE, RECALL))

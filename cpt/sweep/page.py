@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from markupsafe import Markup
@@ -74,4 +75,4 @@ def bounds_in_words(measure: str, found: Interval) -> str:
 def _command(found: SweepResult) -> str:
     if found.recommendation is None:
         return ""
-    return " ".join(["cpt run", found.recipe.rpartition("/")[2], *found.recommendation.overrides])
+    return shlex.join(["cpt", "run", found.recipe, *found.recommendation.overrides])

@@ -120,12 +120,13 @@ def result_of(file: SweepFile, created: str) -> SweepResult:
     done = [trial for trial in asked if trial.state == "done"]
     measures = _measures(file, done)
     rows = [_configuration(number, asked) for number in dict.fromkeys(trial.number for trial in asked)]
-    second = request.limit.probe if request.limit else GENERAL
-    points = {
-        row.number: (row.changes[request.minimize].value, row.changes[second].value)
-        for row in rows
-        if request.minimize in row.changes and second in row.changes
-    }
+    axes = measures[:2] if len(measures) > 1 else []
+    signs = [-1.0 if more_is_better(name) else 1.0 for name in axes]
+    points: dict[int, tuple[float, float]] = {}
+    for row in rows:
+        if axes and all(name in row.changes for name in axes):
+            x, y = (sign * row.changes[name].value for sign, name in zip(signs, axes, strict=True))
+            points[row.number] = (x, y)
     front = pareto_front(points)
     return SweepResult(
         name=request.name,
@@ -219,9 +220,12 @@ def _effects(
         changes: dict[Any, dict[str, Interval]] = {}
         for measure, effects in by_measure.items():
             for effect in effects.get(factor.key, ()):
-                changes.setdefault(effect.level, {})[measure] = interval(effect.change)
+                found_change = interval(effect.change)
+                if effect.level is None and not factor.log:
+                    found_change = _scaled(found_change, factor)
+                changes.setdefault(effect.level, {})[measure] = found_change
         if changes:
-            slope = "doubled" if factor.log else "raised by 1"
+            slope = "doubled" if factor.log else f"from {factor.low} to {factor.high}"
             found.append(
                 FactorEffects(
                     key=factor.key,
@@ -234,6 +238,13 @@ def _effects(
                 )
             )
     return found
+
+
+def _scaled(slope: Interval, factor: Factor) -> Interval:
+    """Return the change over the whole range of a factor."""
+    span = (factor.high or 0.0) - (factor.low or 0.0)
+    bounds = [None if bound is None else span * bound for bound in (slope.low, slope.high)]
+    return Interval(value=span * slope.value, low=bounds[0], high=bounds[1])
 
 
 def _interactions(
@@ -274,14 +285,14 @@ def _recommendation(
     if not objective:
         return None
     limited = _by_configuration(done, limit.probe) if limit else None
-    sign = -1.0 if limit is not None and limit.falls else 1.0  # an accuracy must not fall
-    if limited is not None:
-        limited = {n: {s: sign * value for s, value in each.items()} for n, each in limited.items()}
     choice = choose(objective, limited, limit.limit if limit else 0.0)
     values = next(row.values for row in rows if row.number == choice.number)
     return Recommendation(
         number=choice.number,
-        overrides=[f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()],
+        overrides=[
+            *request.overrides,
+            *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()),
+        ],
         held=choice.held,
         sentences=_sentences(choice, file, rows),
     )
@@ -327,14 +338,25 @@ def _sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -
                 "broken": f"No configuration holds {request.limit}; this one exceeds it least: {rise}.",
             }.get(choice.held, "")
         )
-    if choice.runner_up is None or choice.lead is None:
+    if best.broken:
+        runs = f"{best.broken} of {plural(len(best.runs), 'run')}"
+        said.append(f"A budget of the recipe was broken, or not shown to be held, in {runs}.")
+    if choice.seeds < len(request.seeds):
+        said.append(f"Only {choice.seeds} of {len(request.seeds)} seeds have a result.")
+    if choice.incomplete:
+        numbers = ", ".join(f"p{number:02d}" for number in choice.incomplete)
+        said.append(f"Not ranked, as some of their runs failed or have not ended: {numbers}.")
+    if choice.runner_up is None:
         said.append("There is no other configuration to take.")
+        return said
+    if choice.lead is None:
+        said.append("The next one has no seed in common with it.")
         return said
     other = in_words(by_number[choice.runner_up].values, keys)
     if choice.seeds < 2:
         said.append(
             f"One seed: it is {abs(choice.lead.value):.4f} ahead of {other}, and how much of that is chance "
-            "is not known. Add --seeds 3."
+            "is not known: run it with several --seeds."
         )
         return said
     lead = _with_range(interval(choice.lead))

@@ -18,9 +18,11 @@ from cpt.recipe.failures import interruptible
 from cpt.recipe.journal import find_run
 from cpt.recipe.load import load
 from cpt.recipe.lock import FolderLock, is_held
+from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
+from cpt.recipe.store import Store
 from cpt.sweep.effects import mean_over_seeds
-from cpt.sweep.factors import Values, grid, propose, random_configurations, size_of, spread
+from cpt.sweep.factors import Tried, Values, grid, propose, random_configurations, size_of, spread
 from cpt.sweep.measures import changes_of, more_is_better
 from cpt.sweep.state import ENDED, SweepFile, SweepRequest, SweepState, Trial
 from cpt.sweep.time_limit import affordable, stage_seconds
@@ -128,10 +130,20 @@ def sweep(request: SweepRequest, execution: Execution, listener: Listener = null
     try:
         with interruptible("The same command continues where it stopped."):
             state = SweepState(folder, request)
+            state.unsettle(lambda trial: is_current(request, trial, execution.runs))
             _Sweep(state, execution, listener).run()
             return state.file()
     finally:
         lock.release()
+
+
+def is_current(request: SweepRequest, trial: Trial, runs: Path) -> bool:
+    """Return True if a run has the results of its present settings, data and code: nothing is left to run."""
+    try:
+        recipe = load(Path(request.recipe), overrides_of(request, trial.values, trial.seed, trial.run))
+        return not make_plan(recipe, Store(runs.absolute() / trial.run)).to_run
+    except CptError:  # the run tells what is wrong
+        return False
 
 
 class _Sweep:
@@ -152,9 +164,20 @@ class _Sweep:
         if self._request.seconds is None:
             self._run_trials(self._state.trials)
             return
-        self._run_trials(self._state.trials[:1])  # its times tell what the others will take
+        for trial in list(self._state.trials):  # the times of the first result tell what others will take
+            if (
+                any(each.state == "done" for each in self._state.trials)
+                or self._spent >= self._request.seconds
+            ):
+                break
+            self._run_trials([trial])
         self._leave_out(self._request.seconds)
         self._run_trials(self._state.trials)
+
+    @property
+    def _spent(self) -> float:
+        """Time that all runs have taken."""
+        return sum(each.seconds for each in self._state.trials) / self._execution.jobs
 
     def _follow_results(self) -> None:
         """Propose one configuration after the other, from the results so far."""
@@ -162,44 +185,49 @@ class _Sweep:
         points = min(self._request.points or 0, possible or sys.maxsize)
         took: list[float] = []
         for _ in range(points):
-            if self._request.seconds is not None and took:
-                spent = sum(each.seconds for each in self._state.trials) / self._execution.jobs
-                if spent + sum(took) / len(took) > self._request.seconds:
-                    self._state.left_out = "the time is used up"
-                    self._state.write()
-                    break
+            next_takes = sum(took) / max(1, len(took))
+            limit = self._request.seconds
+            if took and limit is not None and self._spent + next_takes > limit:
+                self._state.left_out = "the time is used up"
+                self._state.write()
+                break
             values = propose(self._request.factors, self._tried(), self._request.seeds[0])
             trials = self._state.add(values)
             self._run_trials(trials)
             own = self._state.trials[-len(trials) :]
             took.append(sum(each.seconds for each in own) / self._execution.jobs)
 
-    def _tried(self) -> list[tuple[Values, float, float | None]]:
-        """Return values, objective and excess over the limit of each configuration with results."""
-        found = []
+    def _tried(self) -> list[Tried]:
+        """Return each configuration with its objective (None: its runs failed) and excess over the limit."""
+        found: list[Tried] = []
         limit = self._request.limit
         better = -1.0 if more_is_better(self._request.minimize) else 1.0
-        sign = -1.0 if limit is not None and limit.falls else 1.0  # an accuracy must not fall
         for number in dict.fromkeys(each.number for each in self._state.trials):
-            done = [each for each in self._state.trials if each.number == number and each.state == "done"]
+            own = [each for each in self._state.trials if each.number == number]
+            done = [each for each in own if each.state == "done"]
             if not done:
+                found.append((own[0].values, None, None))
                 continue
             objective = [better * each.changes[self._request.minimize] for each in done]
             excess = None
             if limit is not None:
                 rises = [each.changes[limit.probe] for each in done]
-                excess = sign * mean_over_seeds(rises).value - limit.limit
+                excess = mean_over_seeds(rises).value - limit.limit
             found.append((done[0].values, mean_over_seeds(objective).value, excess))
         return found
 
     def _leave_out(self, seconds: float) -> None:
         """Mark the trials that the time does not allow; they are run by a later command with more time."""
-        first = self._state.trials[0]
-        if first.state != "done":
-            return
-        known = stage_seconds(self._execution.runs / first.run)
+        finished = [each for each in self._state.trials if each.state == "done"]
+        known = stage_seconds(self._execution.runs / finished[0].run) if finished else {}
         waiting = [each for each in self._state.trials if each.state not in ENDED]
-        spent = sum(each.seconds for each in self._state.trials) / self._execution.jobs
+        if not finished:
+            for trial in waiting:
+                self._tell("left out", self._state.update(trial, state="left out"))
+            self._state.left_out = f"{len(waiting)} runs: no run has succeeded in the given time"
+            self._state.write()
+            return
+        spent = self._spent
         recipes = {each.run: self._load(each) for each in waiting}
         kept, needed = affordable(
             waiting, recipes, known, self._execution.runs, (seconds - spent) * self._execution.jobs
@@ -223,7 +251,7 @@ class _Sweep:
     def _run_trials(self, trials: Sequence[Trial]) -> None:
         waiting = [trial for trial in trials if self._now(trial).state in ("waiting", "running")]
         running: dict[str, _Process] = {}
-        with _stopping(running):
+        with self._stopping(running):
             while waiting or running:
                 while waiting and len(running) < self._execution.jobs:
                     trial = waiting.pop(0)
@@ -240,6 +268,20 @@ class _Sweep:
                         self._end(self._named(run), code, process)
                     elif process.is_due():
                         self._tell("runs", self._named(run), _progress(self._execution.runs / run))
+
+    @contextmanager
+    def _stopping(self, running: dict[str, _Process]) -> Iterator[None]:
+        """Stop all processes if an exception leaves the block, and wait until they have saved their work."""
+        try:
+            yield
+        except BaseException:
+            for process in running.values():
+                process.stop()
+            for run, process in running.items():
+                process.wait()
+                trial = self._named(run)
+                self._state.update(trial, seconds=trial.seconds + process.seconds)
+            raise
 
     def _wait_for_orphan(self, trial: Trial) -> None:
         """Wait for a run that a killed sweep has left behind."""
@@ -268,9 +310,8 @@ class _Sweep:
                 changes = changes_of(folder)
             except CptError as error:
                 message = error.message
-            limit = self._request.limit
-            needed = [self._request.minimize, *([limit.probe] if limit else [])]
-            if not message and (lacking := [name for name in needed if name not in changes]):
+            lacking = sorted(self._request.measures - changes.keys())
+            if not message and lacking:
                 known = ", ".join(changes) or "nothing"
                 message = f"the run measured no {' and no '.join(f'`{n}`' for n in lacking)}, only {known}"
         else:
@@ -345,19 +386,6 @@ class _Process:
 
     def wait(self) -> None:
         self._process.wait()
-
-
-@contextmanager
-def _stopping(running: dict[str, _Process]) -> Iterator[None]:
-    """Stop all processes if the block is left by an exception, and wait until they have saved their work."""
-    try:
-        yield
-    except BaseException:
-        for process in running.values():
-            process.stop()
-        for process in running.values():
-            process.wait()
-        raise
 
 
 def _progress(folder: Path) -> str:

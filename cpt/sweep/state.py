@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +55,11 @@ class SweepRequest(SweepPart):
     limit: BudgetText | None = None
     seconds: float | None = None
 
+    @property
+    def measures(self) -> set[str]:
+        """Return the measures that every run must have."""
+        return {self.minimize, *([self.limit.probe] if self.limit else [])}
+
 
 class Trial(SweepPart):
     """One run of a sweep.
@@ -63,8 +69,7 @@ class Trial(SweepPart):
         values: Setting of every factor.
         run: Name of the run.
         exit_code: Exit code of `cpt run`; 3 and 4 are results with a budget that is broken or not shown.
-        seconds: Time of the stages that this run made itself, in all attempts.
-        stages: Seconds of each stage that this run made itself.
+        seconds: Time of its processes, in all attempts.
         message: The error of a failed run.
         changes: Change from the base by measure; bits per byte (less is better), shares of right answers.
     """
@@ -76,7 +81,6 @@ class Trial(SweepPart):
     state: TrialState = "waiting"
     exit_code: int | None = None
     seconds: float = 0.0
-    stages: dict[str, float] = {}
     message: str = ""
     changes: dict[str, float] = {}
 
@@ -104,7 +108,7 @@ class SweepState:
         """Begin a sweep, or continue the one in the folder.
 
         Results of earlier commands are kept for the same values and seeds. So a later command may add values,
-        seeds or points.
+        seeds or points. `unsettle` drops those that are no longer up to date.
 
         Raises:
             DamagedFile: The folder's `sweep.json` is damaged.
@@ -129,13 +133,15 @@ class SweepState:
         current = file.recipe_sha256 == self._sha256 and file.request.overrides == self.request.overrides
         for trial in file.trials:
             self._numbers[_key(trial.values)] = trial.number
-            kept = (
-                trial if current and trial.state in ENDED else trial.model_copy(update={"state": "waiting"})
-            )
+            measured = trial.state == "failed" or self.request.measures <= trial.changes.keys()
+            valid = current and measured and trial.state in ENDED
+            kept = trial if valid else trial.model_copy(update={"state": "waiting"})
             self._earlier[_key(trial.values, trial.seed)] = kept
 
     def add(self, values: Values) -> list[Trial]:
         """Add a configuration with all seeds; return its trials."""
+        if any(trial.values == values for trial in self.trials):
+            return [trial for trial in self.trials if trial.values == values]
         number = self._numbers.setdefault(_key(values), 1 + max(self._numbers.values(), default=0))
         added = []
         for seed in self.request.seeds:
@@ -148,6 +154,12 @@ class SweepState:
         self.trials += added
         self.write()
         return added
+
+    def unsettle(self, is_current: Callable[[Trial], bool]) -> None:
+        """Let trials run again whose results are not those of the present data, settings and code."""
+        for key, trial in self._earlier.items():
+            if trial.state == "done" and not is_current(trial):
+                self._earlier[key] = trial.model_copy(update={"state": "waiting"})
 
     def update(self, trial: Trial, **changes: Any) -> Trial:
         """Replace a trial by one with changed fields."""

@@ -92,7 +92,23 @@ def test_a_forced_stage_is_made_again(recipe_file: Path) -> None:
     go(recipe_file)
     fake_stages.RAN.clear()
     go(recipe_file, "name=second", selection=Selection(force=("corpus",)))
-    assert "corpus" in fake_stages.RAN
+    everything = list(fake_stages.RAN)
+    assert everything[0] == "corpus"
+    assert set(everything) >= {"corpus", "vocabulary", "pretrain", "merge", "evaluate", "report"}
+    fake_stages.RAN.clear()
+    go(recipe_file, "name=third", selection=Selection(force=("pretrain",)))
+    assert "corpus" not in fake_stages.RAN
+    assert {"pretrain", "merge", "evaluate", "report"} <= set(fake_stages.RAN)
+
+
+def test_a_result_with_other_settings_beside_it_is_not_taken_over(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that are not in the fingerprint decide what is kept beside the model: checkpoints, logs."""
+    monkeypatch.setattr(fake_stages.PretrainConfig, "not_fingerprinted", frozenset({"compile"}))
+    go(recipe_file)
+    assert "pretrain" not in fresh(recipe_file, "name=second")
+    assert "pretrain" in fresh(recipe_file, "name=third", "pretrain.compile=true")
 
 
 def test_a_result_that_goes_while_it_is_linked_is_made(

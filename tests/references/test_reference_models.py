@@ -264,9 +264,10 @@ def test_a_run_stands_for_its_newest_model(
     monkeypatch.delenv("CPT_RUNS", raising=False)
     made = tmp_path / "runs" / "medical" / "pretrain-0123456789ab"
     made.mkdir(parents=True)
-    (made.parent / "run.json").write_text("{}")
-    with pytest.raises(RecipeError, match="names a run without a model"):
-        references.parse("run:medical")
+    for state, words in (("running", "names a run that is running"), ("finished", "a run without a model")):
+        (made.parent / "run.json").write_text(json.dumps({"state": state}))
+        with pytest.raises(RecipeError, match=words):
+            references.parse("run:medical")
     with pytest.raises(RecipeError, match="names no run"):
         references.parse("run:legal")
     with pytest.raises(RecipeError, match="unsafe path"):

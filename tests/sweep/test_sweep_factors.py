@@ -50,6 +50,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         "a.h=1,2",
         "a.h=3,4",
         "a.i=[1,2",
+        "seed=1,2",
     ]
     with pytest.raises(RecipeError) as caught:
         parse_factors(texts, "grid")
@@ -62,10 +63,11 @@ def test_all_mistakes_are_told_at_once() -> None:
         "occurs twice",
         "is a range",
         "varied twice",
+        "every run has its own seed",
     ]
     for words in expected:
         assert any(words in message for message in messages), words
-    assert len(messages) == 8
+    assert len(messages) == 9
 
 
 def test_seeds() -> None:

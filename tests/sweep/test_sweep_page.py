@@ -23,6 +23,7 @@ def made(seeds: tuple[int, ...] = (17, 18, 19), **changes: Any) -> SweepFile:
     request = SweepRequest(
         name="sweep",
         recipe="/data/medical.yaml",
+        overrides=("pretrain.tokens=2_000",),
         factors=FACTORS,
         seeds=seeds,
         **{"limit": Budget.parse("general <= +0.01"), **changes},
@@ -60,7 +61,11 @@ def test_the_best_within_the_limit_is_recommended() -> None:
     """A peak of 1e-3 gains most and breaks the limit; 3e-4 holds it with replay alone."""
     found = facts()
     assert found.recommendation is not None
-    assert found.recommendation.overrides == ["pretrain.schedule.peak=0.0003", "pretrain.replay=0.25"]
+    assert found.recommendation.overrides == [
+        "pretrain.tokens=2_000",
+        "pretrain.schedule.peak=0.0003",
+        "pretrain.replay=0.25",
+    ]
     assert found.recommendation.held == "held"
     said = " ".join(found.recommendation.sentences)
     assert found.recommendation.sentences[0] == "Best: peak 0.0003, replay 0.25"
@@ -75,7 +80,7 @@ def test_one_seed_says_that_chance_is_not_known() -> None:
     found = facts(seeds=(17,))
     assert found.recommendation is not None
     assert "one seed has no interval" in " ".join(found.recommendation.sentences)
-    assert "Add --seeds 3." in " ".join(found.recommendation.sentences)
+    assert "run it with several --seeds" in " ".join(found.recommendation.sentences)
     assert all(change.low is None for row in found.configurations for change in row.changes.values())
 
 
@@ -115,7 +120,7 @@ def test_the_page_holds_everything_and_is_stable(tmp_path: Path) -> None:
     page = render(facts())
     assert page == render(facts())
     for words in (
-        "cpt run medical.yaml pretrain.schedule.peak=0.0003",
+        "cpt run /data/medical.yaml pretrain.tokens=2_000 pretrain.schedule.peak=0.0003",
         "Interactions",
         "Effects",
         "Pareto front",
@@ -156,3 +161,52 @@ def test_nothing_has_ended() -> None:
     assert found.recommendation is None
     assert len(found.unfinished) == 18
     assert "No run has ended yet" in render(found)
+
+
+def without(file: SweepFile, *runs: tuple[int, int]) -> SweepFile:
+    """Let the runs of some configurations and seeds fail."""
+    trials = tuple(
+        trial.model_copy(update={"state": "failed", "changes": {}, "message": "diverged"})
+        if (trial.number, trial.seed) in runs
+        else trial
+        for trial in file.trials
+    )
+    return file.model_copy(update={"trials": trials})
+
+
+def test_a_configuration_that_fails_in_most_seeds_is_not_recommended() -> None:
+    """p06 has the largest gain without a limit, and only one seed of three."""
+    file = made(limit=None)
+    assert result_of(file, "2026-01-01").recommendation.number == 5  # type: ignore[union-attr]
+    found = result_of(without(file, (5, 17), (5, 18)), "2026-01-01").recommendation
+    assert found is not None
+    assert found.number == 6
+    assert "Not ranked, as some of their runs failed or have not ended: p05." in found.sentences
+    all_less = without(file, *((number, 17) for number in range(1, 7)))
+    fewer = result_of(all_less, "2026-01-01").recommendation
+    assert fewer is not None
+    assert "Only 2 of 3 seeds have a result." in fewer.sentences
+    apart = without(
+        file, *((n, s) for n in range(1, 5) for s in (17, 18, 19)), (5, 17), (5, 18), (6, 19), (6, 18)
+    )
+    nothing_common = result_of(apart, "2026-01-01").recommendation
+    assert nothing_common is not None
+    assert "The next one has no seed in common with it." in nothing_common.sentences
+
+
+def test_the_front_of_scores_is_where_they_are_high() -> None:
+    found = facts(minimize="suite:medical", limit=None)
+    scores = {row.number: row.changes["suite:medical"].value for row in found.configurations}
+    assert found.measures[:2] == ["suite:medical", "general"]
+    assert max(scores, key=lambda number: scores[number]) in found.front
+    general = facts(minimize="general", limit=None)
+    assert general.measures[:2] == ["general", "domain"]
+    assert len(general.front) > 1
+
+
+def test_broken_budgets_of_the_recipe_are_told() -> None:
+    file = made()
+    broken = tuple(trial.model_copy(update={"exit_code": 3}) for trial in file.trials)
+    found = result_of(file.model_copy(update={"trials": broken}), "2026-01-01").recommendation
+    assert found is not None
+    assert "A budget of the recipe was broken, or not shown to be held, in 3 of 3 runs." in found.sentences

@@ -61,6 +61,7 @@ def execution(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> Execution:
         running, "changes_of", lambda folder: json.loads((folder / "changes.json").read_text())
     )
     monkeypatch.setattr(running, "_PAUSE", 0.01)
+    monkeypatch.setattr(running, "is_current", lambda *_: True)
     return Execution(runs)
 
 
@@ -228,3 +229,53 @@ def test_overrides_are_those_of_a_command_line(recipe_file: Path) -> None:
         "seed=3",
         "name=a-run",
     ]
+
+
+def test_results_that_are_no_longer_up_to_date_are_made_again(
+    recipe_file: Path, execution: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(request(recipe_file, seeds=(17,)), execution)
+    monkeypatch.setattr(running, "is_current", lambda _request, trial, _runs: trial.number != 2)
+    sweep(request(recipe_file, seeds=(17,)), execution)
+    assert calls(execution)[4:] == ["sweep-p02-s17"]
+
+
+def test_a_run_is_up_to_date_until_its_data_change(recipe_file: Path) -> None:
+    from cpt.recipe.load import load
+    from cpt.recipe.runner import run as run_recipe
+
+    asked = request(recipe_file)
+    values = {"pretrain.schedule.peak": 1e-4, "corpus.heldout": 0.1}
+    trial = Trial(number=1, values=values, seed=17, run="sweep-p01-s17", state="done")
+    runs = recipe_file.parent / "runs"
+    assert not running.is_current(asked, trial, runs)
+    run_recipe(load(recipe_file, overrides_of(asked, values, 17, trial.run)), runs)
+    assert running.is_current(asked, trial, runs)
+    (recipe_file.parent / "notes.txt").write_text("Other notes.\n")
+    assert not running.is_current(asked, trial, runs)
+
+
+def test_another_limit_asks_for_its_measure(recipe_file: Path, execution: Execution) -> None:
+    sweep(request(recipe_file, seeds=(17,)), execution)
+    limit = Budget.parse("law <= +0.01")
+    file = sweep(request(recipe_file, seeds=(17,), limit=limit), execution)
+    assert {trial.message for trial in file.trials} == {"the run measured no `law`, only domain, general"}
+
+
+def test_tpe_goes_on_after_a_failed_configuration(recipe_file: Path, execution: Execution) -> None:
+    factors = (Factor(key="pretrain.schedule.peak", low=1e-5, high=1e-3, log=True), FACTORS[1])
+    execution.runs.mkdir()
+    (execution.runs / "broken-sweep-p01-s17").touch()
+    asked = {"factors": factors, "method": "tpe", "points": 4, "seeds": (17,)}
+    file = sweep(request(recipe_file, **asked), execution)
+    assert [trial.state for trial in file.trials] == ["failed", "done", "done", "done"]
+    assert len({json.dumps(trial.values) for trial in file.trials}) == 4
+
+
+def test_a_time_bounds_the_runs_even_if_the_first_ones_fail(recipe_file: Path, execution: Execution) -> None:
+    execution.runs.mkdir()
+    for number in range(1, 5):
+        (execution.runs / f"broken-sweep-p0{number}-s17").touch()
+    file = sweep(request(recipe_file, seeds=(17,), seconds=1e-6), execution)
+    assert [trial.state for trial in file.trials] == ["failed", "left out", "left out", "left out"]
+    assert file.left_out == "3 runs: no run has succeeded in the given time"

@@ -111,7 +111,7 @@ def test_losses_are_those_of_one_process(
         for one, other in zip(found, wanted, strict=True):
             assert one.get("loss_parts", {}) == pytest.approx(other.get("loss_parts", {}), rel=1e-2, abs=1e-5)
         for key, value in expected.items():
-            torch.testing.assert_close(ended[part][key], value, atol=20 * case.rounding, rtol=1e-3)
+            torch.testing.assert_close(ended[part][key], value, atol=case.weights, rtol=1e-3)
     for part in ("replicas", "rest"):
         told = facts(done, f"{name}-{part}")
         assert told["ledger"] == result.ledger
@@ -140,7 +140,7 @@ def test_replicas_of_shards_go_on_with_what_two_processes_began(
     assert facts(four, f"{name}-hybrid")["ledger"] == result.ledger
     for key, value in expected.items():
         found = weights(four, f"{name}-hybrid")[key]
-        torch.testing.assert_close(found, value, atol=20 * case.rounding, rtol=1e-3)
+        torch.testing.assert_close(found, value, atol=case.weights, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", CASES)

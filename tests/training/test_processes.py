@@ -24,6 +24,7 @@ from cpt.training.distributed.environment import Environment
 from cpt.training.distributed.launch import launched_environment
 
 BLOCKING = {"checkpoint": {"every": 2, "mode": "blocking"}}
+AVERAGE = {"average": {"kind": "ema", "decay": 0.7}}
 JOBS: dict[str, dict[str, Any]] = {
     "whole": {"also": True},
     "uneven": {"rows": 3, "settings": {"micro_batch": 1, "steps": 2}},
@@ -42,6 +43,20 @@ JOBS: dict[str, dict[str, Any]] = {
     "sharded-signalled-within": {"signal": 3, "settings": {"micro_batch": 1}, "environment": FSDP2},
     "sharded-bf16": {"settings": {"dtype": "bfloat16"}, "environment": FSDP2},
     "sharded-kept": {"environment": FSDP2 | {"FSDP_RESHARD_AFTER_FORWARD": "false"}},
+    "sharded-kept-half": {
+        "stop": 5,
+        "settings": BLOCKING,
+        "environment": FSDP2 | {"FSDP_RESHARD_AFTER_FORWARD": "false"},
+    },
+    "sharded-kept-rest": {
+        "work": "sharded-kept-half",
+        "environment": FSDP2 | {"FSDP_RESHARD_AFTER_FORWARD": "false"},
+    },
+    "sharded-average": {"settings": AVERAGE, "environment": FSDP2},
+    "sharded-kept-average": {
+        "settings": AVERAGE,
+        "environment": FSDP2 | {"FSDP_RESHARD_AFTER_FORWARD": "false"},
+    },
     "half": {"stop": 5},
     "rest": {"work": "half"},
     "half-for-one": {"stop": 5},
@@ -111,6 +126,7 @@ def test_activations_that_are_computed_again_change_no_bit(done: Path) -> None:
 
 def test_layers_may_stay_gathered(done: Path) -> None:
     assert_close(weights(done, "sharded-kept"), weights(done, "sharded"), tolerance=0)
+    assert_close(weights(done, "sharded-kept-average"), weights(done, "sharded-average"), tolerance=0)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +135,7 @@ def test_layers_may_stay_gathered(done: Path) -> None:
         ("rest", "whole"),
         ("signalled-rest", "whole"),
         ("sharded-rest", "sharded"),
+        ("sharded-kept-rest", "sharded"),
         ("sharded-signalled-rest", "sharded"),
     ],
 )

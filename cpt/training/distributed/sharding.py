@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
@@ -63,8 +68,13 @@ class ShardedWeights:
         """Do nothing: torch sums gradients in float32 in the shards."""
 
     def sync_to_model(self) -> None:
-        """Reshard gathered layers, so that the next forward pass sees the current weights."""
-        self._module.reshard()
+        """Reshard gathered layers, so that the next forward pass sees the current weights.
+
+        A module's own `reshard` leaves the layers below it as they are.
+        """
+        for part in self._module.modules():
+            if isinstance(part, FSDPModule):
+                part.reshard()
 
     @torch.no_grad()
     def restore_model(self, model: Any) -> bool:  # noqa: ARG002

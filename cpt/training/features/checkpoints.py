@@ -94,6 +94,7 @@ class CheckpointManager(TrainingFeature):
         self._writer = Background()
         self._last_good: Snapshot | None = None
         self._spare: Snapshot | None = None  # memory for the next copy
+        self._whole_last_good = False
         self._gathered: dict[str, Snapshot] = {}  # memory for the next whole copies of sharded tensors
         self._being_written: tuple[Snapshot, ...] = ()
 
@@ -167,6 +168,7 @@ class CheckpointManager(TrainingFeature):
             good = saved.get(LAST_GOOD) if saved else None
             # one from the disk is whole in every process until the next is taken
             self._last_good = good.copied() if good else self._now().shard_copied()
+            self._whole_last_good = good is not None and bool(processes.sharding)
         if processes.is_main:
             self._report_lost_steps(last_step(self._run.work / STEPS))
 
@@ -188,6 +190,8 @@ class CheckpointManager(TrainingFeature):
         if self._snapshot_every:
             with self._timed():
                 self._last_good, self._spare = self._copied_now(), self._last_good
+                if self._whole_last_good:  # its tensors do not fit those of a shard
+                    self._spare, self._whole_last_good = None, False
 
     def save(self, in_background: bool = False) -> None:
         """Write a checkpoint.

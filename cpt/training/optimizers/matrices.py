@@ -136,9 +136,10 @@ def move_sharded(
 ) -> None:
     """Move matrices that are sharded over processes exactly as whole ones.
 
-    Each matrix is gathered, with its state, in one process, which moves it and hands out the shards. As many
-    matrices as there are processes move at the same time: a process has one of them in memory. Between steps
-    the state is sharded by its rows. Replicas of the shards (HSDP) each do the same.
+    Each matrix is gathered, with its gradient and state, by all processes; one of them moves it and hands out
+    the shards. As many matrices as there are processes move at the same time: a process holds one of them,
+    and the one that is being gathered. Between steps the state is sharded by its rows. Replicas of the shards
+    (HSDP) each do the same.
 
     Args:
         matrices: Sharded matrices, in the same order in every process.
