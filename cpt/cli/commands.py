@@ -50,7 +50,7 @@ COMMANDS: dict[str, Place] = {
     "estimate": Place(
         "estimate",
         "estimate",
-        "Predict peak memory by part, time and cost of every pretrain stage, without training.",
+        "Predict peak memory by part, time and cost of every stage that trains, without training.",
     ),
     "run": Place(
         "run",

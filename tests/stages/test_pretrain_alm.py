@@ -152,11 +152,10 @@ def test_input_noise_is_refused(inputs) -> None:
     assert "reads the text itself" in message
 
 
-def test_sharded_weights_are_refused() -> None:
+def test_sharded_weights_are_taken() -> None:
     config = STAGE.Config.model_validate(PLAIN)
-    (problem,) = STAGE.check_environment(config, Environment(processes=2, sharded=True), {})
-    assert problem.key == "objective.kind"
-    assert STAGE.check_environment(config, Environment(processes=2), {}) == []
+    for sharded in (True, False):
+        assert STAGE.check_environment(config, Environment(processes=2, sharded=sharded), {}) == []
 
 
 def changed_teacher(inputs: Mapping[str, Artifact], folder: Path, change: Any) -> dict[str, Artifact]:

@@ -34,7 +34,7 @@ def shard_like(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tensor is sharded over processes.
+    """The layout of a tensor that is sharded over processes.
 
     Attributes:
         mesh, placements: Processes, and what each of them holds.

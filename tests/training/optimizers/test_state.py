@@ -7,7 +7,6 @@ import torch
 from tiny_training import KINDS, OPTIMIZERS, noise, step
 from torch import nn
 
-from cpt.errors import StageFailed
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
 from cpt.training.checkpoint.store import Store
@@ -115,13 +114,3 @@ def test_state_is_as_large_as_predicted(config: OptimizerConfig) -> None:
 def test_bytes_by_the_closed_form(config: OptimizerConfig, expected: int) -> None:
     assert config.predicted_state_bytes([("matrix", (100, 60))]) == expected
     assert config.predicted_state_bytes([("embedding", (100, 60))]) == 4 * (2 * 100 * 60 + 1)
-
-
-def test_matrices_in_parts_are_refused() -> None:
-    groups = weights()
-    optimizer = Muon().build(groups)
-    flat = nn.Parameter(torch.zeros(3))
-    optimizer.param_groups[0]["params"][0] = flat
-    flat.grad = torch.ones(3)
-    with pytest.raises(StageFailed, match="needs up whole"):
-        optimizer.step()
