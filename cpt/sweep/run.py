@@ -391,9 +391,10 @@ class _Process:
 def _progress(folder: Path) -> str:
     """Return the progress of a running run in words."""
     try:
-        found = find_run(folder.parent, folder.name).data.get("progress")
+        run = find_run(folder.parent, folder.name)
     except CptError:
-        return ""
+        return "begins"
+    found = run.data.get("progress")
     if not found:
-        return ""
+        return ", ".join(name for name, stage in run.stages.items() if stage["state"] == "running")
     return f"{found['stage']} {found['done']:,}/{found['total']:,} {found['unit']}"
