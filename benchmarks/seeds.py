@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
+from cpt.sweep import effects
 
 
 def mean_over_seeds(changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -17,9 +16,6 @@ def mean_over_seeds(changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Args:
         changes: Of each seed the `value`, and `low` and `high` of its items.
     """
-    values = [change["value"] for change in changes]
-    mean, count = sum(values) / len(values), len(values)
-    if count == 1:
-        return {"mean": mean, "low": changes[0]["low"], "high": changes[0]["high"], "seeds": values}
-    half = float(stats.t.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
-    return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": values}
+    mean = effects.mean_over_seeds([change["value"] for change in changes])
+    bounds = (mean.low, mean.high) if len(changes) > 1 else (changes[0]["low"], changes[0]["high"])
+    return {"mean": mean.value, "low": bounds[0], "high": bounds[1], "seeds": list(mean.seeds)}

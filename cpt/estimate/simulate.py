@@ -1,8 +1,7 @@
 """Simulation of a training step by the real code on tensors that have shapes but no content.
 
-The model is built by its own class on PyTorch's fake tensors, and the allocations and releases of a step are
-recorded. Any architecture, attention, loss and precision is thus counted as it will run, without its weights
-and within seconds. Index tensors, which decide shapes, are real.
+The model is built by its own class on PyTorch's fake tensors, and a step's allocations are recorded: any
+architecture, attention, loss and precision is counted as it will run. Index tensors are real.
 """
 
 from __future__ import annotations

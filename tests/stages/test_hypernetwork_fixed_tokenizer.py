@@ -95,7 +95,7 @@ def test_the_model_has_the_tokenizer_and_the_rows_that_are_predicted(
 def test_at_rate_zero_the_model_is_a_plain_transfer(
     inputs: dict[str, Artifact], other: Path, tiny_model: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    """That of `cpt tokenizer transfer` with the hypernetwork that was trained, to the last bit."""
+    """The model equals what `cpt tokenizer transfer` makes with the trained hypernetwork, to the bit."""
     for shared in ("copied", "predicted"):
         config = settings(other, backbone={"rate": 0}, shared=shared)
         run_stage(STAGE, config, inputs, tmp_path / shared)

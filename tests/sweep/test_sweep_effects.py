@@ -43,7 +43,7 @@ def test_a_mean_has_the_interval_of_student() -> None:
 
 
 def test_planted_effects_are_found_exactly_without_noise() -> None:
-    """What differs between seeds (1 + seed) is in no effect: seeds are blocks."""
+    """Differences between seeds (1 + seed) stay out of every effect: seeds are blocks."""
     found = main_effects(observed(), LEVELS, {})
     assert {effect.level: effect.change.value for effect in found["a"]} == pytest.approx(
         {"2": -0.2, "3": 0.5}

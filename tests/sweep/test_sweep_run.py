@@ -15,8 +15,8 @@ from cpt.recipe.lock import FolderLock
 from cpt.sweep import run as running
 from cpt.sweep.factors import Factor
 from cpt.sweep.result import result_of
-from cpt.sweep.run import Execution, SweepEvent, overrides_of, sweep
-from cpt.sweep.state import SweepFile, SweepRequest, Trial, read_sweep
+from cpt.sweep.run import Execution, SweepEvent, null_listener, overrides_of, sweep
+from cpt.sweep.state import SweepFile, SweepRequest, SweepState, Trial, read_sweep
 
 FAKE = """
 import json, pathlib, sys
@@ -35,6 +35,9 @@ FACTORS = (
     Factor(key="pretrain.schedule.peak", levels=(1e-4, 3e-4)),
     Factor(key="corpus.heldout", levels=(0.02, 0.1)),
 )
+
+
+COMMAND = running._Sweep._command
 
 
 @pytest.fixture
@@ -279,3 +282,60 @@ def test_a_time_bounds_the_runs_even_if_the_first_ones_fail(recipe_file: Path, e
     file = sweep(request(recipe_file, seeds=(17,), seconds=1e-6), execution)
     assert [trial.state for trial in file.trials] == ["failed", "left out", "left out", "left out"]
     assert file.left_out == "3 runs: no run has succeeded in the given time"
+
+
+def test_a_shortened_grid_has_every_level(recipe_file: Path, execution: Execution) -> None:
+    file = sweep(request(recipe_file, points=2, seeds=(17,)), execution)
+    assert len(calls(execution)) == len(file.trials) == 2
+    for factor in FACTORS:
+        assert {trial.values[factor.key] for trial in file.trials} == set(factor.levels)
+
+
+def test_a_command_has_the_launcher_before_it_and_the_options_after_it(recipe_file: Path) -> None:
+    """`--launcher` and the words after `--` reach the process of every run."""
+    asked = request(recipe_file)
+    trial = Trial(number=1, values={"corpus.heldout": 0.1}, seed=3, run="sweep-p01-s3")
+    for launcher, options in (((), ()), (("srun", "--gpus", "1"), ("--num_processes", "2"))):
+        execution = Execution(recipe_file.parent / "runs", 1, launcher, options)
+        folder = recipe_file.parent / "runs" / f"sweep-{len(launcher)}"
+        folder.mkdir(parents=True)
+        command = COMMAND(running._Sweep(SweepState(folder, asked), execution, null_listener), trial)
+        assert tuple(command[: len(launcher)]) == launcher
+        assert command[len(launcher) : len(launcher) + 4] == [sys.executable, "-m", "cpt", "run"]
+        assert {"corpus.heldout=0.1", "seed=3", "name=sweep-p01-s3"} <= set(command)
+        assert tuple(command[len(command) - len(options) :]) == options
+        assert ("--" in command) == bool(options)
+
+
+def test_as_many_runs_as_asked_for_go_on_at_a_time(recipe_file: Path, execution: Execution) -> None:
+    for jobs in (1, 3):
+        running_now: list[int] = []
+        going: set[str] = set()
+
+        def count(event: SweepEvent, going: set[str] = going, seen: list[int] = running_now) -> None:
+            (going.add if event.kind == "starts" else going.discard)(event.trial.run)
+            seen.append(len(going))
+
+        sweep(request(recipe_file, name=f"jobs-{jobs}"), Execution(execution.runs, jobs), count)
+        assert max(running_now) == jobs
+
+
+def test_what_a_time_allows_counts_shared_stages_once(recipe_file: Path) -> None:
+    """Each of four pretrain stages takes two seconds, each of two corpora one."""
+    from cpt.recipe.load import load
+    from cpt.sweep.time_limit import affordable
+
+    asked = request(recipe_file)
+    trials = [
+        Trial(number=number, values=values, seed=17, run=f"sweep-p0{number}-s17")
+        for number, values in enumerate(running.configurations(asked) or (), start=1)
+    ]
+    recipes = {each.run: load(recipe_file, overrides_of(asked, each.values, 17, each.run)) for each in trials}
+    known = {"pretrain": 2.0, "corpus": 1.0}
+    runs = recipe_file.parent / "runs"
+    kept, needed = affordable(trials, recipes, known, runs, 1e9)
+    assert kept == {trial.run for trial in trials}
+    assert needed == pytest.approx(4 * 2.0 + 2 * 1.0)
+    kept, _ = affordable(trials, recipes, known, runs, 2 * 2.0 + 2 * 1.0)
+    assert kept == {"sweep-p01-s17", "sweep-p02-s17"}
+    assert affordable(trials, recipes, known, runs, 0.5) == (set(), needed)

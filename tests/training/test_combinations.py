@@ -51,7 +51,7 @@ def alone(
 
 
 def jobs(name: str, case: Case, teacher: Path) -> dict[str, dict[str, Any]]:
-    """What two processes do of a case."""
+    """Return the jobs of two processes for a case."""
     common: dict[str, Any] = {"settings": case.settings, "gated": case.gated}
     if case.teacher:
         common["teacher"] = str(teacher)
