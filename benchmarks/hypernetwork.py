@@ -6,7 +6,8 @@
 Bits per byte of SmolLM2 with Mistral's tokenizer, with Llama 3's, and with one of 8,192 tokens trained on the
 text, right after the change and after a short training: `cpt tokenizer compare` for each, which goes on where
 it was stopped. The hypernetwork's rows are measured beside copied rows of shared tokens, and with these
-predicted too.
+predicted too; the model with all rows predicted is trained on the text, and by approximate likelihood matching
+with the unchanged model as teacher.
 
 --cost: seconds and peak memory of each transfer, in a process of its own; and steps of a hypernetwork's
 training at the settings of its folder, beside the time that their matrix products alone would take at the
@@ -51,6 +52,7 @@ def command(hypernetwork: Path, change: str, options: argparse.Namespace, output
     texts = [word for file in options.text for word in ("--text", file)]
     texts += [word for file in options.general for word in ("--general", file)]
     named = [word for method in methods(hypernetwork) for word in ("--method", method)]
+    named += ["--alm", methods(hypernetwork)[-1]]
     settings = ["--steps", options.steps, "--trained", options.trained]
     settings += ["--sequence-length", "128", "--heldout-bytes", "12000", "--window", "512"]
     start = [sys.executable, "-m", "cpt", "tokenizer", "compare", MODEL, *CHANGES[change]]
@@ -65,7 +67,8 @@ def compare(hypernetwork: Path, options: argparse.Namespace) -> dict[str, Any]:
         if not (output / "comparison.json").is_file():
             subprocess.run(command(hypernetwork, change, options, output), check=True)
         found = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
-        if [row["method"] for row in found["rows"]][1:] != [_label(each) for each in methods(hypernetwork)]:
+        labels = [_label(each) for each in methods(hypernetwork)]
+        if [row["method"] for row in found["rows"]][1:] != [*labels, f"{labels[-1]}, alm"]:
             raise SystemExit(f"{output} holds another comparison: remove it")
         figures[change] = found
     return figures

@@ -75,6 +75,26 @@ def compare(
             help="Add this hypernetwork (folder, or hub id): shared rows copied, and predicted too.",
         ),
     ] = None,
+    alm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--alm",
+            metavar="NAME",
+            help="A method whose model is trained twice: on the text, and by approximate likelihood matching "
+            "with BASE as the teacher, for the same steps. May be repeated.",
+        ),
+    ] = None,
+    alm_boundary: Annotated[
+        float,
+        typer.Option(
+            "--alm-boundary",
+            metavar="P",
+            min=0,
+            max=0.99,
+            help="Least probability, for the teacher, that a word ends where a stretch of text is compared. "
+            "0: also within words, as for text without spaces between words.",
+        ),
+    ] = 0.1,
     steps: Annotated[
         str, typer.Option("--steps", metavar="N,N", help="Training steps after which to measure.")
     ] = "0,50,200",
@@ -129,6 +149,8 @@ def compare(
         general=tuple(named_texts(general or (), "--general").values()),
         change=given,
         methods=_words(method or (), hypernet),
+        alm=tuple(dict.fromkeys(alm or ())),
+        alm_boundary=alm_boundary,
         steps=step_numbers(steps),
         sequence_length=sequence_length,
         batch=batch,
@@ -224,6 +246,8 @@ class TrialRequest:
     general: tuple[str, ...]
     change: Mapping[str, Any]
     methods: tuple[str, ...]
+    alm: tuple[str, ...]
+    alm_boundary: float
     steps: tuple[int, ...]
     sequence_length: int
     batch: int
@@ -245,6 +269,8 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
     from cpt.initialiser_trial.trial import TrialFolder, build_corpus, run_trial
 
     methods = [_method(word) for word in request.methods] or _every_method()
+    distilled = [_method(word, "--alm") for word in request.alm]
+    methods += [each for each in distilled if each not in methods]
     if request.trained not in get_args(Trained):
         raise UsageError(f"--trained {request.trained}", hint=f"One of: {', '.join(get_args(Trained))}.")
     change = config_of({name: {_KEYS[name]: value} for name, value in request.change.items()})
@@ -255,6 +281,7 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
         trained=request.trained,  # type: ignore[arg-type]
         heldout_bytes=request.heldout_bytes,
         window=request.window,
+        boundary=request.alm_boundary or None,
         seed=request.seed,
     )
     model = resolve_model(located(request.base), shown())
@@ -276,7 +303,16 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
             _show_row(row, request)
 
         result = run_trial(
-            model, corpus, change, methods, settings, shown(), folder.scratch, finished, known=folder.rows
+            model,
+            corpus,
+            change,
+            methods,
+            settings,
+            shown(),
+            folder.scratch,
+            finished,
+            known=folder.rows,
+            distilled=distilled,
         )
         folder.finish(result)
     return result
@@ -334,13 +370,13 @@ def _show_row(row: TrialRow, request: TrialRequest) -> None:
     return shown().message(f"{row.method}: {curve}")
 
 
-def _method(word: str) -> EmbeddingsConfig:
+def _method(word: str, option: str = "--method") -> EmbeddingsConfig:
     settings = method_settings(word)
     try:
         return EmbeddingsConfig.model_validate(settings)
     except ValidationError as error:
         reasons = "; ".join(str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
-        raise UsageError(f"--method {word}: {reasons}") from error
+        raise UsageError(f"{option} {word}: {reasons}") from error
 
 
 def _words(methods: Sequence[str], hypernet: str | None) -> tuple[str, ...]:
