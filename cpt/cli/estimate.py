@@ -122,7 +122,9 @@ def _estimates(
     found: list[Estimate | NetworkEstimate] = []
     for step in training:
         if isinstance(step.located, HypernetworkStageConfig):
-            found.append(estimate_network(plan_network(recipe, step, artifacts, place), request))
+            network = plan_network(recipe, step, artifacts, place, fetch=True)
+            assert network is not None, "it was fetched"
+            found.append(estimate_network(network, request))
         elif (job := plan_job(recipe, step, artifacts, fetch=True, place=place)) is not None:
             found.append(estimated(job, request))
     return found
