@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.estimate.devices import TYPICAL_UTILISATION
@@ -130,10 +129,10 @@ def plan_network(
         step: Hypernetwork stage.
         artifacts: Finished results, by name of the stage.
         place: Environment of the run.
-        fetch: True to download the architecture, a tokenizer and a hypernetwork, if they are not local.
+        fetch: True to download the architecture, if it is not local. Other references are fetched.
 
     Returns:
-        None when one of them is not at hand and may not be fetched.
+        None when the architecture is not at hand and may not be fetched.
 
     Raises:
         ReferenceUnavailable: The architecture, a tokenizer or a hypernetwork cannot be had.
@@ -141,9 +140,6 @@ def plan_network(
     assumptions = ["every text has all of its sequence_length tokens", "probes are not counted"]
     located: Any = step.located
     config: HypernetworkStageConfig = located
-    named = [each for each in (config.tokenizer, config.initial, config.start) if each is not None]
-    if not fetch and not all(Path(each).exists() for each in named):
-        return None
     model = planned_model(recipe, step.inputs["model"], artifacts, fetch, assumptions)
     if model is None:
         return None
