@@ -6,8 +6,8 @@
 Bits per byte of SmolLM2 with Mistral's tokenizer, with Llama 3's, and with one of 8,192 tokens trained on the
 text, right after the change and after a short training: `cpt tokenizer compare` for each, which goes on where
 it was stopped. The hypernetwork's rows are measured beside copied rows of shared tokens, and with these
-predicted too; the model with all rows predicted is trained on the text, and by approximate likelihood matching
-with the unchanged model as teacher.
+predicted too; the model with all rows predicted is trained on the text, and by approximate likelihood
+matching with the unchanged model as teacher.
 
 --cost: seconds and peak memory of each transfer, in a process of its own; and steps of a hypernetwork's
 training at the settings of its folder, beside the time that their matrix products alone would take at the
