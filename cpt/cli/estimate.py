@@ -171,7 +171,9 @@ def _network_batch(each: NetworkEstimate) -> str:
 def _network_advice(each: NetworkEstimate) -> list[str]:
     if each.fits:
         return []
-    return ["Set `micro_batch` or `predicted` lower: memory grows with both."]
+    if each.planned.config.predicted is None or each.predicted <= each.planned.config.predicted:
+        return ["Set `micro_batch` or `predicted` lower: memory grows with both."]
+    return ["Set `micro_batch` or `texts` lower: a step's own tokens all get rows, whatever `predicted` is."]
 
 
 def _verdict(each: Estimate | NetworkEstimate) -> str:

@@ -150,6 +150,10 @@ def plan_network(
         vocabulary = model.architecture.get_text_config().vocab_size
     else:
         vocabulary = config.sampling.vocabulary
+    if training.predicted is not None:
+        assumptions.append("a batch has as many different tokens as Zipf's law gives it, and all get rows")
+    if training.first_stage is not None:
+        assumptions.append("the memory of the first stage is not counted")
     if config.dynamic is None:
         assumptions.append("tokens have two pieces on average, of which a quarter differ")
     else:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer.changes import config_of
+from cpt.cli.tokenizer.changes import base_for, config_of
 from cpt.cli.tokenizer.options import (
     Base,
     Out,
@@ -148,7 +148,8 @@ def compare(
         texts=tuple(named_texts(text).values()),
         general=tuple(named_texts(general or (), "--general").values()),
         change=given,
-        methods=_words(method or (), hypernet),
+        methods=tuple(method or ()),
+        hypernet=hypernet,
         alm=tuple(dict.fromkeys(alm or ())),
         alm_boundary=alm_boundary,
         steps=step_numbers(steps),
@@ -246,6 +247,7 @@ class TrialRequest:
     general: tuple[str, ...]
     change: Mapping[str, Any]
     methods: tuple[str, ...]
+    hypernet: str | None
     alm: tuple[str, ...]
     alm_boundary: float
     steps: tuple[int, ...]
@@ -267,8 +269,10 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
     """
     from cpt.initialiser_trial.short_training import Trained, TrialSettings
     from cpt.initialiser_trial.trial import TrialFolder, build_corpus, run_trial
+    from tokenizer_tools.change import check_initialisation
 
     methods = [_method(word) for word in request.methods] or _every_method()
+    methods += _hypernetwork_methods(request)
     distilled = [_method(word, "--alm") for word in request.alm]
     methods += [each for each in distilled if each not in methods]
     if request.trained not in get_args(Trained):
@@ -285,6 +289,9 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
         seed=request.seed,
     )
     model = resolve_model(located(request.base), shown())
+    for embeddings in methods:
+        if embeddings.method == "hypernetwork":  # else it is found out after all others have trained
+            check_initialisation(embeddings, model)
     with interruptible("The same command continues: finished methods are kept."):
         folder = TrialFolder(output, _identity(request, methods))
         corpus = build_corpus(
@@ -379,13 +386,16 @@ def _method(word: str, option: str = "--method") -> EmbeddingsConfig:
         raise UsageError(f"{option} {word}: {reasons}") from error
 
 
-def _words(methods: Sequence[str], hypernet: str | None) -> tuple[str, ...]:
-    """Return the methods as `--method` names them; with a hypernetwork, its two ways behind the others."""
-    if hypernet is None:
-        return tuple(methods)
-    others = methods or [each.method for each in _every_method()]
-    ours = (f"hypernetwork:folder={hypernet},shared={shared}" for shared in ("copied", "predicted"))
-    return (*others, *ours)
+def _hypernetwork_methods(request: TrialRequest) -> list[EmbeddingsConfig]:
+    """Return the two ways to use the hypernetwork that `--hypernet` names."""
+    from tokenizer_tools.hypernetwork.reference import resolve_hypernetwork
+
+    if request.hypernet is None:
+        return []
+    folder = resolve_hypernetwork(located(request.hypernet), shown())
+    settings = {"method": "hypernetwork", "folder": str(folder), **base_for(folder, request.base)}
+    ways = ("copied", "predicted")
+    return [EmbeddingsConfig.model_validate(settings | {"shared": shared}) for shared in ways]
 
 
 def _every_method() -> list[EmbeddingsConfig]:
