@@ -56,8 +56,9 @@ class ZeroShotProbe:
 
     @cached_property
     def readings(self) -> dict[str, str]:
-        """Return the name of the reading of each text, and the digest of its tokens."""
-        return {f"{self.name}/{source}": _digest(text) for source, text in self.texts.items()}
+        """Return the name of the reading of each text, and the digest of its tokens and of their pieces."""
+        pieces = b"" if self.forms is None else self.forms.ids_NL.numpy().tobytes()
+        return {f"{self.name}/{source}": _digest(text, pieces) for source, text in self.texts.items()}
 
     def read(
         self, backbone: ReplacedEmbeddings, predict: Predict, step: int, tokens: int, baselines: Baselines
@@ -134,8 +135,8 @@ def build_probes(
     return probes
 
 
-def _digest(text: TokenisedText) -> str:
-    digest = hashlib.sha256()
+def _digest(text: TokenisedText, pieces: bytes) -> str:
+    digest = hashlib.sha256(pieces)
     for window in text.windows:
         digest.update(np.ascontiguousarray(window, dtype=np.int64).tobytes())
         digest.update(b"|")
