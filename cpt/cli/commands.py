@@ -29,7 +29,11 @@ class Place(NamedTuple):
 
 
 COMMANDS: dict[str, Place] = {
-    "init": Place("recipes", "init", "Write a commented recipe from a template."),
+    "init": Place(
+        "init",
+        "init",
+        "Write a commented recipe that fits your text, model, machine and time, or a template.",
+    ),
     "doctor": Place(
         "doctor",
         "doctor",
