@@ -79,6 +79,11 @@ COMMANDS: dict[str, Place] = {
     ),
     "status": Place("status", "status", "Show the progress of a run, also while another process runs it."),
     "watch": Place("watch", "watch", "Show a run in the browser: its report so far, updated until Ctrl-C."),
+    "clean": Place(
+        "clean",
+        "clean",
+        "Remove what runs no longer use: older results, abandoned attempts, unfinished writes.",
+    ),
     "report": Place(
         "report",
         "report",
