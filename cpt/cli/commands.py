@@ -84,6 +84,11 @@ COMMANDS: dict[str, Place] = {
         "clean",
         "Remove what runs no longer use: older results, abandoned attempts, unfinished writes.",
     ),
+    "publish": Place(
+        "publish",
+        "publish",
+        "Write a run's model with a card of its figures, sources and budgets, and upload it to the hub.",
+    ),
     "report": Place(
         "report",
         "report",
