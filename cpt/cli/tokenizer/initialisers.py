@@ -393,7 +393,7 @@ def _hypernetwork_methods(request: TrialRequest) -> list[EmbeddingsConfig]:
     if request.hypernet is None:
         return []
     folder = resolve_hypernetwork(located(request.hypernet), shown())
-    settings = {"method": "hypernetwork", "folder": str(folder), **base_for(folder, request.base)}
+    settings = {"method": "hypernetwork", "folder": request.hypernet, **base_for(folder, request.base)}
     ways = ("copied", "predicted")
     return [EmbeddingsConfig.model_validate(settings | {"shared": shared}) for shared in ways]
 
