@@ -215,6 +215,7 @@ ROLLS_BACK = Anomalies(not_finite="roll-back", snapshot_every=2)
     [
         ({"checkpoint": EVERY}, 0, 0),  # after the last step the model itself is written
         ({"checkpoint": EVERY, "steps": 2}, 1, 1),
+        ({"checkpoint": Checkpoints(minutes=30), "steps": 2}, 1, 1),
         ({"checkpoint": Checkpoints(every=9, keep_every=3), "steps": 4}, 1, 1),
         ({"checkpoint": Checkpoints(every=1, mode="blocking"), "steps": 2}, 0, 0),
         ({"anomalies": ROLLS_BACK, "steps": 2}, 1, 0),

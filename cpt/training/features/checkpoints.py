@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
@@ -43,7 +43,16 @@ class Checkpoints(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    every: int = Field(default=50, gt=0, description="Steps between checkpoints.")
+    every: int | None = Field(
+        default=None, gt=0, description="Steps between checkpoints; 50 if there are no `minutes` either."
+    )
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Minutes between checkpoints, by the main process's clock; beside `every` where both are "
+        "set.",
+    )
     keep: int = Field(
         default=2,
         gt=0,
@@ -62,16 +71,31 @@ class Checkpoints(BaseModel):
         "weights are sharded (FSDP2), each process copies and writes its shards.",
     )
 
+    @property
+    def steps_between(self) -> int | None:
+        """Return the number of steps between checkpoints; None if only time decides."""
+        return _STEPS if self.every is None and self.minutes is None else self.every
+
+
+_STEPS = 50
+"""Steps between checkpoints by default."""
+
 
 class Policy:
-    """The steps of a run that get a checkpoint, and those whose checkpoint stays."""
+    """The steps of a run that get a checkpoint however long they take, and those whose checkpoint stays."""
 
     def __init__(self, config: Checkpoints, steps: int, pre_anneal: int | None = None) -> None:
         self._config, self._steps, self._pre_anneal = config, steps, pre_anneal
 
     def due(self, step: int) -> bool:
         """Return True if a checkpoint is written after `step`; after the last step the model itself is."""
-        return 0 < step < self._steps and (step % self._config.every == 0 or self.stays(step) is not None)
+        every = self._config.steps_between
+        by_steps = every is not None and step % every == 0
+        return self.is_within(step) and (by_steps or self.stays(step) is not None)
+
+    def is_within(self, step: int) -> bool:
+        """Return True after any step but the last."""
+        return 0 < step < self._steps
 
     def stays(self, step: int) -> CheckpointKind | None:
         """Return the reason why the checkpoint of `step` stays, or None."""
@@ -88,10 +112,15 @@ class CheckpointManager(TrainingFeature):
     features, so that a checkpoint holds what all others did in the same step.
     """
 
-    def __init__(self, config: Checkpoints) -> None:
+    def __init__(self, config: Checkpoints, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin without a run.
+
+        Args:
+            clock: function that returns the time in seconds.
+        """
         from cpt.training.checkpoint.writer import Background
 
-        self._config = config
+        self._config, self._clock = config, clock
         self._writer = Background()
         self._last_good: Snapshot | None = None
         self._spare: Snapshot | None = None  # memory for the next copy
@@ -167,6 +196,7 @@ class CheckpointManager(TrainingFeature):
             saved[""].restore(self._stateful)
         if self._snapshot_every and self._last_good is None:
             self._last_good = self._now().copied()
+        self._saved_at = self._clock()
         if self._run.processes.is_main:
             self._report_lost_steps(last_step(self._run.work / STEPS))
 
@@ -176,9 +206,10 @@ class CheckpointManager(TrainingFeature):
         done = run.state.step
         if self._snapshot_every and done % self._snapshot_every == 0:
             self.remember()
-        if self._policy.due(done):
+        if self._policy.due(done) or self._is_overdue(done):
             with self._timed():
                 self.save(in_background=self._config.mode == "async")
+            self._saved_at = self._clock()
 
     def on_rollback(self, run: Run) -> None:  # noqa: ARG002
         self.remember()
@@ -217,6 +248,15 @@ class CheckpointManager(TrainingFeature):
             return
         self._being_written = tuple(snapshots.values())
         self._writer.start(lambda: self._store.save(snapshots, processes.background))
+
+    def _is_overdue(self, step: int) -> bool:
+        """Return True in all processes if the last checkpoint is too old by the main one's clock."""
+        if self._config.minutes is None or not self._policy.is_within(step):
+            return False
+        processes = self._run.processes
+        return processes.any(
+            processes.is_main and self._clock() - self._saved_at >= 60 * self._config.minutes
+        )
 
     def roll_back(self) -> int:
         """Restore the last good snapshot and return its step.
@@ -310,7 +350,8 @@ def bytes_of_copies(
 def _writes_checkpoints(settings: Settings, is_model: bool) -> bool:
     before = _expected_anneal(settings) if is_model else None
     policy = Policy(settings.config.checkpoint, settings.steps, before)
-    return any(policy.due(step) for step in range(1, settings.steps))
+    by_time = settings.config.checkpoint.minutes is not None
+    return any(by_time or policy.due(step) for step in range(1, settings.steps))
 
 
 def _expected_anneal(settings: Settings) -> int | None:
