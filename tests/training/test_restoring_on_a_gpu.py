@@ -103,7 +103,7 @@ def test_moments_are_where_their_weights_are_or_stay_on_the_host(
     allow_guards()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         weights = {
-            name: nn.Parameter(torch.empty_like(found[""].tensors["weights"][name].clone(), device=CUDA))
+            name: nn.Parameter(torch.empty(found[""].tensors["weights"][name].shape, device=CUDA))
             for name in names
         }
         restored = SimpleNamespace(state=defaultdict(dict))

@@ -95,13 +95,19 @@ def write_shards(folder: Path, snapshots: Mapping[str, Snapshot], processes: Pro
             write_manifest(scratch, files)
             unfinished.close()
 
-        scratch = folder.parent / _together(processes, folder, begin)[0]
-        files = dict(ChainMap(*_together(processes, folder, write_own)))
-        _together(processes, folder, publish)
+        size = sum(snapshot.bytes for snapshot in snapshots.values())
+        scratch = folder.parent / _together(processes, folder.parent, size, begin)[0]
+        files = dict(ChainMap(*_together(processes, folder.parent, size, write_own)))
+        _together(processes, folder.parent, size, publish)
 
 
-def _together(processes: Processes, folder: Path, do: Callable[[], T]) -> list[T]:
-    """Run a function in every process and return all results; if one raises, all do."""
+def _together(processes: Processes, folder: Path, size: int, do: Callable[[], T]) -> list[T]:
+    """Run a function in every process and return all results; if one raises, all do.
+
+    Args:
+        folder: folder on the disk that may become full.
+        size: number of bytes to be written there.
+    """
     result, failure = None, None
     try:
         result = do()
@@ -111,10 +117,10 @@ def _together(processes: Processes, folder: Path, do: Callable[[], T]) -> list[T
     if isinstance(failure, DiskFull):
         full = (failure.needed, failure.free)
     elif failure is not None and is_full(failure):
-        full = (0, shutil.disk_usage(folder.parent).free)
+        full = (size, shutil.disk_usage(folder).free)
     told = processes.gather((result, full, None if failure is None else str(failure)))
     for needed, free in (each[1] for each in told if each[1] is not None):
-        raise DiskFull(folder.parent, needed, free)
+        raise DiskFull(folder, needed, free)
     if failure is not None:
         raise failure
     for number, (_, _, message) in enumerate(told):

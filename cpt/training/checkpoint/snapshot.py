@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from cpt.errors import DiskFull
 from cpt.training.checkpoint.stateful import Stateful
+from cpt.training.checkpoint.stored import HostShard
 from cpt.training.clock import wait_for_gpu
 from cpt.training.distributed.tensors import Layout
 
@@ -37,13 +38,13 @@ class Snapshot:
 
     Attributes:
         step: number of global batches that were consumed when it was taken.
-        tensors: tensors of each object that has any.
+        tensors: tensors of each object that has any; those of a checkpoint on the disk are `StoredTensor`s.
         data: JSON data of each object.
         layouts: layouts of those tensors that are only this process's shard of a sharded one.
     """
 
     step: int
-    tensors: dict[str, dict[str, torch.Tensor]]
+    tensors: Mapping[str, Mapping[str, Any]]
     data: dict[str, dict[str, Any]]
     layouts: dict[str, dict[str, Layout]] = field(default_factory=dict)
 
@@ -114,16 +115,16 @@ class Snapshot:
                 tensors = {key: self._tensor(name, key) for key in self.tensors.get(name, {})}
                 each.load_state_dict({**self.data.get(name, {}), **tensors})
 
-    def _tensor(self, name: str, key: str) -> torch.Tensor:
-        """Return a tensor, as a sharded one if the snapshot has a shard of it."""
+    def _tensor(self, name: str, key: str) -> torch.Tensor | HostShard:
+        """Return a tensor as it was saved."""
         tensor, layout = self.tensors[name][key], self.layouts.get(name, {}).get(key)
-        return tensor if layout is None else layout.join(tensor)
+        return tensor if layout is None else HostShard(tensor, layout)
 
 
 _Tensors = Mapping[str, Mapping[str, torch.Tensor]]
 
 
-def _memory(tensors: _Tensors, buffers: Snapshot | None) -> dict[str, dict[str, torch.Tensor]]:
+def _memory(tensors: _Tensors, buffers: Snapshot | None) -> _Tensors:
     """Return tensors of the same shapes in main memory: those of a copy, or new ones."""
     if buffers is not None and _shapes(buffers.tensors) == _shapes(tensors):
         return buffers.tensors

@@ -82,16 +82,31 @@ def whole_tensors(path: Path, opened: FilesOpen) -> dict[str, StoredTensor]:
     }
 
 
-def load_like(saved: torch.Tensor | StoredTensor, like: torch.Tensor) -> torch.Tensor:
+@dataclass(frozen=True)
+class HostShard:
+    """This process's shard of a tensor, copied to main memory; it goes to the device when it is restored."""
+
+    tensor: torch.Tensor
+    layout: Layout
+
+    @property
+    def shape(self) -> torch.Size:
+        """Return the shape of the whole tensor."""
+        return self.layout.shape
+
+
+def load_like(saved: torch.Tensor | HostShard | StoredTensor, like: torch.Tensor) -> torch.Tensor:
     """Return a saved tensor as a new one, on the device of another and sharded as that is.
 
     State of another shape than its weight's is sharded by its rows, too; a single number (a step count) is
-    not. All processes must call this together if `saved` is a tensor.
+    not.
 
     Args:
         saved: Whole tensor, this process's shard of one, or one on the disk, of which only the shard is read.
         like: Tensor that may be sharded.
     """
+    if isinstance(saved, HostShard):
+        return saved.layout.join(saved.tensor.to(like.device, copy=True))
     if isinstance(saved, DTensor):
         return saved.clone()
     if not (isinstance(like, DTensor) and saved.ndim):
@@ -100,4 +115,4 @@ def load_like(saved: torch.Tensor | StoredTensor, like: torch.Tensor) -> torch.T
     shard = saved.rows(first, last) if isinstance(saved, StoredTensor) else saved[first:last]
     stride = torch.empty(saved.shape, device="meta").stride()
     layout = Layout(like.device_mesh, like.placements, saved.shape, stride)
-    return layout.join(shard.to(like.to_local().device, copy=isinstance(saved, torch.Tensor)))
+    return layout.join(shard.to(like.device, copy=isinstance(saved, torch.Tensor)))
