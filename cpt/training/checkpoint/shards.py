@@ -17,7 +17,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from safetensors.torch import save_file
@@ -126,7 +126,7 @@ def _together(processes: Processes, folder: Path, size: int, do: Callable[[], T]
     for number, (_, _, message) in enumerate(told):
         if message is not None:
             raise StageFailed(f"process {number} could not write its part of a checkpoint: {message}")
-    return [each[0] for each in told]
+    return [cast("T", each[0]) for each in told]
 
 
 def _write_own(folder: Path, snapshot: Snapshot, rank: int) -> Path | None:
