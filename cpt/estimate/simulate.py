@@ -141,23 +141,23 @@ class _Inputs:
 
         Args:
             trained: Weights that train.
-            state: Bytes in checkpoints that do not exist at first: the optimizer's state, and points that
-                gates may restore.
-            kept: Other bytes in checkpoints.
+            state: Bytes of this process in checkpoints that do not exist at first: the optimizer's state, and
+                points that gates may restore.
+            kept: Other bytes of this process in checkpoints.
             frozen: Bytes of frozen weights in host memory.
         """
         self.weights = Weights.of(self.model, trained)
         many, dtype = self.job.processes, self.job.settings.dtype
-        shards, is_model = self.job.shards, self.spec.is_model
+        is_model, writers = self.spec.is_model, self.job.shards  # of replicas one writes
         copies, others = (
-            bytes_of_copies(self.job.settings, kept, state, is_model=is_model, shards=shards, writes=writes)
+            bytes_of_copies(self.job.settings, kept, state, is_model=is_model, writes=writes)
             for writes in (True, False)
         )
         copied = dtype.itemsize if self.job.sharded and self.reference else 0
         self.host = HostMemory(
             models=many * (FLOAT_BYTES + copied) * self.weights.total,
             kept=many * frozen,
-            copies=copies + (many - 1) * others,
+            copies=writers * copies + (many - writers) * others,
         )
         return copies
 
@@ -244,16 +244,14 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
                 read.enter(recorder, timeline)
                 read.gather_rest(timeline)  # for the whole run: see `prepare_reference`
         groups, features = trained.groups(model), features_of(settings.config)
-        state, own_state = _state_bytes(groups, settings), _state_bytes(groups, settings, masters.shard)
-        moved = width * sum(weight.numel() for weight in trained.weights.values())
-        kept = width * sum(tensor.numel() for tensor in trained.checkpoint_tensors.values())
-        saved = total_memory(features, WeightBytes(moved, kept, state))[1]
-        copies = inputs.find(trained, state + saved.saved_later, kept + saved.saved, 0)
+        state = _state_bytes(groups, settings, masters.shard)
         own = width * masters.numbers(trained.weights.values())
-        held, more = total_memory(features, WeightBytes(own, own, own_state))
+        ranks = sum(t.nbytes for name, t in trained.checkpoint_tensors.items() if name not in trained.weights)
+        held, more = total_memory(features, WeightBytes(own, own + ranks, state))
+        copies = inputs.find(trained, state + more.saved_later, own + ranks + more.saved, 0)
         for part, size in held.items():
             timeline.allocate(size, part)
-        timeline.allocate(own_state, "optimizer")
+        timeline.allocate(state, "optimizer")
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")
         module = PackedLanguageModel(model)

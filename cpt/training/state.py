@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cpt.errors import StageFailed
@@ -30,7 +30,7 @@ class State:
         counted: sequences and tokens that were trained on, by source.
         dropped: numbers of the global batches that were skipped or rolled back.
         losses: losses of the last batches that were trained on, in nats.
-        readings: readings of all probes so far.
+        readings: readings of all probes so far; a checkpoint has them in a file of their own (`ProbeRunner`).
         baselines: first reading of each probe, item by item.
         wanted: number of readings of each probe that were due.
         anomalies: anomalies and the actions on them, one record each.
@@ -70,7 +70,7 @@ class State:
         return {name: found[name] for name in self.baselines if name in found}
 
     def state_dict(self) -> Mapping[str, Any]:
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "readings"}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         for name, value in saved.items():

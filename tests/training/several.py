@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     import torch
 
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+HSDP = FSDP2 | {
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+    "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "2",
+    "PARALLELISM_CONFIG_DP_SHARD_SIZE": "2",
+}
 
 _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(
@@ -41,8 +46,9 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     A job has `model`, `work`, `out` (where the main process writes the weights), and optionally `settings`,
     `rows` (of a global batch), `teacher` (folder of a model; with `alm` documents of text are read),
     `environment`, `stop` (step before whose checkpoint it is interrupted),
-    `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN) and
-    `also` (every process writes `out`). A job that is refused writes the reason.
+    `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN),
+    `also` (every process writes `out`) and `by_shard` (a checkpoint that needs a whole tensor of a sharded
+    one fails). A job that is refused writes the reason.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -142,7 +148,7 @@ def _do(job: dict[str, Any]) -> None:
         taught = {"teacher": load_model(Path(job["teacher"]))}
     out = Path(f"{job['out']}-{distributed_context().rank}")
     try:
-        with spoilt(job.get("spoilt")):
+        with spoilt(job.get("spoilt")), by_shard() if job.get("by_shard") else nullcontext():
             result = train(model, stream, probes, settings, Path(job["work"]), progress, **taught)
     except (KeyboardInterrupt, StageFailed) as error:
         torch.distributed.destroy_process_group()
@@ -207,6 +213,44 @@ def spoilt(step: int | None) -> Iterator[None]:
         yield
     finally:
         Stepper.gradient = gradient  # type: ignore[method-assign]
+
+
+@contextmanager
+def by_shard() -> Iterator[None]:
+    """Let a sharded tensor that is made whole, to be saved or restored, be an error."""
+    import pytest
+    from torch.distributed.tensor import DTensor
+
+    from cpt.training.checkpoint.stored import StoredTensor
+    from cpt.training.features.checkpoints import CheckpointManager
+
+    gather, read, inside = DTensor.full_tensor, StoredTensor.clone, []
+
+    def full_tensor(self: DTensor, **options: Any) -> torch.Tensor:
+        assert not inside, "a sharded tensor was gathered"
+        return gather(self, **options)
+
+    def clone(self: StoredTensor) -> torch.Tensor:
+        # single numbers and the generators' states are whole in every process
+        assert not self.ndim or "random" in self.key + self.file, f"all of {self.key} was read"
+        return read(self)
+
+    def held(act: Any) -> Any:
+        def acted(*args: Any, **named: Any) -> Any:
+            inside.append(act)
+            try:
+                return act(*args, **named)
+            finally:
+                inside.pop()
+
+        return acted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DTensor, "full_tensor", full_tensor)
+        patch.setattr(StoredTensor, "clone", clone)
+        for name in ("save", "resume", "remember", "roll_back"):
+            patch.setattr(CheckpointManager, name, held(getattr(CheckpointManager, name)))
+        yield
 
 
 def _all(jobs: list[dict[str, Any]], environment: dict[str, str], said: Path) -> None:

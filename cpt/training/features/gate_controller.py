@@ -97,10 +97,7 @@ class GateController(TrainingFeature):
         return "bounded: " + ", ".join(f"{gate.budget} ({gate.consequence})" for gate in self._gates)
 
     def extra_bytes(self, weights: WeightBytes) -> ExtraMemory:
-        """Return the memory of the saved states, once all of them were taken, where the originals are.
-
-        After a restart those of the checkpoint are in main memory until they are taken again.
-        """
+        """Return the memory of the saved states, once all of them were taken, where the originals are."""
         actions = {gate.action for gate in self._gates if gate.goes_back}
         host = len(actions) * weights.host
         copies = len(actions) * weights.saved + ("roll-back" in actions) * weights.optimizer
