@@ -148,20 +148,20 @@ def _any_chunk(aligner: Aligner, corpus: Path) -> bool:
 
 
 def load_teacher(objective: ObjectiveConfig, inputs: Mapping[str, Artifact], model: Path) -> Any:
-    """Return the teacher as `train` takes it, in float32; None if the objective has none.
+    """Return the teacher as `train` takes it, see `load_to_train`; None if the objective has none.
 
     Args:
         model: folder of the model that trains, with its tokenizer.
     """
-    from cpt.models.packed_model import load_model
+    from cpt.stages.pretrain.starting_model import load_to_train
     from cpt.training.objectives.reference_model import AlignedTeacher
 
     if not objective.needs_teacher:
         return None
     folder = inputs[TEACHER].path("model")
     if not isinstance(objective, Alm):
-        return load_model(folder)
-    return AlignedTeacher(load_model(folder), _aligner(model, folder, inputs["corpus"].path("corpus")))
+        return load_to_train(folder)
+    return AlignedTeacher(load_to_train(folder), _aligner(model, folder, inputs["corpus"].path("corpus")))
 
 
 def _aligner(model: Path, teacher: Path, corpus: Path) -> Aligner:
