@@ -81,11 +81,16 @@ def unloaded_model(folder: Path, attention_implementation: str = attention.NAME)
     return model.eval()
 
 
-def _one_for_one(model: Any, stored: Mapping[str, StoredTensor]) -> bool:
-    """Return True if every parameter is one stored tensor of its shape and name; tied ones are one."""
+def stores_its_parameters(model: Any) -> bool:
+    """Return True if transformers stores every parameter of a class as one tensor of its name."""
     from transformers.conversion_mapping import get_model_conversion_mapping
 
-    if get_model_conversion_mapping(model, add_legacy=False):
+    return not get_model_conversion_mapping(model, add_legacy=False)
+
+
+def _one_for_one(model: Any, stored: Mapping[str, StoredTensor]) -> bool:
+    """Return True if every parameter is one stored tensor of its shape and name; tied ones are one."""
+    if not stores_its_parameters(model):
         return False
     names: dict[int, list[str]] = {}
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
