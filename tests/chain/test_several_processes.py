@@ -122,7 +122,11 @@ def test_a_mistake_that_the_stage_finds_is_told_once(corpus: Path) -> None:
 
 def test_sharded_weights_give_what_one_process_gives(corpus: Path) -> None:
     """With everything for which a stage reads the model outside of training, and a milestone."""
-    changes = ["pretrain.monitor.drift.tokens=60", "pretrain.checkpoint.keep_every=6"]
+    changes = [
+        "pretrain.precision=fp32",
+        "pretrain.monitor.drift.tokens=60",
+        "pretrain.checkpoint.keep_every=6",
+    ]
     alone, sharded = (shutil.copytree(corpus, corpus.with_name(name)) for name in ("alone", "sharded"))
     done = run(["run", "recipe.yaml", *changes], alone, PATIENCE)
     assert done.code == 0, done.err
