@@ -33,11 +33,11 @@ def drawn_values_kept() -> Iterator[None]:
                 set_initial_rows(parameter, partial(_rows_of, before[name].detach()))
                 parameter.requires_grad_(before[name].requires_grad)  # a moved one of a dictionary forgets it
 
-    BaseTunerLayer._move_adapter_to_device_of_base_layer = keep
+    BaseTunerLayer._move_adapter_to_device_of_base_layer = keep  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        BaseTunerLayer._move_adapter_to_device_of_base_layer = move
+        BaseTunerLayer._move_adapter_to_device_of_base_layer = move  # type: ignore[method-assign]
 
 
 def set_copied_values(model: nn.Module) -> None:
@@ -49,7 +49,7 @@ def set_copied_values(model: nn.Module) -> None:
 
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            matrix = module.get_base_layer().weight
+            matrix: Any = module.get_base_layer().weight
             for magnitude in module.lora_magnitude_vector.values():
                 if isinstance(magnitude, DoraLinearLayer) and magnitude.weight.is_meta:
                     of_columns = magnitude.fan_in_fan_out

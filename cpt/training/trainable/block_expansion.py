@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -105,8 +106,13 @@ def _zero_outputs(model: Any, layer: nn.Module) -> None:
         for module in outputs:
             for parameter in module.parameters():
                 parameter.zero_()
-                shape = parameter.shape[1:]
-                set_initial_rows(parameter, lambda start, stop, rest=shape: torch.zeros(stop - start, *rest))
+                set_initial_rows(parameter, partial(_zero_rows, parameter.shape[1:]))
+
+
+def _zero_rows(rest: torch.Size, start: int, stop: int) -> torch.Tensor:
+    import torch
+
+    return torch.zeros(stop - start, *rest)
 
 
 def _expand_config(model: Any, origins: Sequence[int]) -> None:
