@@ -21,7 +21,7 @@ from cpt.errors import CptError, StageFailed, UsageError
 from cpt.estimate.allocations import Block, Recorder, Timeline
 from cpt.estimate.devices import resident_bytes
 from cpt.estimate.job import DOMAIN, MOST_DOCUMENTS, Job, Lengths
-from cpt.estimate.sharded import FLOAT_BYTES, SimulatedShards
+from cpt.estimate.sharded import FLOAT_BYTES, SimulatedShards, read_at_once
 from cpt.estimate.simulated_model import (
     Weights,
     build,
@@ -55,7 +55,7 @@ class HostMemory:
     """Bytes in the host memory of a run on GPUs, for all processes on one machine.
 
     Attributes:
-        models: Float32 models that are read before they go to the GPUs.
+        models: Float32 weights that are read at once before they go to the GPUs.
         kept: Frozen weights in float32 that the working precision cannot represent; averaged checkpoints.
         copies: Copies of weights and optimizer state, to be written or rolled back to.
     """
@@ -147,15 +147,14 @@ class _Inputs:
             frozen: Bytes of frozen weights in host memory.
         """
         self.weights = Weights.of(self.model, trained)
-        many, dtype = self.job.processes, self.job.settings.dtype
+        many = self.job.processes
         is_model, writers = self.spec.is_model, self.job.shards  # of replicas one writes
         copies, others = (
             bytes_of_copies(self.job.settings, kept, state, is_model=is_model, writes=writes)
             for writes in (True, False)
         )
-        copied = dtype.itemsize if self.job.sharded and self.reference else 0
         self.host = HostMemory(
-            models=many * (FLOAT_BYTES + copied) * self.weights.total,
+            models=many * read_at_once(self.model, self.spec, self.job),
             kept=many * frozen,
             copies=writers * copies + (many - writers) * others,
         )

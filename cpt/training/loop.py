@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.models.packed_model import PackedLanguageModel
+from cpt.models.unloaded_model import is_unloaded
 from cpt.monitor.probes.base import Probe
 from cpt.progress import Progress
 from cpt.training.activation_checkpointing import checkpoint_layers
@@ -21,6 +22,7 @@ from cpt.training.clock import StepClock
 from cpt.training.data import Stream
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.loading import check_shards
 from cpt.training.distributed.sharding import prepare_reference, prepare_weights
 from cpt.training.feature import Run, StepOutcome
 from cpt.training.features import features_of
@@ -36,7 +38,7 @@ from cpt.training.state import Result, State
 from cpt.training.step import Stepper
 from cpt.training.stopping import HeldSignals
 from cpt.training.trainable import Setup
-from cpt.training.trainable.parameters import TrainableParameters
+from cpt.training.trainable.parameters import ADAPTER, TrainableParameters
 from cpt.training.trainable.summary import table
 
 
@@ -60,10 +62,12 @@ def train(
 
     Args:
         model: causal language model whose attention is `cpt.models.attention`, float32 weights before and
-            after.
+            after. If weights are sharded, it may be without values (`unloaded_model`); afterwards it is of no
+            use, and the trained model is in `work / "model"`, without a tokenizer.
         probes: probes that are read during the training.
         work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `anomalies.jsonl`; it survives a kill.
-        teacher: float32 model for an objective that names one; for `alm` an `AlignedTeacher`.
+        teacher: float32 model for an objective that names one, which may be without values as `model`; for
+            `alm` an `AlignedTeacher`.
 
     Raises:
         StageFailed: documents see each other, a parameter does not train, a loss is not finite, the
@@ -127,7 +131,10 @@ def train(
                 progress.message(f"{name}: saved after step {state.step}, and stopped")
     for feature in run.features:
         feature.on_end(run)
-    trained.restore_model(model, work / "adapter" if processes.is_main else None)
+    if processes.sharding:
+        trained.write_shards(model, work, processes)
+    else:
+        trained.restore_model(model, work / ADAPTER if processes.is_main else None)
     processes.close()
     return Result.of(state, gates.stream, checkpoints.kept())
 
@@ -148,7 +155,11 @@ def _prepare_run(
     module = PackedLanguageModel(model)
     if reference and processes.sharding:
         prepare_reference(reference, settings, processes)
-    trained = TrainableParameters(choice, prepare_weights(module, settings, processes))
+    unloaded = is_unloaded(model)
+    weights = prepare_weights(module, settings, processes)
+    if unloaded:
+        check_shards(module, settings.dtype, processes, choice.added_layers)
+    trained = TrainableParameters(choice, weights)
     optimizer = config.optimizer.build(trained.groups(model))
     trained.register_hooks(optimizer)
     trained.sync_to_model()

@@ -82,6 +82,19 @@ def test_an_adapter_has_the_only_gradients_and_moments(tiny_model: Path, plain: 
     assert parts(found)["gradients"] < parts(plain)["gradients"]
 
 
+def test_an_adapter_is_drawn_whole_before_it_is_sharded(tiny_model: Path, plain: Simulation) -> None:
+    found = sharded(tiny_model, trainable=Lora(kind="lora", rank=4))
+    assert plain.host.models == 2 * 4 * WORDS * WIDTH // 2
+    assert found.host.models - plain.host.models == 2 * 4 * found.weights.trained
+
+
+def test_a_model_that_is_put_together_on_loading_is_read_whole(
+    tiny_model: Path, plain: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpt.estimate.sharded.stores_its_parameters", lambda _: False)
+    assert sharded(tiny_model).host.models == 2 * 4 * plain.weights.total
+
+
 def test_rows_of_new_tokens_are_sharded_weights_of_their_own(tiny_model: Path) -> None:
     rows = Layers(kind="layers", layers="0", embeddings="new-tokens")
     without = sharded(tiny_model, trainable=Layers(kind="layers", layers="0"), new_tokens=())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -48,7 +50,8 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     `environment`, `stop` (step before whose checkpoint it is interrupted),
     `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN),
     `also` (every process writes `out`) and `by_shard` (a checkpoint that needs a whole tensor of a sharded
-    one fails). A job that is refused writes the reason.
+    one fails). A job that is refused writes the reason. A job with `call` ("module:function") is handed to
+    that function instead.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -124,6 +127,7 @@ def _do(job: dict[str, Any]) -> None:
 
     from cpt.errors import StageFailed
     from cpt.models.packed_model import load_model
+    from cpt.models.unloaded_model import unloaded_model
     from cpt.training.distributed.context import distributed_context
     from cpt.training.loop import train
 
@@ -136,16 +140,18 @@ def _do(job: dict[str, Any]) -> None:
     os.environ |= job.get("environment", {})
     changes = changed(job.get("settings", {}))
     folder = Path(job["model"])
-    model = load_model(folder)
+    load = unloaded_model if "ACCELERATE_USE_FSDP" in job.get("environment", {}) else load_model
+    model = load(folder)
     settings, progress = SETTINGS.with_changes(**changes), Said(job.get("stop"))
     probes, stream = probes_of(settings, folder), Rows()
     if job.get("gated"):
         probes, stream = forgetting(folder), Phased()
     taught: dict[str, Any] = {}
     if "teacher" in job and job["settings"]["objective"]["kind"] == "alm":
-        taught, stream = {"teacher": aligned(folder, Path(job["teacher"]))}, Documents(folder)
+        taught = {"teacher": aligned(folder, Path(job["teacher"]), load)}
+        stream = Documents(folder)
     elif "teacher" in job:
-        taught = {"teacher": load_model(Path(job["teacher"]))}
+        taught = {"teacher": load(Path(job["teacher"]))}
     out = Path(f"{job['out']}-{distributed_context().rank}")
     try:
         with spoilt(job.get("spoilt")), by_shard() if job.get("by_shard") else nullcontext():
@@ -156,8 +162,13 @@ def _do(job: dict[str, Any]) -> None:
         out.with_suffix(".txt").write_text(f"{type(error).__name__}: {error}")
     if result and (distributed_context().is_main or job.get("also")):
         readings = [{**reading.as_json(), "seconds": None} for reading in result.readings]
-        weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
-        save_file(weights, out.with_suffix(".safetensors"))
+        if load is unloaded_model:
+            shutil.copyfile(
+                Path(job["work"]) / "model" / "model.safetensors", out.with_suffix(".safetensors")
+            )
+        else:
+            weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
+            save_file(weights, out.with_suffix(".safetensors"))
         told = {"ledger": result.ledger, "readings": readings, "anomalies": result.anomalies}
         told |= {"actions": result.actions, "phases": result.phases, "ended": result.ended}
         out.with_suffix(".json").write_text(json.dumps(told))
@@ -263,4 +274,8 @@ def _all(jobs: list[dict[str, Any]], environment: dict[str, str], said: Path) ->
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda *_: None)
     for each in jobs:
-        _do(each)
+        if "call" in each:
+            module, name = each["call"].split(":")
+            getattr(importlib.import_module(module), name)(each)
+        else:
+            _do(each)

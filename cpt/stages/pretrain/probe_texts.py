@@ -44,7 +44,7 @@ class ProbeContext:
     """The model and the data that probes are built from.
 
     Attributes:
-        model: starting model, whole and loaded.
+        model: starting model; without values if its weights are sharded (`unloaded_model`).
         folder: folder of its files.
         work: folder that keeps the samples of the starting model, for a run that continues.
         contents: reference -> fingerprint of a user's texts.

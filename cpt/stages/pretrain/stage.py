@@ -96,10 +96,13 @@ class PretrainStage(Stage[PretrainConfig]):
         """
         from cpt.models.packed_model import load_model
         from cpt.models.token_ids import read_new_tokens
-        from cpt.stages.pretrain.samples import sample_before, to_gpu
+        from cpt.models.unloaded_model import is_unloaded
+        from cpt.stages.pretrain.samples import sample_after, sample_before, to_gpu
+        from cpt.stages.pretrain.starting_model import load_to_train, weights_are_sharded
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.deterministic import deterministic
         from cpt.training.distributed.context import distributed_context
+        from cpt.training.distributed.writing import MODEL
         from cpt.training.features.probe_runner import demands_of
         from cpt.training.loop import train
 
@@ -111,7 +114,8 @@ class PretrainStage(Stage[PretrainConfig]):
         if found is not None:
             model_folder = inputs["model"].folder / found.folder
         begin = consumed_before(config.start, found, inputs)
-        model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
+        model, stream = load_to_train(model_folder), stream_of(config, corpus, context.seed, begin)
+        sharded, unloaded = weights_are_sharded(), is_unloaded(model)
         steps = steps_of(config, corpus, stream)
         stream = stream.for_steps(steps)
         for warning in (
@@ -151,7 +155,7 @@ class PretrainStage(Stage[PretrainConfig]):
             probes = build_probes(config.monitor, sizes, probe_context, context.progress)
             if few := few_documents(config.gates, documents_read(probes)):
                 raise RecipeError(few)
-            if config.monitor.samples is not None and distributed_context().is_main:
+            if config.monitor.samples is not None:
                 sample_before(config.monitor.samples, probe_context)
             probe_budget = probe_budget_of(config.monitor, len(texts))
             demands = demands_of(probes, end, config.gates)
@@ -160,17 +164,24 @@ class PretrainStage(Stage[PretrainConfig]):
             if excess := over_budget(probe_budget, demands, end.tokens):
                 context.progress.message(excess)
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
+        trained, continued = context.work / MODEL if sharded else None, None
+        if config.monitor.samples is not None:
+            by_shard = trained if unloaded else None
+            if trained and not unloaded and distributed_context().is_main:
+                probe_context = replace(probe_context, model=load_model(trained))
+            continued = sample_after(config.monitor.samples, probe_context, by_shard)
         if not distributed_context().is_main:
             return {}
         for warning in other_start(config, result.readings):
             context.progress.message(warning)
-        save_model(model, model_folder, context.output / "model")
+        save_model(model, model_folder, context.output / "model", trained)
         followed = stream.with_phases(result.phases) if result.phases else stream
-        metrics = save_training(config, settings, result, followed, context, probe_context, probes)
+        metrics = save_training(config, settings, result, followed, context, probe_context, probes, continued)
 
         def save(step: int, folder: Path) -> None:
-            load_weights(context.work, step, model, settings.new_tokens)
-            save_model(model, model_folder, folder)
+            whole = load_model(context.output / "model") if sharded else model
+            load_weights(context.work, step, whole, settings.new_tokens)
+            save_model(whole, model_folder, folder)
 
         write_checkpoint_models(
             context.output, result.kept, followed.consumed, save, context.progress.message
