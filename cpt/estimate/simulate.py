@@ -31,7 +31,7 @@ from cpt.estimate.simulated_model import (
     step,
     take_over,
 )
-from cpt.models import attention
+from cpt.models import attention, loss
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
 from cpt.models.packed_model import PackedLanguageModel
@@ -108,7 +108,7 @@ def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
             "micro_batch_sequences: activations grow with it.",
         )
     timeline, settings = Timeline(), job.settings
-    with explained(job.architecture), attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
+    with explained(job.architecture), kernels_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model = build(job.architecture)
@@ -384,17 +384,20 @@ def explained(architecture: Any) -> Iterator[None]:
 
 
 @contextmanager
-def attention_of(hardware: Hardware) -> Iterator[None]:
-    """Use the attention backend of the hardware: blockwise products on a CPU, its kernel on a GPU."""
+def kernels_of(hardware: Hardware) -> Iterator[None]:
+    """Use the hardware's attention backend and its chunks of logits, although fake tensors are on a CPU."""
 
     def backend(query: torch.Tensor) -> Callable[..., torch.Tensor]:
         if not hardware.is_gpu:
             return cpu_blockwise.attend
         return varlen.attend if varlen.takes(query, hardware.capability) else bucketed_sdpa.attend
 
-    before = attention._backend
+    before = attention._backend, loss.on_gpu, loss._adds_products, loss._add_wide
     attention._backend = backend
+    if hardware.is_gpu:  # which adds products to a gradient without other memory
+        loss.on_gpu, loss._adds_products = (lambda _: True), (lambda *_: True)  # type: ignore[assignment]
+        loss._add_wide = lambda *_: None
     try:
         yield
     finally:
-        attention._backend = before
+        attention._backend, loss.on_gpu, loss._adds_products, loss._add_wide = before

@@ -22,7 +22,7 @@ _HEAD_MULTIPLE = 8
 
 def supports(query: torch.Tensor) -> bool:
     """Return True if the kernel takes such queries [1, H, T, E], and this PyTorch and this GPU have it."""
-    return query.device.type == "cuda" and takes(query, torch.cuda.get_device_capability(query.device))
+    return query.device.type == "cuda" and takes(query, _capability(query.device.index))
 
 
 def takes(query: torch.Tensor, capability: tuple[int, int]) -> bool:
@@ -36,14 +36,25 @@ def takes(query: torch.Tensor, capability: tuple[int, int]) -> bool:
     )
 
 
-@cache
+@torch.compiler.assume_constant_result
+def _capability(index: int | None) -> tuple[int, int]:
+    """Return the compute capability of a GPU."""
+    return torch.cuda.get_device_capability(index)
+
+
+@torch.compiler.assume_constant_result
 def _has_kernel() -> bool:
     """Return True if this PyTorch has the kernel's interface, with grouped queries."""
+    return "enable_gqa" in _parameters()
+
+
+@cache
+def _parameters() -> frozenset[str]:
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
-        return False
-    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+        return frozenset()
+    return frozenset(inspect.signature(varlen_attn).parameters)
 
 
 def attend(
@@ -58,15 +69,14 @@ def attend(
     from torch.nn.attention.varlen import varlen_attn
 
     query_THE, key_TKE, value_TKE = (x[0].transpose(0, 1) for x in (query, key, value))
-    longest = max(layout.lengths)
     attended = varlen_attn(
         query_THE,
         key_TKE,
         value_TKE,
         layout.boundaries,
         layout.boundaries,
-        longest,
-        longest,
+        layout.longest,
+        layout.longest,
         scale=scaling,
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
