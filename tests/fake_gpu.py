@@ -78,6 +78,7 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     step: list[int] = []
     patch.setattr(ProcessGroup, "__init__", connect_on_gpu)
     patch.setattr(loop, "prepare_weights", hold_on_gpu)
+    patch.setattr(loop, "choose_kernel", lambda *_: "")
     patch.setattr(store, "load_file", load_fakes)
     patch.setattr(Store, "save", lambda *_: None)
     patch.setattr(nn.Module, "to", move)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cpt.models.attention import choose_kernel
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.monitor.probes.base import Probe
 from cpt.progress import Progress
@@ -83,6 +84,8 @@ def train(
         checkpoints.resume()
         progress.message(table(trained, model))
         state.checked_ledger(gates.stream)
+        if kernel := choose_kernel(model, processes.device, settings.dtype):
+            progress.message(kernel)
         compiles = compiles_here(model, settings, progress.message)
         for each in (model, *([reference.module.model] if reference else [])):
             prepare(each, settings, compiles=compiles)

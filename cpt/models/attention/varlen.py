@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
+from importlib.util import find_spec
 from typing import cast
 
 import torch
@@ -27,13 +28,41 @@ def supports(query: torch.Tensor) -> bool:
 
 def takes(query: torch.Tensor, capability: tuple[int, int]) -> bool:
     """Return True if the kernel takes such queries [1, H, T, E] on a GPU of this capability."""
-    return (
-        query.dtype in (torch.bfloat16, torch.float16)
-        and query.shape[-1] <= _WIDEST_HEAD
-        and query.shape[-1] % _HEAD_MULTIPLE == 0
-        and capability >= (8, 0)
-        and _has_kernel()
-    )
+    return obstacle(query.dtype, query.shape[-1], capability) is None
+
+
+def obstacle(dtype: torch.dtype, width: int, capability: tuple[int, int]) -> str | None:
+    """Return why the kernel does not take heads of a width on a GPU of a capability; None if it does."""
+    if dtype not in (torch.bfloat16, torch.float16):
+        return "it takes 16-bit numbers only"
+    if width > _WIDEST_HEAD:
+        return f"it takes heads up to a width of {_WIDEST_HEAD}, and these have {width}"
+    if width % _HEAD_MULTIPLE:
+        return f"it takes heads whose width is a multiple of {_HEAD_MULTIPLE}, and these have {width}"
+    if capability < (8, 0):
+        return "the GPU has a compute capability below 8.0"
+    return None if _has_kernel() else f"PyTorch {torch.__version__} is too old for it"
+
+
+def activate_flash_attention_3(capability: tuple[int, int]) -> bool:
+    """Use flash attention 3 (Shah et al. 2024, arXiv 2407.08608) from now on, if it is installed.
+
+    It is for Hopper, where it is 1.5 to 2 times as fast as the version that comes with PyTorch (section 4).
+    Deterministic backward passes are left to the latter.
+
+    Returns:
+        True if it is in use.
+    """
+    if capability[0] != 9 or find_spec("flash_attn_interface") is None:
+        return False
+    if torch.are_deterministic_algorithms_enabled():
+        return False
+    try:
+        from torch.nn.attention import activate_flash_attention_impl
+    except ImportError:  # an older PyTorch
+        return False
+    activate_flash_attention_impl("FA3")
+    return True
 
 
 @torch.compiler.assume_constant_result
