@@ -95,9 +95,12 @@ def compile_layers(model: Any) -> None:
 
     from cpt.training.activation_checkpointing import decoder_layers
 
-    torch._dynamo.config.recompile_limit = max(_GRAPHS, torch._dynamo.config.recompile_limit)
-    # else kernels are chosen by their speed, and a process that goes on may choose others
-    torch._inductor.config.deterministic = torch.are_deterministic_algorithms_enabled()
+    chosen: Any = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(chosen, "recompile_limit") else "cache_size_limit"  # until 2.6
+    setattr(chosen, limit, max(_GRAPHS, getattr(chosen, limit)))
+    if hasattr(torch._inductor.config, "deterministic"):
+        # else kernels are chosen by their speed, and a process that goes on may choose others
+        torch._inductor.config.deterministic = torch.are_deterministic_algorithms_enabled()
     for layer in decoder_layers(model):
         layer.forward = torch.compile(layer.forward, dynamic=True, backend=BACKEND)
 

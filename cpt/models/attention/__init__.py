@@ -76,9 +76,8 @@ def choose_kernel(model: Any, device: torch.device, dtype: torch.dtype) -> str:
     """
     if device.type != "cuda":
         return ""
-    heads = model.config.num_attention_heads
-    width = getattr(model.config, "head_dim", None) or model.config.hidden_size // heads
-    capability = torch.cuda.get_device_capability(device)
+    config, capability = model.config, torch.cuda.get_device_capability(device)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if reason := varlen.obstacle(dtype, width, capability):
         return f"attention is slower than it could be, because it cannot use flash attention: {reason}"
     return "attention uses flash attention 3" if varlen.activate_flash_attention_3(capability) else ""
