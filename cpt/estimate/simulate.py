@@ -36,7 +36,7 @@ from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.activation_checkpointing import checkpoint_layers
-from cpt.training.distributed.collectives import buckets
+from cpt.training.distributed.collectives import buckets, is_small
 from cpt.training.distributed.environment import ANY_CPU, Hardware
 from cpt.training.feature import WeightBytes, total_memory
 from cpt.training.features import features_of
@@ -337,10 +337,11 @@ def _state_bytes(
 
 
 def _sum(masters: MasterWeights) -> None:
-    """Concatenate gradients, as for the sum over all processes."""
+    """Concatenate small gradients, as for the sum over all processes."""
     gradients = [weight.grad for weight in masters.weights.values() if weight.grad is not None]
     for bucket in buckets(gradients):
-        torch.cat([gradient.flatten() for gradient in bucket])
+        if small := [gradient.flatten() for gradient in bucket if is_small(gradient)]:
+            torch.cat(small)
 
 
 def _round(trained: TrainableParameters) -> None:
