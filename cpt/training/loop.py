@@ -151,6 +151,8 @@ def _prepare_run(
     reference = config.objective.reference_model(model, teacher)
     choice = config.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
+    if processes.count > 1 and not processes.sharding:
+        module.readers = processes
     if reference and processes.sharding:
         prepare_reference(reference, settings, processes)
     trained = TrainableParameters(choice, prepare_weights(module, settings, processes))
