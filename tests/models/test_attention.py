@@ -272,7 +272,16 @@ def test_flash_attention_3_is_used_where_it_is_installed_and_may_be(
     model = SimpleNamespace(config=SimpleNamespace(num_attention_heads=4, hidden_size=256))
     said = attention.choose_kernel(model, GPU, torch.bfloat16)
     assert activated == used
-    assert bool(said) == bool(used)
+    assert said == ("attention uses flash attention 3" if used else "")
+
+
+def test_a_flash_attention_3_for_another_pytorch_is_left_alone(monkeypatch) -> None:
+    def refuses(_: str) -> None:
+        raise RuntimeError("does not expose FA3 kernels")
+
+    monkeypatch.setattr(torch.nn.attention, "activate_flash_attention_impl", refuses)
+    monkeypatch.setattr(varlen, "find_spec", lambda name: object())
+    assert "cannot be used: does not expose" in varlen.activate_flash_attention_3((9, 0))
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])

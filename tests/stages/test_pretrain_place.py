@@ -168,7 +168,7 @@ def test_layers_that_must_be_compiled_need_a_compiler_here(
 ) -> None:
     monkeypatch.setattr("cpt.training.compilation.compiler_obstacle", lambda **_: "no compiler")
     assert problems(recipe_file, Environment(), "pretrain.compile=true") == [
-        ("stages.pretrain.compile", "no compiler")
+        ("pretrain.compile", "no compiler")
     ]
     assert problems(recipe_file, Environment(), "pretrain.compile=auto") == []
     assert problems(recipe_file, Environment(H100), "pretrain.compile=true") == []

@@ -80,7 +80,7 @@ def choose_kernel(model: Any, device: torch.device, dtype: torch.dtype) -> str:
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if reason := varlen.obstacle(dtype, width, capability):
         return f"attention is slower than it could be, because it cannot use flash attention: {reason}"
-    return "attention uses flash attention 3" if varlen.activate_flash_attention_3(capability) else ""
+    return varlen.activate_flash_attention_3(capability)
 
 
 def refuse_unsupported(module: torch.nn.Module, options: Mapping[str, Any]) -> None:

@@ -44,25 +44,26 @@ def obstacle(dtype: torch.dtype, width: int, capability: tuple[int, int]) -> str
     return None if _has_kernel() else f"PyTorch {torch.__version__} is too old for it"
 
 
-def activate_flash_attention_3(capability: tuple[int, int]) -> bool:
+def activate_flash_attention_3(capability: tuple[int, int]) -> str:
     """Use flash attention 3 (Shah et al. 2024, arXiv 2407.08608) from now on, if it is installed.
 
     It is for Hopper, where it is 1.5 to 2 times as fast as the version that comes with PyTorch (section 4).
     Deterministic backward passes are left to the latter.
 
     Returns:
-        True if it is in use.
+        Message about it; empty if it is not for this GPU, or not installed.
     """
     if capability[0] != 9 or find_spec("flash_attn_interface") is None:
-        return False
+        return ""
     if torch.are_deterministic_algorithms_enabled():
-        return False
+        return ""
     try:
         from torch.nn.attention import activate_flash_attention_impl
-    except ImportError:  # an older PyTorch
-        return False
-    activate_flash_attention_impl("FA3")
-    return True
+
+        activate_flash_attention_impl("FA3")
+    except (ImportError, RuntimeError, OSError) as error:  # an older PyTorch, or a package for another one
+        return f"flash attention 3 is installed, and cannot be used: {error}"
+    return "attention uses flash attention 3"
 
 
 @torch.compiler.assume_constant_result
