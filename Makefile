@@ -4,7 +4,7 @@ VENV := .venv
 PIP_ARGS ?=
 CPT := $(VENV)/bin/cpt
 
-.PHONY: install dev quickstart test lint clean
+.PHONY: install dev quickstart test lint gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +32,9 @@ lint: dev
 
 test: dev lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+gpu-check: install
+	$(VENV)/bin/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV)

@@ -79,6 +79,7 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     patch.setattr(ProcessGroup, "__init__", connect_on_gpu)
     patch.setattr(loop, "prepare_weights", hold_on_gpu)
     patch.setattr(StoredTensor, "clone", load_fake)
+    patch.setattr(loop, "choose_kernel", lambda *_: "")
     patch.setattr(Store, "save", lambda *_: None)
     patch.setattr(nn.Module, "to", move)
     patch.setattr(Stepper, "gradient", gradient)

@@ -31,12 +31,12 @@ from cpt.estimate.simulated_model import (
     step,
     take_over,
 )
-from cpt.models import attention
+from cpt.models import attention, loss
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.activation_checkpointing import checkpoint_layers
-from cpt.training.distributed.collectives import buckets
+from cpt.training.distributed.collectives import buckets, is_small
 from cpt.training.distributed.environment import ANY_CPU, Hardware
 from cpt.training.feature import WeightBytes, total_memory
 from cpt.training.features import features_of
@@ -108,7 +108,7 @@ def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
             "micro_batch_sequences: activations grow with it.",
         )
     timeline, settings = Timeline(), job.settings
-    with explained(job.architecture), attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
+    with explained(job.architecture), kernels_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model = build(job.architecture)
@@ -334,10 +334,11 @@ def _state_bytes(
 
 
 def _sum(masters: MasterWeights) -> None:
-    """Concatenate gradients, as for the sum over all processes."""
+    """Concatenate small gradients, as for the sum over all processes."""
     gradients = [weight.grad for weight in masters.weights.values() if weight.grad is not None]
     for bucket in buckets(gradients):
-        torch.cat([gradient.flatten() for gradient in bucket])
+        if small := [gradient.flatten() for gradient in bucket if is_small(gradient)]:
+            torch.cat(small)
 
 
 def _round(trained: TrainableParameters) -> None:
@@ -381,17 +382,20 @@ def explained(architecture: Any) -> Iterator[None]:
 
 
 @contextmanager
-def attention_of(hardware: Hardware) -> Iterator[None]:
-    """Use the attention backend of the hardware: blockwise products on a CPU, its kernel on a GPU."""
+def kernels_of(hardware: Hardware) -> Iterator[None]:
+    """Use the hardware's attention backend and its chunks of logits, although fake tensors are on a CPU."""
 
     def backend(query: torch.Tensor) -> Callable[..., torch.Tensor]:
         if not hardware.is_gpu:
             return cpu_blockwise.attend
         return varlen.attend if varlen.takes(query, hardware.capability) else bucketed_sdpa.attend
 
-    before = attention._backend
+    before = attention._backend, loss.on_gpu, loss._adds_products, loss._add_wide
     attention._backend = backend
+    if hardware.is_gpu:  # which adds products to a gradient without other memory
+        loss.on_gpu, loss._adds_products = (lambda _: True), (lambda *_: True)  # type: ignore[assignment]
+        loss._add_wide = lambda *_: None
     try:
         yield
     finally:
-        attention._backend = before
+        attention._backend, loss.on_gpu, loss._adds_products, loss._add_wide = before

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -210,12 +210,31 @@ def require_faithful(packed: torch.Tensor, alone: torch.Tensor, model: Any, dtyp
         )
 
 
+class Readers(Protocol):
+    """Processes that share the reading of a text.
+
+    Attributes:
+        rank, count: Rank of this process, and number of processes.
+    """
+
+    rank: int
+    count: int
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all processes."""
+
+
 class PackedLanguageModel(nn.Module):
-    """A language model as a function from a packed batch to its loss."""
+    """A language model as a function from a packed batch to its loss.
+
+    Attributes:
+        readers: Processes that have the same model, and read held-out text together; None: this one alone.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.readers: Readers | None = None
 
     def forward(self, batch: PackedBatch, of_states: Callable[..., Any] | None = None) -> Any:
         """Return the summed cross entropy in nats over the batch's targets, by their weights.

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cpt.models.attention import choose_kernel
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.models.unloaded_model import is_unloaded
 from cpt.monitor.probes.base import Probe
@@ -19,6 +20,7 @@ from cpt.progress import Progress
 from cpt.training.activation_checkpointing import checkpoint_layers
 from cpt.training.checkpoint.stateful import OptimizerState, WeightState
 from cpt.training.clock import StepClock
+from cpt.training.compilation import compilation, compile_layers, compiles_here
 from cpt.training.data import Stream
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.context import distributed_context
@@ -86,14 +88,17 @@ def train(
         checkpoints.resume()
         progress.message(table(trained, model))
         state.checked_ledger(gates.stream)
+        if kernel := choose_kernel(model, processes.device, settings.dtype):
+            progress.message(kernel)
+        compiles = compiles_here(model, settings, progress.message)
         for each in (model, *([reference.module.model] if reference else [])):
-            prepare(each, settings)
+            prepare(each, settings, compiles=compiles)
         signals, loss = HeldSignals(), settings.config.objective.loss(reference)
         stepper = Stepper(run.module, trained, run.optimizer, processes, settings, loss, lambda: signals.came)
         for feature in run.features:
             feature.on_resume(run)
         clock = StepClock(state)
-        with signals:
+        with signals, compilation(of_passes=compiles and settings.on_gpu):
             while (
                 not (stopping := processes.any(signals.came))
                 and state.step < settings.steps
@@ -153,6 +158,8 @@ def _prepare_run(
     reference = config.objective.reference_model(model, teacher)
     choice = config.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
+    if processes.count > 1 and not processes.sharding:
+        module.readers = processes
     if reference and processes.sharding:
         prepare_reference(reference, settings, processes)
     unloaded = is_unloaded(model)
@@ -187,18 +194,11 @@ def _prepare_run(
     return run, reference
 
 
-def prepare(model: Any, settings: Settings) -> None:
+def prepare(model: Any, settings: Settings, *, compiles: bool) -> None:
     """Make a model compute as the settings ask; its weights are held already."""
     if settings.float8:
         to_float8(model)
-    if settings.config.compile:
-        _compile_elementwise(model)
+    if compiles:
+        compile_layers(model)
     if settings.config.gradient_checkpointing:
         checkpoint_layers(model)
-
-
-def _compile_elementwise(model: Any) -> None:
-    """Compile the parts that do not depend on document borders: feed-forward blocks and norms."""
-    for name, part in model.named_modules():
-        if name.endswith((".mlp", "norm")):
-            part.compile(dynamic=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FREE = frozenset({"checkpoint", "trackers", "anomalies"})
 """Settings that have no effect on the weights trained so far: a run may continue with others."""
 
-_RESOLVED = frozenset({"precision"})
+_RESOLVED = frozenset({"precision", "compile"})
 """Settings that `Settings` holds as this machine resolves them."""
 
 
@@ -78,7 +78,11 @@ class TrainingConfig(BaseModel):
     anomalies: Anomalies = Field(
         default=Anomalies(), description="What to do about losses that are not finite, and about spikes."
     )
-    compile: bool = Field(default=False, description="Compile feed-forward blocks and norms (torch.compile).")
+    compile: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Compile the model's layers (torch.compile), which takes a minute at the start; auto: "
+        "on a GPU.",
+    )
     trackers: tuple[TrackerName, ...] = Field(
         default=(), description="Where the log goes besides steps.jsonl: TensorBoard, trackio, W&B, MLflow."
     )
@@ -101,6 +105,7 @@ class Settings:
         steps: number of optimizer steps.
         micro_batch: number of sequences that go through the model at once.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
+        on_gpu: True if the model computes on a GPU, which decides what `compile: auto` means.
         tokens: number of tokens in all steps, by which a schedule in tokens measures progress.
         new_tokens: ids of the tokens that the model's base did not have.
         ordinary_tokens: ids of the tokens that are not special and neither start nor end documents,
@@ -116,6 +121,7 @@ class Settings:
     steps: int
     micro_batch: int
     dtype: torch.dtype
+    on_gpu: bool = False
     tokens: int = 0
     new_tokens: Sequence[int] = ()
     ordinary_tokens: Sequence[int] = ()
@@ -134,6 +140,11 @@ class Settings:
     def float8(self) -> bool:
         """True if linear layers multiply in 8-bit floating point."""
         return self.config.precision == "fp8"
+
+    @property
+    def compiles(self) -> bool:
+        """True if the model's layers are compiled."""
+        return self.on_gpu if self.config.compile == "auto" else self.config.compile
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Return the learning rate of the step that begins after `step` steps and `tokens` tokens.
@@ -159,7 +170,8 @@ class Settings:
         values = {name: getattr(self.config, name) for name in TrainingConfig.model_fields}
         fixed = {name: value for name, value in values.items() if name not in _FREE | _RESOLVED}
         own = ("steps", "micro_batch", "dtype", "float8", "tokens", "new_tokens", "seed", "tolerance")
-        return dict(flat_values(fixed | {name: getattr(self, name) for name in own}))
+        resolved = {name: getattr(self, name) for name in own} | {"compile": self.compiles}
+        return dict(flat_values(fixed | resolved))
 
 
 def flat_values(value: Any, name: str = "") -> list[tuple[str, Any]]:

@@ -46,9 +46,10 @@ BOUND = {"budget": "general <= +0.12", "after": 0.4}
 
 CASES = {
     "adamw": Case(
-        ("AdamW", "gradient checkpointing", "EMA", "L2-SP", "input noise"),
+        ("AdamW", "compiled layers", "gradient checkpointing", "EMA", "L2-SP", "input noise"),
         SHORT
         | {
+            "compile": True,
             "gradient_checkpointing": True,
             "average": {"kind": "ema", "decay": 0.7},
             "l2_sp": {"strength": 20},

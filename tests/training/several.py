@@ -118,8 +118,10 @@ def facts(done: Path, name: str, rank: int = 0) -> dict[str, Any]:
 
 
 def _do(job: dict[str, Any]) -> None:
+    import pytest
     import torch
     from alm_runs import Documents, aligned
+    from compiling import without_kernels
     from gated import Phased, forgetting
     from safetensors.torch import save_file
     from tiny_runs import SETTINGS, Batches, probes_of
@@ -137,6 +139,7 @@ def _do(job: dict[str, Any]) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().batch(step)[: job.get("rows", 4)]
 
+    without_kernels(pytest.MonkeyPatch())
     os.environ |= job.get("environment", {})
     changes = changed(job.get("settings", {}))
     folder = Path(job["model"])

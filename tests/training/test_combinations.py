@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import several
 import torch
 from alm_runs import Documents, aligned
 from combinations import CASES, REFUSED, Case, settings_of
+from compiling import without_kernels
 from gated import Phased, forgetting
 from several import FSDP2, HSDP, facts, weights
 from tiny import write_tiny_model
@@ -54,6 +56,13 @@ def jobs(name: str, case: Case, teacher: Path) -> dict[str, dict[str, Any]]:
         f"{name}-first": common | {"environment": FSDP2, "stop": case.half, "spoilt": case.spoilt},
         f"{name}-rest": common | {"environment": FSDP2},
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_kernels() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        without_kernels(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -352,13 +352,18 @@ def _rounding_problems(config: PretrainConfig) -> list[Problem]:
 
 
 def _precision_problems(config: PretrainConfig, place: Environment) -> list[Problem]:
-    """Return what the hardware cannot compute in, and stochastic rounding of float32."""
+    """Return what the hardware cannot compute in or compile, and stochastic rounding of float32."""
     problems = []
     if config.precision == "fp8":
         from cpt.training.float8 import float8_obstacle
 
         if reason := float8_obstacle(place.hardware):
             problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
+    if config.compile is True and place.hardware.is_here:
+        from cpt.training.compilation import compiler_obstacle
+
+        if reason := compiler_obstacle(on_gpu=place.hardware.is_gpu):
+            problems.append(Problem(reason, key="compile", hint="Set compile: false, or auto."))
     if config.master_weights == "stochastic-rounding":
         import torch
 

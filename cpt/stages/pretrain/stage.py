@@ -35,7 +35,7 @@ from cpt.training.features.trackers import Tracking
 from cpt.training.settings import Settings
 
 if TYPE_CHECKING:
-    from cpt.training.distributed.environment import Environment
+    from cpt.training.distributed.environment import Environment, Hardware
 
 
 class PretrainStage(Stage[PretrainConfig]):
@@ -196,22 +196,25 @@ def settings_of(
     tokens: int,
     new_tokens: Sequence[int],
     seed: int,
-    bfloat16: bool | None = None,
+    hardware: Hardware | None = None,
 ) -> Settings:
     """Return the settings of the training loop, without the budget of probes and the names in trackers.
 
     Args:
         tokens: number of tokens in all steps.
         new_tokens: ids of the tokens that the model's base did not have.
-        bfloat16: True if the hardware multiplies bfloat16 matrices; None: as on this machine.
+        hardware: hardware to train on; None: this machine's.
     """
     from cpt.models.packed_model import resolve_precision
+    from cpt.training.distributed.environment import this_hardware
 
+    hardware = hardware or this_hardware()
     return Settings(
         config.for_tokens(tokens),
         steps=steps,
         micro_batch=config.micro_batch_sequences or config.batch_sequences,
-        dtype=resolve_precision(config.precision, bfloat16),
+        dtype=resolve_precision(config.precision, hardware.bfloat16),
+        on_gpu=hardware.is_gpu,
         tokens=tokens,
         new_tokens=new_tokens,
         seed=seed,

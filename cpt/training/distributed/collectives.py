@@ -7,7 +7,7 @@ rows of it: no batch is sent, and the order of the data does not depend on the n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BUCKET = 32 * 1024 * 1024
-"""Number of elements that one call sums: 128 MB of float32."""
+"""Number of elements of a bucket of gradients: 128 MB of float32."""
+
+_IN_PLACE = 2**18
+"""Number of elements (1 MB) from which on a call of its own costs less than two copies."""
 
 
 class ProcessGroup:
@@ -115,12 +118,32 @@ class ProcessGroup:
 
     def sum_all(self, tensors: Iterable[torch.Tensor]) -> None:
         """Overwrite many tensors with their sums over all processes, in few calls."""
+        for wait in [self.start_sum(bucket) for bucket in buckets(tensors)]:
+            wait()
+
+    def start_sum(self, tensors: Sequence[torch.Tensor]) -> Callable[[], None]:
+        """Begin to overwrite tensors of one data type with their sums over all processes.
+
+        Large tensors are summed where they are, small ones in one copy of all.
+
+        Returns:
+            Function that waits for the sums. Until then the tensors must not be used.
+        """
         if self.count == 1:
-            return
-        for bucket in buckets(tensors):
-            flat = self.sum(torch.cat([tensor.flatten() for tensor in bucket]))
-            for tensor, total in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
-                tensor.copy_(total.view_as(tensor))
+            return lambda: None
+        small = [tensor for tensor in tensors if is_small(tensor)]
+        flat = torch.cat([tensor.flatten() for tensor in small]) if small else None
+        summed = [tensor for tensor in tensors if not is_small(tensor)] + ([] if flat is None else [flat])
+        works = [distributed.all_reduce(tensor, async_op=True) for tensor in summed]
+
+        def wait() -> None:
+            for work in works:
+                work.wait()
+            if flat is not None:
+                for tensor, total in zip(small, flat.split([t.numel() for t in small]), strict=True):
+                    tensor.copy_(total.view_as(tensor))
+
+        return wait
 
     def any(self, flag: bool) -> bool:
         """Return True if the flag is set in any process, so that all processes act alike."""
@@ -190,6 +213,11 @@ def _gather(data: T, rank: int, count: int, device: torch.device, group: Any = N
         json.loads(bytes(each[:size].cpu().numpy()))
         for each, size in zip(received, sizes.tolist(), strict=True)
     ]
+
+
+def is_small(tensor: torch.Tensor) -> bool:
+    """Return True for a tensor that is copied to be summed with others, and not where it is."""
+    return tensor.numel() < _IN_PLACE or not tensor.is_contiguous()
 
 
 def buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

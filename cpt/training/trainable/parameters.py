@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cpt.training.distributed.tensors import put_rows, take_rows
-from cpt.training.master_weights import Weights
+from cpt.training.master_weights import MasterWeights, Weights
 from cpt.training.optimizers.groups import NEW_ROWS, NEW_TOKENS, Group, group_weights
 from cpt.training.trainable.spec import TrainableSpec
 
@@ -92,6 +92,11 @@ class TrainableParameters:
         """Return the weights that accumulate gradients: whole matrices, also if only rows of them train."""
         return self._master.weights
 
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Return the model's parameters, which backward passes give their gradients."""
+        return self._master.parameters
+
     def groups(self, model: Any) -> list[Group]:
         """Return the weights in groups, each with its multiple of the rate."""
         return group_weights(model, self.weights, self._spec.rates)
@@ -123,6 +128,11 @@ class TrainableParameters:
     def accumulate_grads(self) -> None:
         """Add the model's gradients to those of the master weights, after each backward pass."""
         self._master.accumulate_grads()
+
+    def accumulate_grad(self, name: str) -> None:
+        """Add the gradient of one parameter to that of its master weight, if they are two tensors."""
+        if isinstance(self._master, MasterWeights):
+            self._master.accumulate_grad(name)
 
     def mask_grads(self) -> None:
         """Drop the gradients of weights that do not move in this step, after its last backward pass."""
