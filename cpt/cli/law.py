@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs, split_name
-from cpt.cli.output import out, print_json, rows
+from cpt.cli.output import err, out, print_json, rows
 from cpt.cli.progress_bar import show_progress
 from cpt.errors import CptError, Problem, RecipeError, UsageError
 from cpt.formatting import compact, percent, plural, signed
@@ -56,7 +56,8 @@ def fit(
         list[str] | None,
         typer.Argument(
             metavar="[[DOMAIN=]RUN]...",
-            help="Name or folder of a finished run. With names of domains: `medical=RUN law=RUN`.",
+            help="Name or folder of a finished run, or of a sweep: its finished runs. With names of domains: "
+            "`medical=RUN law=SWEEP`.",
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--out", metavar="FILE", help="File for the law.")] = Path(
@@ -94,7 +95,9 @@ def fit(
 
     The runs should share base and corpus, and differ in `pretrain.replay`, better in four values or more.
 
-    Example: cpt law fit replay-0 replay-5 replay-25 replay-50 --out law.json
+    Examples: cpt law fit replay-0 replay-5 replay-25 replay-50 --out law.json
+
+    cpt law fit medical-sweep --out law.json
     """
     from cpt import laws
 
@@ -208,7 +211,7 @@ app.command("advise")(advise)
 
 
 def _rows_of(words: Sequence[str], root: Path, stage: str | None) -> list[Row]:
-    """Return the rows of runs, each named `RUN` or `DOMAIN=RUN`.
+    """Return the rows of runs, each named `RUN`, `SWEEP` or `DOMAIN=RUN`.
 
     Raises:
         RecipeError: Some runs do not exist, are named twice, or have no readings; lists all of them.
@@ -224,17 +227,47 @@ def _rows_of(words: Sequence[str], root: Path, stage: str | None) -> list[Row]:
             hint = "A domain is named in small letters, digits, `-` and `_`."
             problems.append(Problem(f"`{domain}` is no name of a domain", hint=hint))
         try:
-            run = find_run(root, name)
+            named = _runs_named(root, name)
         except CptError as error:
             problems.append(Problem(error.message, hint=error.hint))
             continue
-        if (place := run.folder.resolve()) in seen:
-            problems.append(Problem(f"the run `{name}` is named twice", hint="Name different runs."))
-        seen.add(place)
-        found.append((domain or DOMAIN, run))
+        for run in named:
+            if (place := run.folder.resolve()) in seen:
+                problems.append(Problem(f"the run `{run.name}` is named twice", hint="Name different runs."))
+            seen.add(place)
+            found.append((domain or DOMAIN, run))
     if problems:
         raise RecipeError(problems)
     return rows_of_runs(found, stage)
+
+
+def _runs_named(root: Path, name: str) -> Sequence[Run]:
+    """Return a run, or the finished runs of a sweep; name those of a sweep that are left out.
+
+    Raises:
+        UsageError: There is no such run, or no run of the sweep has finished.
+        DamagedFile: The run or the sweep is damaged.
+    """
+    from cpt.sweep.finished import finished_runs, sweep_folder
+
+    folder = sweep_folder(root, name)
+    if folder is None:
+        return [find_run(root, name)]
+    sweep = finished_runs(folder)
+    for run, reason in sweep.left_out.items():
+        err().print(f"{run} is left out: {reason}", soft_wrap=True)
+    if not sweep.runs:
+        raise UsageError(f"no run of the sweep `{name}` has finished", hint="Run it: cpt sweep.")
+    unknown = [key for key in sweep.factors if key.rpartition(".")[2] not in _IN_THE_LAW]
+    if unknown:
+        keys = " and ".join(f"`{key}`" for key in unknown)
+        message = f"{name}: its runs differ in {keys} too, which is noise to the law"
+        err().print(Text(message, style="yellow"), soft_wrap=True)
+    return sweep.runs
+
+
+_IN_THE_LAW = frozenset({"replay", "tokens", "base"})
+"""Settings whose values a law has as variables: share, tokens, and size of the model."""
 
 
 def _probe(law: Law, run: str | None, root: Path, stage: str | None) -> DomainProbe | None:
