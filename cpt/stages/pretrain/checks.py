@@ -19,7 +19,7 @@ from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.advised_replay import advice_problems
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import consumed_before
-from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of
+from cpt.stages.pretrain.data import held_out, planned, start_checkpoint, steps_of, stream_of
 from cpt.stages.pretrain.input_noise import has_documents, noise_problems
 from cpt.stages.pretrain.mixture import (
     continuation_problems,
@@ -286,7 +286,7 @@ def probe_kinds(monitor: Monitor, corpus: Path | None, new_tokens: bool) -> dict
         corpus: folder of the corpus; None while it is not made: then every text is assumed to be held out.
         new_tokens: True if the model has new tokens, or may have some.
     """
-    texts = [name for name in HELD_OUT if corpus is None or has_texts(corpus, name, "heldout")]
+    texts = list(HELD_OUT) if corpus is None else list(held_out(corpus, monitor.parts))
     found: dict[str, Kind] = dict.fromkeys([*texts, *monitor.texts], "text")
     found |= dict.fromkeys(monitor.tasks, "task")
     found |= {"drift": "drift"} if monitor.drift is not None else {}

@@ -167,6 +167,10 @@ class Monitor(_Scheduled):
     tasks: dict[Name, Task] = Field(
         default={}, description="Tasks of `cpt eval suites`, by name (piqa): accuracy, or p_gold."
     )
+    parts: bool = Field(
+        default=False,
+        description="Read the held-out text of each part of the domain, too, as a probe `domain.PART`.",
+    )
     data: str | None = Field(
         default=None, description="Folder with the tasks' data; what it lacks comes from the hub."
     )

@@ -11,6 +11,7 @@ from cpt.monitor.budget import FORWARD, NEW_TOKENS, OTHERS, WEIGHTS, Demand, Pro
 from cpt.monitor.gates import Budget, Gate, acted_upon
 from cpt.monitor.noise import EXCESS, detectable_rise, needed_items
 from cpt.monitor.schedule import Moment
+from cpt.sources import PART
 from cpt.stages.pretrain.config import DEFAULT_TOKENS, Monitor
 from cpt.stages.pretrain.probe_texts import FEWEST
 from cpt.stages.pretrain.samples import PROMPT
@@ -23,7 +24,7 @@ def probe_budget_of(monitor: Monitor, sources: int) -> ProbeBudget | None:
     """Return the work that probes may do, and what sampling before and after the training takes of it.
 
     Args:
-        sources: number of held-out texts of the corpus.
+        sources: number of sources of the corpus that have held-out text.
     """
     if monitor.budget is None:
         return None
@@ -217,7 +218,7 @@ def sizes_of(
     own = {name: text.tokens for name, text in monitor.texts.items()}
     given = {name: size for name in names if (size := own.get(name) or monitor.tokens)}
     sizes = Sizes(names, given, tightest(gates, names), monitor.window)
-    probe_budget = probe_budget_of(monitor, len(held_out))
+    probe_budget = probe_budget_of(monitor, len(sources_of(held_out)))
     if probe_budget is None or end is None or not sizes.growing:
         return sizes
     least = {name: sizes.least(name) for name in names}
@@ -226,6 +227,11 @@ def sizes_of(
     left = max(0.0, (1 - OTHERS) * (probe_budget.share * end.tokens - probe_budget.other_work - others))
     readings = sum(demands[name].least / demands[name].work for name in sizes.growing)
     return replace(sizes, paid=left / (FORWARD * readings))
+
+
+def sources_of(held_out: Sequence[str]) -> list[str]:
+    """Return the names of probed texts that are whole sources, and no part of one."""
+    return [name for name in held_out if PART not in name]
 
 
 def tightest(gates: Iterable[Gate], texts: Sequence[str]) -> dict[str, Budget]:

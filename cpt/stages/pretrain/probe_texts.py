@@ -100,8 +100,8 @@ def text_probes(
             progress.message(sizes.shown(name, sample.text.tokens, documents, len(held)))
         return sample
 
-    for name in HELD_OUT:
-        if has_texts(probe_context.corpus, name, "heldout"):
+    for name in sizes.names:
+        if name not in monitor.texts:
             sample = sampled(name, heldout_texts(probe_context.corpus, name))
             yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
     for name, wanted in monitor.texts.items():

@@ -26,7 +26,13 @@ from cpt.stages.pretrain.data import (
 from cpt.stages.pretrain.input_noise import ordinary_tokens
 from cpt.stages.pretrain.mixture import repeated
 from cpt.stages.pretrain.objective import load_teacher, wire_teacher
-from cpt.stages.pretrain.probe_budget import over_budget, planned_readings, probe_budget_of, sizes_of
+from cpt.stages.pretrain.probe_budget import (
+    over_budget,
+    planned_readings,
+    probe_budget_of,
+    sizes_of,
+    sources_of,
+)
 from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.recall_texts import unread
@@ -139,7 +145,8 @@ class PretrainStage(Stage[PretrainConfig]):
         )
         with deterministic(config.deterministic):  # samples and probes multiply on the GPU, too
             to_gpu(model)
-            texts, end = held_out(corpus), Moment(settings.steps, settings.tokens)
+            texts = held_out(corpus, config.monitor.parts)
+            end = Moment(settings.steps, settings.tokens)
             sizes = sizes_of(
                 config.monitor,
                 config.gates,
@@ -153,7 +160,7 @@ class PretrainStage(Stage[PretrainConfig]):
                 raise RecipeError(few)
             if config.monitor.samples is not None and distributed_context().is_main:
                 sample_before(config.monitor.samples, probe_context)
-            probe_budget = probe_budget_of(config.monitor, len(texts))
+            probe_budget = probe_budget_of(config.monitor, len(sources_of(texts)))
             demands = demands_of(probes, end, config.gates)
             settings = replace(settings, probe_budget=probe_budget)
             context.progress.message(planned_readings(probe_budget, demands, end.tokens))
