@@ -28,10 +28,10 @@ from cpt.sources import DOMAIN, REPLAY, WITHOUT_LOSS
 class TrainingStream:
     """Global batches of packed sequences: domain rows with an exact share of replay rows.
 
-    Domain rows may be divided among named parts by weight. Mixtures may change in phases; on the way gates may
-    change the replay share, and online mixing the weights. A batch does not depend on later phases, and a new phase continues
-    each source at its next unseen row. Rows are permuted within each batch, so that micro-batches mix. Every
-    epoch reads a source in a new permutation.
+    Domain rows may be divided among named parts by weight. Mixtures may change in phases; on the way, gates
+    may change the replay share, and online mixing the weights. A batch does not depend on later phases, and a
+    new phase continues each source at its next unseen row. Rows are permuted within each batch, so that
+    micro-batches mix. Every epoch reads a source in a new permutation.
 
     Attributes:
         domain_sources: Sources that domain rows are divided among.

@@ -13,6 +13,7 @@ from cpt.monitor.gates.gate import Gate
 from cpt.training.features.anomalies import Anomalies
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.l2_sp import L2SPConfig
+from cpt.training.features.skill_it import SkillItConfig
 from cpt.training.features.trackers import TrackerName, Tracking
 from cpt.training.features.weight_averaging import AveragingConfig
 from cpt.training.objectives import CrossEntropy, Objective
@@ -49,6 +50,11 @@ class TrainingConfig(BaseModel):
         description="Share of the tokens of the domain's documents in whose place the model reads random "
         'tokens; it still predicts the true ones (D-AR, "Where is the answer?", omron-sinicx, with 0.1). '
         "Study documents, conversations and replay are read as they are.",
+    )
+    skill_it: SkillItConfig | None = Field(
+        default=None,
+        description="Online mixing (Skill-It): the weights of the domain's parts follow their losses while "
+        "the model trains, from those of `mixture` on; default: they stay as `mixture` says.",
     )
     average: AveragingConfig | None = Field(
         default=None,
@@ -106,6 +112,8 @@ class Settings:
         ordinary_tokens: ids of the tokens that are not special and neither start nor end documents,
             ascending; only input noise needs them.
         seed: seed of random weights that are added to the model, of stochastic rounding and of input noise.
+        most_sequences: largest number of sequences that may be read of each source whose weight may change,
+            earlier runs included.
         tolerance: rise of a probe above its first reading that still counts as recovered.
         probe_budget: work that probes may do; None: all readings that are due are made in full.
         tracking: names of the run in its trackers.
@@ -120,6 +128,7 @@ class Settings:
     new_tokens: Sequence[int] = ()
     ordinary_tokens: Sequence[int] = ()
     seed: int = 0
+    most_sequences: Mapping[str, int] = field(default_factory=dict)
     tolerance: float = 0.001
     probe_budget: ProbeBudget | None = None
     tracking: Tracking = field(default_factory=Tracking)

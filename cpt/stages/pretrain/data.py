@@ -199,7 +199,8 @@ class Reading:
     def of(cls, config: PretrainConfig, facts: Facts, end: Moment, inputs: Mapping[str, Artifact]) -> Reading:
         """Return the readings of a run that ends at a moment."""
         monitor, gates = config.monitor, config.gates
-        more = {"weights": facts.weights, "new_tokens": facts.new_tokens}
+        mixed = config.skill_it.every if config.skill_it else None
+        more = {"weights": facts.weights, "new_tokens": facts.new_tokens, "mixed": mixed}
         sizes = sizes_of(monitor, gates, facts.held_out, end, **more)
         tokens = {name: sizes.tokens(name) for name in sizes.names}
         found = _measured(monitor, inputs, facts, sizes)
@@ -255,14 +256,14 @@ class Facts:
         if "corpus" in inputs:
             corpus = inputs["corpus"].path("corpus")
             stream, steps = planned(config, inputs, seed=0)
-            texts = held_out(corpus, config.monitor.parts)
+            texts = held_out(corpus, config.probes_parts)
             return cls(texts, Moment(steps, stream.tokens(steps)), weights, new_tokens)
         corpora = [each for each in upstream.get("corpus", ()) if isinstance(each, CorpusConfig)]
         tokens = expected_tokens(config, upstream.get("corpus", ()))
         if not corpora or not tokens:
             return cls(HELD_OUT, None, weights, new_tokens)
         texts = HELD_OUT if corpora[-1].general else HELD_OUT[:1]
-        if config.monitor.parts:
+        if config.probes_parts:
             texts = (*texts, *(f"{DOMAIN}{PART}{part}" for part in corpora[-1].parts if part not in STUDY))
         steps = math.ceil(tokens / (config.batch_sequences * corpora[-1].sequence_length))
         return cls(texts, Moment(steps, tokens), weights, new_tokens)

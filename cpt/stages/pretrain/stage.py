@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from cpt.errors import Problem, RecipeError
 from cpt.monitor.schedule import Moment
@@ -37,10 +37,12 @@ from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_do
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.results import require_budgets, save_model, save_training
+from cpt.stages.pretrain.skill_it import graph_read_again, graph_references, most_sequences
 from cpt.training.features.trackers import Tracking
 from cpt.training.settings import Settings
 
 if TYPE_CHECKING:
+    from cpt.corpus import TrainingStream
     from cpt.training.distributed.environment import Environment
 
 
@@ -90,8 +92,8 @@ class PretrainStage(Stage[PretrainConfig]):
         return "; ".join([*words, *planned_probes(config, inputs, upstream)])
 
     def references(self, config: PretrainConfig) -> list[str]:
-        """Return the files of the monitor's texts, the folder of its tasks' data, and the law of replay."""
-        return [*monitor_references(config.monitor), *law_references(config)]
+        """Return the files of the monitor's texts, the folder of its tasks' data, law and skills graph."""
+        return [*monitor_references(config.monitor), *law_references(config), *graph_references(config)]
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Train, then save the model and the records of the training.
@@ -104,12 +106,13 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.models.token_ids import read_new_tokens
         from cpt.stages.pretrain.samples import sample_before, to_gpu
         from cpt.training.checkpoint.store import load_weights
+        from cpt.training.data import followed
         from cpt.training.deterministic import deterministic
         from cpt.training.distributed.context import distributed_context
         from cpt.training.features.probe_runner import demands_of
         from cpt.training.loop import train
 
-        config = read_again(config, context.contents)
+        config = graph_read_again(read_again(config, context.contents), context.contents)
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         found = start_checkpoint(config, inputs)
         if isinstance(found, Problem):
@@ -129,6 +132,8 @@ class PretrainStage(Stage[PretrainConfig]):
         new_tokens = read_new_tokens(model_folder)
         settings = settings_of(config, steps, stream.tokens(steps), new_tokens, context.seed)
         settings = replace(settings, tracking=_tracking(config, context))
+        if config.skill_it is not None:
+            settings = replace(settings, most_sequences=most_sequences(config, stream))
         if config.input_noise:
             rows = model.get_input_embeddings().num_embeddings
             settings = replace(settings, ordinary_tokens=ordinary_tokens(model_folder, corpus, rows))
@@ -145,7 +150,7 @@ class PretrainStage(Stage[PretrainConfig]):
         )
         with deterministic(config.deterministic):  # samples and probes multiply on the GPU, too
             to_gpu(model)
-            texts = held_out(corpus, config.monitor.parts)
+            texts = held_out(corpus, config.probes_parts)
             end = Moment(settings.steps, settings.tokens)
             sizes = sizes_of(
                 config.monitor,
@@ -154,6 +159,7 @@ class PretrainStage(Stage[PretrainConfig]):
                 end,
                 weights=config.trainable.kind != "lora",
                 new_tokens=bool(settings.new_tokens),
+                mixed=config.skill_it.every if config.skill_it else None,
             )
             probes = build_probes(config.monitor, sizes, probe_context, context.progress)
             if few := few_documents(config.gates, documents_read(probes)):
@@ -172,16 +178,14 @@ class PretrainStage(Stage[PretrainConfig]):
         for warning in other_start(config, result.readings):
             context.progress.message(warning)
         save_model(model, model_folder, context.output / "model")
-        followed = stream.with_phases(result.phases) if result.phases else stream
-        metrics = save_training(config, settings, result, followed, context, probe_context, probes)
+        taken = cast("TrainingStream", followed(stream, result))
+        metrics = save_training(config, settings, result, taken, context, probe_context, probes)
 
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
             save_model(model, model_folder, folder)
 
-        write_checkpoint_models(
-            context.output, result.kept, followed.consumed, save, context.progress.message
-        )
+        write_checkpoint_models(context.output, result.kept, taken.consumed, save, context.progress.message)
         require_budgets(metrics, config.monitor, settings.stage)
         return metrics
 
