@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage_runs import artifact, make_corpus, model_artifact, run_stage
-from tiny import clinical_texts, varied_texts, write_jsonl
+from stage_runs import make_corpus, make_parted_corpus, model_artifact, run_stage
 
 from cpt.corpus.texts import heldout_texts
 from cpt.stages.base import Artifact
 from cpt.stages.corpus.config import CorpusConfig
-from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.data import held_out
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 
@@ -25,14 +23,7 @@ PLAIN = {"tokens": 700, "batch_sequences": 4, "monitor": MONITOR, "mixture": {"t
 def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     folder = tmp_path_factory.mktemp("corpus")
     base = model_artifact("base", tiny_model, folder)
-    texts = {"notes": clinical_texts(), "papers": varied_texts(40, "paper ")}
-    domain = [
-        {"path": str(write_jsonl(folder / f"{part}.jsonl", each)), "part": part}
-        for part, each in texts.items()
-    ]
-    config = {"domain": domain, "heldout": 0.2, "sequence_length": 64}
-    run_stage(CORPUS, config, {"model": base}, folder / "made")
-    return {"model": base, "corpus": artifact("corpus", folder / "made" / "output", "corpus")}
+    return {"model": base, "corpus": make_parted_corpus(base, folder)}
 
 
 def test_held_out_texts_of_parts_are_those_of_the_domain(inputs: dict[str, Artifact]) -> None:
