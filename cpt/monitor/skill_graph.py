@@ -75,27 +75,29 @@ def learned_graph(falls: Mapping[str, Mapping[str, Fall]], runs: Sequence[str] =
     """Return the graph of measured falls.
 
     Args:
-        falls: By the skill that was trained on alone, the fall of every skill's loss.
+        falls: By the skill that was trained on alone, the fall of every skill's loss. A skill whose loss is
+            never measured gets no edges to it.
 
     Raises:
-        UsageError: Some skills were not trained on or not measured, or no loss fell.
+        UsageError: A loss was measured after training on some skills only, or no loss fell.
     """
     skills = list(falls)
-    missing = [f"{i} on {j}" for i in skills for j in skills if j not in falls[i]]
+    targets = [j for j in skills if any(j in row for row in falls.values())]
+    missing = [f"{i} on {j}" for i in skills for j in targets if j not in falls[i]]
     if missing:
         raise UsageError(f"not measured: the effect of {', '.join(missing)}")
-    largest = max((falls[i][j].value for i in skills for j in skills), default=0.0)
+    largest = max((falls[i][j].value for i in skills for j in targets), default=0.0)
     if largest <= 0:
         raise UsageError(
             "no loss fell, whatever was trained on: there is no graph",
             hint="Train longer, or at another learning rate.",
         )
     edges = {
-        i: {j: falls[i][j].value / largest for j in skills if falls[i][j].value > 0}
+        i: {j: falls[i][j].value / largest for j in targets if falls[i][j].value > 0}
         for i in skills
-        if any(falls[i][j].value > 0 for j in skills)
+        if any(falls[i][j].value > 0 for j in targets)
     }
-    measured = {i: {j: falls[i][j] for j in skills} for i in skills}
+    measured = {i: {j: falls[i][j] for j in targets} for i in skills}
     return SkillGraph(skills=skills, edges=edges, falls=measured, runs=list(runs))
 
 
