@@ -144,7 +144,7 @@ class SkillIt(TrainingFeature):
         wanted = updated_shares(initial, self._graph, window, self._config.eta)
         weights = self._weights(run, wanted)
         total = sum(weights.values())
-        update = {
+        update: dict[str, Any] = {
             "step": state.step,
             "tokens": state.tokens,
             "losses": losses,
@@ -154,7 +154,10 @@ class SkillIt(TrainingFeature):
         state.mixture = [*state.mixture, update]
         if self._file:
             write_lines(self._file, state.mixture)
-        run.progress.note("mixture", update | {"said": said(update)})
+        shares = {f"share_{name}": share for name, share in update["shares"].items()}
+        said = described(update["shares"])
+        note = {"step": state.step, "tokens": state.tokens, **shares, "said": said}
+        run.progress.note("mixture", note)
 
     def _losses(
         self, new: Sequence[Reading], baselines: Mapping[str, Mapping[str, list[float]]]
@@ -200,10 +203,9 @@ def part_of(source: str) -> str:
     return source.removeprefix(f"{DOMAIN}{PART}")
 
 
-def said(update: Mapping[str, Any]) -> str:
-    """Return an update in words."""
-    shares = ", ".join(f"{name} {100 * share:.3g}%" for name, share in update["shares"].items())
-    return f"step {update['step']:,}: mixture: {shares}"
+def described(shares: Mapping[str, float]) -> str:
+    """Return the shares of parts in words."""
+    return "mixture: " + ", ".join(f"{name} {100 * share:.3g}%" for name, share in shares.items())
 
 
 def updated_shares(
