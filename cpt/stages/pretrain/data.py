@@ -30,6 +30,7 @@ from cpt.stages.pretrain.probe_budget import (
 from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
 from cpt.stages.pretrain.probes import planned_names
 from cpt.stages.pretrain.recall_texts import unread
+from cpt.stages.pretrain.schedule_advice import schedule_advice
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import may_replay
 from cpt.training.objectives import Alm, SelfConstraint, SelfDistillation
@@ -112,12 +113,6 @@ def stream_of(
     return TrainingStream({**parts, **opened}, 0, config.batch_sequences, seed, begin, phases)
 
 
-_ONE_BLEND = (
-    "the blend stays the same; `reuse` as published changes it where the rate has fallen to a fifth "
-    "(mixture: a phase with until: rate/5)"
-)
-
-
 def planned_tokens(
     config: PretrainConfig, inputs: Mapping[str, Artifact], upstream: Mapping[str, UpstreamConfigs]
 ) -> str:
@@ -131,8 +126,8 @@ def planned_tokens(
         tokens = f"about {stream.tokens(steps):,} tokens in {steps:,} steps"
         named = config.tokens or config.mixture
         lost = unread(config, inputs["corpus"].path("corpus"), stream, steps)
-        blend = [_ONE_BLEND] if config.schedule.kind == "reuse" and len(config.mixture or ()) < 2 else []
-        said = [tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost, *blend]
+        advice = schedule_advice(config, inputs, stream.tokens(steps))
+        said = [tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost, *advice]
         return "; ".join(said)
     if config.tokens:
         return f"{config.tokens:,} tokens" + (f": {passes}" if config.mixture else "")

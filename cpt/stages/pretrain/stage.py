@@ -37,6 +37,7 @@ from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_do
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.results import require_budgets, save_model, save_training
+from cpt.stages.pretrain.schedule_advice import schedule_advice
 from cpt.stages.pretrain.skill_it import graph_read_again, graph_references, most_sequences
 from cpt.training.features.trackers import Tracking
 from cpt.training.settings import Settings
@@ -127,6 +128,7 @@ class PretrainStage(Stage[PretrainConfig]):
             *described(config),
             *repeated(stream, steps),
             *unread(config, corpus, stream, steps),
+            *schedule_advice(config, inputs, stream.tokens(steps)),
         ):
             context.progress.message(warning)
         new_tokens = read_new_tokens(model_folder)
