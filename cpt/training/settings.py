@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -117,6 +118,7 @@ class Settings:
         tolerance: rise of a probe above its first reading that still counts as recovered.
         probe_budget: work that probes may do; None: all readings that are due are made in full.
         tracking: names of the run in its trackers.
+        optimizer_state: file with the optimizer's state that the run begins with; None: it begins afresh.
         stage: name of the stage in the recipe, with which messages about its settings begin.
     """
 
@@ -132,6 +134,7 @@ class Settings:
     tolerance: float = 0.001
     probe_budget: ProbeBudget | None = None
     tracking: Tracking = field(default_factory=Tracking)
+    optimizer_state: Path | None = None
     stage: str = ""
 
     @property

@@ -18,7 +18,7 @@ from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.advised_replay import advice_problems
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
-from cpt.stages.pretrain.continuation import consumed_before
+from cpt.stages.pretrain.continuation import consumed_before, optimizer_problems
 from cpt.stages.pretrain.data import held_out, planned, start_checkpoint, steps_of, stream_of
 from cpt.stages.pretrain.input_noise import has_documents, noise_problems
 from cpt.stages.pretrain.mixture import (
@@ -68,6 +68,9 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     found = start_checkpoint(config, inputs)
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
     problems = _rounding_problems(config) + objective_problems(config)
+    if "model" in inputs:
+        own = config.model_dump(mode="json")
+        problems += optimizer_problems(config.start, own, inputs["model"].config)
     problems += (unfit := monitor_problems(config.monitor, config.gates))
     if corpus is None or isinstance(found, Problem):
         problems += _feature_problems(config, inputs, None)
@@ -139,9 +142,14 @@ def environment_problems(
 def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[Problem]:
     """Return a problem if the training to continue will keep no model from before an anneal."""
     continued = upstream[-1] if upstream else None
-    if config.start is None or config.start.checkpoint != "pre-anneal":
+    if config.start is None or not isinstance(continued, PretrainConfig):
         return []
-    if not isinstance(continued, PretrainConfig):
+    if config.start.optimizer and not continued.checkpoint.keep_optimizer:
+        name = continued.name or "pretrain"
+        message = f"{name} keeps no optimizer state with its checkpoints"
+        hint = f"Set checkpoint.keep_optimizer: true in {name}, or leave start.optimizer out."
+        return [Problem(message, key="start.optimizer", hint=hint)]
+    if config.start.checkpoint != "pre-anneal":
         return []
     reason = None
     if continued.trainable.kind == "lora":

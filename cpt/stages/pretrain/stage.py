@@ -13,7 +13,13 @@ from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtif
 from cpt.stages.pretrain.advised_replay import described, law_references, other_start, read_again
 from cpt.stages.pretrain.checks import environment_problems, gate_text_problems, input_problems
 from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.continuation import consumed_before, wire_start, write_checkpoint_models
+from cpt.stages.pretrain.continuation import (
+    OPTIMIZER,
+    consumed_before,
+    kept_optimizer,
+    wire_start,
+    write_checkpoint_models,
+)
 from cpt.stages.pretrain.data import (
     against_forgetting,
     held_out,
@@ -106,6 +112,7 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.models.packed_model import load_model
         from cpt.models.token_ids import read_new_tokens
         from cpt.stages.pretrain.samples import sample_before, to_gpu
+        from cpt.training.checkpoint.kept_optimizer import keep_optimizer
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.data import followed
         from cpt.training.deterministic import deterministic
@@ -134,6 +141,8 @@ class PretrainStage(Stage[PretrainConfig]):
         new_tokens = read_new_tokens(model_folder)
         settings = settings_of(config, steps, stream.tokens(steps), new_tokens, context.seed)
         settings = replace(settings, tracking=_tracking(config, context))
+        if config.start is not None and config.start.optimizer and found is not None:
+            settings = replace(settings, optimizer_state=kept_optimizer(found, inputs["model"]))
         if config.skill_it is not None:
             settings = replace(settings, most_sequences=most_sequences(config, stream))
         if config.input_noise:
@@ -186,6 +195,8 @@ class PretrainStage(Stage[PretrainConfig]):
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
             save_model(model, model_folder, folder)
+            if config.checkpoint.keep_optimizer:
+                keep_optimizer(context.work, step, folder / OPTIMIZER)
 
         write_checkpoint_models(context.output, result.kept, taken.consumed, save, context.progress.message)
         require_budgets(metrics, config.monitor, settings.stage)
