@@ -244,8 +244,7 @@ def sizes_of(
     if probe_budget is None or end is None or not sizes.growing:
         return sizes
     least = {name: sizes.least(name) for name in names}
-    more = {"weights": weights, "new_tokens": new_tokens}
-    demands = probe_demands(monitor, gates, least, end, mixed=mixed, **more)
+    demands = probe_demands(monitor, gates, least, end, weights=weights, new_tokens=new_tokens, mixed=mixed)
     others = sum(2 * each.work for name, each in demands.items() if name not in sizes.growing)
     left = max(0.0, (1 - OTHERS) * (probe_budget.share * end.tokens - probe_budget.other_work - others))
     readings = sum(demands[name].least / demands[name].work for name in sizes.growing)
