@@ -68,9 +68,9 @@ class Estimate(_Part):
 def bootstrap_interval(draws: Sequence[float] | np.ndarray, runs: int) -> tuple[float, float]:
     """Return the expanded percentile interval of bootstrap draws, at 95%.
 
-    Percentiles of a bootstrap over n runs are too narrow: its variance is (n - 1)/n of the runs', and its tails
-    are normal, not Student's. Further ones are taken instead: Φ(-√(n/(n - 1)) · t), with the 97.5% point t of
-    n - 1 degrees of freedom (Hesterberg 2015, arXiv 1411.5279, "expanded percentile interval").
+    Percentiles of a bootstrap over n runs are too narrow: its variance is (n - 1)/n of the runs', and its
+    tails are normal, not Student's. Further ones are taken instead: Φ(-√(n/(n - 1)) · t), with the 97.5%
+    point t of n - 1 degrees of freedom (Hesterberg 2015, arXiv 1411.5279, "expanded percentile interval").
 
     Args:
         draws: Values by the bootstrap samples.
