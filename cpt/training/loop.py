@@ -18,6 +18,7 @@ from cpt.models.unloaded_model import is_unloaded
 from cpt.monitor.probes.base import Probe
 from cpt.progress import Progress
 from cpt.training.activation_checkpointing import checkpoint_layers
+from cpt.training.checkpoint.kept_optimizer import read_kept_optimizer
 from cpt.training.checkpoint.stateful import OptimizerState, WeightState
 from cpt.training.clock import StepClock
 from cpt.training.compilation import compilation, compile_layers, compiles_here
@@ -172,6 +173,9 @@ def _prepare_run(
     trained.sync_to_model()
     if reference and not processes.sharding:
         prepare_reference(reference, settings, processes)
+    state = OptimizerState(optimizer, trained.weights)
+    if settings.optimizer_state is not None:
+        state.load_state_dict(read_kept_optimizer(settings.optimizer_state, trained.weights))
     run = Run(
         settings=settings,
         model=model,
@@ -188,7 +192,7 @@ def _prepare_run(
         features=features_of(config),
         stateful={
             "weights": WeightState(trained.checkpoint_tensors, trained.sync_to_model),
-            "optimizer": OptimizerState(optimizer, trained.weights),
+            "optimizer": state,
         },
     )
     return run, reference

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -13,6 +14,7 @@ from cpt.monitor.gates.gate import Gate
 from cpt.training.features.anomalies import Anomalies
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.l2_sp import L2SPConfig
+from cpt.training.features.skill_it import SkillItConfig
 from cpt.training.features.trackers import TrackerName, Tracking
 from cpt.training.features.weight_averaging import AveragingConfig
 from cpt.training.objectives import CrossEntropy, Objective
@@ -49,6 +51,11 @@ class TrainingConfig(BaseModel):
         description="Share of the tokens of the domain's documents in whose place the model reads random "
         'tokens; it still predicts the true ones (D-AR, "Where is the answer?", omron-sinicx, with 0.1). '
         "Study documents, conversations and replay are read as they are.",
+    )
+    skill_it: SkillItConfig | None = Field(
+        default=None,
+        description="Online mixing (Skill-It): the weights of the domain's parts follow their losses while "
+        "the model trains, from those of `mixture` on; default: they stay as `mixture` says.",
     )
     average: AveragingConfig | None = Field(
         default=None,
@@ -111,9 +118,12 @@ class Settings:
         ordinary_tokens: ids of the tokens that are not special and neither start nor end documents,
             ascending; only input noise needs them.
         seed: seed of random weights that are added to the model, of stochastic rounding and of input noise.
+        most_sequences: largest number of sequences that may be read of each source whose weight may change,
+            earlier runs included.
         tolerance: rise of a probe above its first reading that still counts as recovered.
         probe_budget: work that probes may do; None: all readings that are due are made in full.
         tracking: names of the run in its trackers.
+        optimizer_state: file with the optimizer's state that the run begins with; None: it begins afresh.
         stage: name of the stage in the recipe, with which messages about its settings begin.
     """
 
@@ -126,9 +136,11 @@ class Settings:
     new_tokens: Sequence[int] = ()
     ordinary_tokens: Sequence[int] = ()
     seed: int = 0
+    most_sequences: Mapping[str, int] = field(default_factory=dict)
     tolerance: float = 0.001
     probe_budget: ProbeBudget | None = None
     tracking: Tracking = field(default_factory=Tracking)
+    optimizer_state: Path | None = None
     stage: str = ""
 
     @property

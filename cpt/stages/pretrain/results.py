@@ -19,6 +19,7 @@ from cpt.stages.choosing import CHOSEN_BY, ChosenBy, chosen_by
 from cpt.stages.gates import require_held
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.probe_texts import EARLY_END, ProbeContext, samples_read
+from cpt.training.features.skill_it import UPDATES
 from cpt.training.features.step_log import STEPS
 from cpt.training.features.trackers import TENSORBOARD
 
@@ -75,6 +76,8 @@ def save_training(
     write_lines(folder / "probes.jsonl", (reading.as_json() for reading in result.readings))
     write_lines(folder / "anomalies.jsonl", result.anomalies)
     write_lines(folder / "actions.jsonl", result.actions)
+    if result.mixture:
+        write_lines(folder / UPDATES, result.mixture)
     if (context.work / TENSORBOARD).is_dir():
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     if (context.work / "adapter").is_dir():
@@ -240,8 +243,8 @@ def _report_cost(monitoring: Mapping[str, Any], progress: Progress) -> None:
     if budget is not None and work > budget:
         progress.message(
             f"probes did {work:.1%} of the training's work, over their budget of {budget:.1%}: first and "
-            "last readings, those that gates need, and samples are never left out; smaller ones are cheaper "
-            "(monitor.tokens, monitor.samples)"
+            "last readings, those that gates or online mixing need, and samples are never left out; smaller "
+            "ones are cheaper (monitor.tokens, monitor.samples)"
         )
 
 

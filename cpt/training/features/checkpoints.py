@@ -64,6 +64,11 @@ class Checkpoints(BaseModel):
         description="Steps between milestones: checkpoints that stay, and that are models in the result. "
         "A run that is finished is not run again for them.",
     )
+    keep_optimizer: bool = Field(
+        default=False,
+        description="Keep the optimizer's state beside each milestone and the model before the anneal (8 "
+        "bytes per trained weight with AdamW), so that a later stage can go on with it (start.optimizer).",
+    )
     mode: Literal["blocking", "async"] = Field(
         default="async",
         description="async: training waits for a copy in memory (12 bytes per trained weight with AdamW), "

@@ -104,7 +104,10 @@ class GateController(TrainingFeature):
         return ExtraMemory("gates", held=copies - host, host=host, saved_later=copies)
 
     def on_start(self, run: Run) -> None:
+        from cpt.training.data import FollowedStream
+
         self._run, self._state, self._stream = run, run.state, run.stream
+        self._followed = FollowedStream(run.stream, run.state)
         own = {name: each for name, each in run.features_with_state().items() if each.rolls_back}
         self._saved = saved_states(self._gates, {**run.stateful, **own}, run.state)
         self._file = run.work / "actions.jsonl" if run.processes.is_main and self._gates else None
@@ -129,11 +132,8 @@ class GateController(TrainingFeature):
 
     @property
     def stream(self) -> Stream:
-        """Training stream with the replay share that gates have set."""
-        if not self._state.phases:
-            return self._stream
-        phased = cast("PhasedStream", self._stream)
-        return phased.with_phases([(first, rows) for first, rows in self._state.phases])
+        """Training stream with the replay share that gates have set, and the weights that updates have."""
+        return self._followed.now
 
     @property
     def rate_factor(self) -> float:

@@ -18,7 +18,7 @@ from cpt.errors import StageFailed
 from cpt.monitor.budget import Demand, planned_shares
 from cpt.monitor.gates import Gate, acted_upon
 from cpt.monitor.reading import Items, Reading
-from cpt.monitor.schedule import Moment
+from cpt.monitor.schedule import Every, Moment
 from cpt.training.clock import wait_for_gpu
 from cpt.training.feature import Run, StepOutcome, TrainingFeature
 from cpt.training.features.weight_averaging import WeightAveraging
@@ -180,6 +180,7 @@ class ProbeRunner(TrainingFeature):
 def demands_of(probes: Sequence[Probe], end: Moment, gates: Sequence[Gate]) -> dict[str, Demand]:
     """Return the demands of probes in a run that ends at a moment, by name."""
     gated = acted_upon(gates)
+    needed = {probe.name for probe in probes if isinstance(probe.when, Every)}
     return {
         probe.name: Demand.of(
             probe.work,
@@ -188,6 +189,7 @@ def demands_of(probes: Sequence[Probe], end: Moment, gates: Sequence[Gate]) -> d
             divisible=probe.divisible,
             gated=probe.name in gated,
             items=probe.items,
+            always=probe.name in needed,
         )
         for probe in probes
     }
