@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -71,7 +72,7 @@ def anchors(page: Path) -> frozenset[str]:
     tokens = _tokens(page)
     seen: Counter[str] = Counter()
     found = set()
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in pairwise(tokens):
         if opening.type == "heading_open":
             title = "".join(child.content for child in inline.children or ())
             slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
