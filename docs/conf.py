@@ -40,7 +40,7 @@ def _add_order(_app: Any, page: str, source: list[str]) -> None:
 
 
 def _show_folders(app: Any, page: Any) -> None:
-    """Show links to folders of the repository as their names: files are copied to the site, folders are not."""
+    """Show links to folders of the repository as their names: the site has copies of files alone."""
     here = Path(app.env.doc2path(app.env.docname)).parent
     for link in list(page.findall(pending_xref)):
         if (here / link["reftarget"]).is_dir():

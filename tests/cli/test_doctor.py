@@ -83,4 +83,4 @@ def test_every_extra_of_the_package_has_a_purpose() -> None:
     import tomllib
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) - {"dev", "trackers"} == set(EXTRAS)
+    assert set(project["optional-dependencies"]) - {"dev", "docs", "trackers"} == set(EXTRAS)
