@@ -26,6 +26,12 @@ from recipe_keys import CHOOSERS, KIND, TOP, Key, all_keys
 
 FOLDER = Path(__file__).parent / "recipe"
 
+_FIRST = re.compile(r"(\w+)(.*)")
+"""Matches a key: its first name, and the variant and names below it."""
+_HEAD = ("| Key | Value | Default | Meaning |", "|---|---|---|---|")
+
+SETTINGS = "settings"
+"""Word for a value that has keys of its own."""
 _WORDS = {
     bool: "true or false",
     int: "whole number",
@@ -56,6 +62,7 @@ def pages() -> dict[str, str]:
 
 
 def _page(kind: str, keys: Sequence[Key]) -> str:
+    """Return a page: a table of the stage's keys, then one for each key that has keys of its own."""
     title = "The recipe itself" if kind == TOP else f"Keys of `{kind}`"
     lines = [
         f"# {title}",
@@ -63,18 +70,20 @@ def _page(kind: str, keys: Sequence[Key]) -> str:
         f"{_ABOUT[kind]} Written by `python docs/recipe_reference.py` from the settings' declarations.",
         "A name in brackets is a variant that `kind`, `method` or `action` chooses: `schedule[wsd].peak`",
         "is set by `schedule: {kind: wsd, peak: 1e-4}`. What several keys hold is listed at the first one.",
-        "",
-        "| Key | Value | Default | Meaning |",
-        "|---|---|---|---|",
     ]
+    tables: dict[str, list[tuple[str, Key]]] = {"": []}
     for key in keys:
         if not chooses(key.field, key.name):
-            cells = (
-                f"`{key.path.split('.', 1)[1]}`",
-                value(key.field),
-                default(key.field),
-                _meaning(key.field),
-            )
+            first, inner = _FIRST.fullmatch(key.path.split(".", 1)[1]).groups()  # type: ignore[union-attr]
+            table, name = (first, inner.removeprefix(".")) if inner else ("", first)
+            tables.setdefault(table, []).append((name, key))
+    for heading, rows in tables.items():
+        lines += ["", *([f"## {heading}", ""] if heading else []), *_HEAD]
+        for name, key in rows:
+            words = value(key.field)
+            if not heading and name in tables:
+                words = words.replace(SETTINGS, f"[{SETTINGS}](#{name})")
+            cells = (f"`{name}`", words, default(key.field), _meaning(key.field))
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -108,7 +117,7 @@ def _type(annotation: Any) -> str:
     if origin in (dict, Mapping):
         return f"mapping of names to {_type(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "settings"
+        return SETTINGS
     return _WORDS.get(annotation, "value")
 
 
