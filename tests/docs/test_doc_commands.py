@@ -78,11 +78,17 @@ def _loaded(name: str) -> Any:
 
 
 def _unknown_keys(name: str, words: list[str]) -> Iterator[str]:
+    """Yield the recipe keys among a command's words that do not exist; list items go by their numbers."""
     if name in RECIPE_COMMANDS:
         for word in words:
-            key = word.split("=")[0]
-            if re.fullmatch(r"[a-z][\w.-]*=.+", word, re.DOTALL) and key not in _keys():
-                yield key
+            if re.fullmatch(r"[a-z][\w.-]*=.+", word, re.DOTALL):
+                key = re.sub(r"\.\d+(?=\.|$)", "", word.split("=")[0])
+                if name == "continue":
+                    key = re.sub(
+                        "^continued", "pretrain", key
+                    )  # the name that `cpt continue` gives its stage
+                if key not in _keys():
+                    yield key
 
 
 @cache
@@ -161,3 +167,38 @@ def test_statements_are_those_of_a_shell() -> None:
         ["cpt", "diff", "A", "B C", ">", "out"],
     ]
     assert list(statements(script)) == expected
+
+
+def headers() -> Iterator[tuple[str, str]]:
+    """Yield name and text of the commands in the header of each packaged recipe."""
+    for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
+        comments = re.match(r"(#.*\n)+", recipe.read_text(encoding="utf-8"))
+        if comments is not None:
+            text = re.sub(r"^# {0,3}", "", comments[0], flags=re.MULTILINE)
+            commands = re.findall(r"^ *cpt (?:.*\\\n)*.*$", text, re.MULTILINE)
+            yield recipe.name, "\n".join(re.sub(r"(?<=\S) {3,}(?=[^\\ ]).*$", "", each) for each in commands)
+
+
+@pytest.mark.parametrize(("name", "commands"), [*headers()], ids=[name for name, _ in headers()])
+def test_commands_in_the_header_of_a_recipe_parse(name: str, commands: str) -> None:
+    found = list(statements(commands))
+    wrong = {" ".join(words): mistakes_of(words) for words in found}
+    assert found
+    assert {line: mistake for line, mistake in wrong.items() if mistake} == {}
+
+
+def examples(command: Any, name: str) -> Iterator[str]:
+    """Yield the examples in the help of a command, and of the commands below it."""
+    for paragraph in re.split(r"\n\s*\n", command.help or ""):
+        line = re.sub(r"\s+", " ", paragraph)
+        if (found := re.search(r"^Examples?[^:]*: (cpt .*)", line)) is not None:
+            yield found[1]
+    for inner, each in getattr(command, "commands", {}).items():
+        yield from examples(each, f"{name} {inner}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_of_the_help_parse(name: str) -> None:
+    lines = list(examples(_loaded(name), name))
+    wrong = {line: mistakes_of(words) for line in lines for words in statements(line)}
+    assert {line: mistake for line, mistake in wrong.items() if mistake} == {}
