@@ -2,15 +2,19 @@
 
     python benchmarks/hypernetwork.py HYPERNETWORK --text FILE --general FILE
     python benchmarks/hypernetwork.py HYPERNETWORK --cost --text FILE
+    python benchmarks/hypernetwork.py HYPERNETWORK --curve
 
 Bits per byte of SmolLM2 with Mistral's tokenizer, with Llama 3's, and with one of 8,192 tokens trained on the
 text, right after the change and after a short training: `cpt tokenizer compare` for each, which goes on where
-it was stopped. The hypernetwork's rows are measured beside copied rows of shared tokens, and with these
-predicted too.
+it was stopped. The hypernetwork predicts the rows of all plain tokens, shared ones too, as it was trained;
+its model is trained on the text, and by approximate likelihood matching with the unchanged model as teacher.
 
 --cost: seconds and peak memory of each transfer, in a process of its own; and steps of a hypernetwork's
 training at the settings of its folder, beside the time that their matrix products alone would take at the
 rate that this machine reaches for products of the model's own shapes.
+
+--curve: the training itself, from the log in its folder: the loss in sampled tokenizers and the readings of
+real ones.
 """
 
 from __future__ import annotations
@@ -38,12 +42,13 @@ CHANGES = {
 }
 OTHERS = ("subtoken-mean", "focus", "omp")
 _ROUNDS = 20
+_PART = 100
+"""Steps over which the loss is averaged: each step has a tokenizer of its own, of another compression."""
 
 
 def methods(hypernetwork: Path) -> list[str]:
     """Return the compared methods as `--method` has them."""
-    ours = [f"hypernetwork:folder={hypernetwork},shared={shared}" for shared in ("copied", "predicted")]
-    return [*OTHERS, *ours]
+    return [*OTHERS, f"hypernetwork:folder={hypernetwork},shared=predicted"]
 
 
 def command(hypernetwork: Path, change: str, options: argparse.Namespace, output: Path) -> list[str]:
@@ -51,6 +56,7 @@ def command(hypernetwork: Path, change: str, options: argparse.Namespace, output
     texts = [word for file in options.text for word in ("--text", file)]
     texts += [word for file in options.general for word in ("--general", file)]
     named = [word for method in methods(hypernetwork) for word in ("--method", method)]
+    named += ["--alm", methods(hypernetwork)[-1]]
     settings = ["--steps", options.steps, "--trained", options.trained]
     settings += ["--sequence-length", "128", "--heldout-bytes", "12000", "--window", "512"]
     start = [sys.executable, "-m", "cpt", "tokenizer", "compare", MODEL, *CHANGES[change]]
@@ -65,7 +71,8 @@ def compare(hypernetwork: Path, options: argparse.Namespace) -> dict[str, Any]:
         if not (output / "comparison.json").is_file():
             subprocess.run(command(hypernetwork, change, options, output), check=True)
         found = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
-        if [row["method"] for row in found["rows"]][1:] != [_label(each) for each in methods(hypernetwork)]:
+        labels = [_label(each) for each in methods(hypernetwork)]
+        if [row["method"] for row in found["rows"]][1:] != [*labels, f"{labels[-1]}, alm"]:
             raise SystemExit(f"{output} holds another comparison: remove it")
         figures[change] = found
     return figures
@@ -143,6 +150,30 @@ def throughput(hypernetwork: str, text: list[str], steps: int) -> dict[str, Any]
     }
 
 
+def curve(hypernetwork: Path) -> dict[str, Any]:
+    """Return means of the training's loss over a hundred steps each, and its probes' readings by step."""
+
+    def lines(name: str) -> list[dict[str, Any]]:
+        text = (hypernetwork / name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    steps, readings = lines("steps.jsonl"), lines("probes.jsonl")
+    parts = [steps[start : start + _PART] for start in range(0, len(steps), _PART)]
+    probes: dict[str, Any] = {}
+    for each in readings:
+        facts = {name: each[name] for name in ("value", "rise", "rise_error", "items")}
+        probes.setdefault(each["probe"], {})[each["step"]] = facts
+    return {
+        "steps": len(steps),
+        "tokens": steps[-1]["tokens"],
+        "seconds": steps[-1]["seconds"],
+        "sampled_bits_per_byte": {
+            part[-1]["step"]: sum(each["bits_per_byte"] for each in part) / len(part) for part in parts
+        },
+        "probes": probes,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("hypernetwork", type=Path, nargs="?", help="folder that its training wrote")
@@ -151,11 +182,15 @@ def main() -> None:
     parser.add_argument("--steps", default="0,50,200", metavar="N,N")
     parser.add_argument("--trained", default="all", help="weights of the short training: all or embeddings")
     parser.add_argument("--cost", action="store_true", help="measure seconds and memory instead")
+    parser.add_argument("--curve", action="store_true", help="report the training instead")
     parser.add_argument("--training-steps", type=int, default=5, metavar="N")
     options = options_or_step(parser, throughput)
-    if options.hypernetwork is None or not options.text:
+    if options.hypernetwork is None or not (options.text or options.curve):
         parser.error("give the folder of a hypernetwork, and --text")
     folder = options.hypernetwork.absolute()
+    if options.curve:
+        record.write("hypernetwork_training", curve(folder))
+        return
     if not options.cost:
         record.write("hypernetwork", compare(folder, options))
         return

@@ -19,7 +19,7 @@ TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
 
 FLOORS = (
     ("cpt.cli", "cpt.watch"),
-    ("cpt.estimate", "cpt.sweep"),
+    ("cpt.estimate", "cpt.publishing", "cpt.starter", "cpt.sweep"),
     ("cpt.recipe", "cpt.initialiser_trial"),
     ("cpt.stages",),
     ("cpt.report",),

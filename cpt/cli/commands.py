@@ -29,7 +29,11 @@ class Place(NamedTuple):
 
 
 COMMANDS: dict[str, Place] = {
-    "init": Place("recipes", "init", "Write a commented recipe from a template."),
+    "init": Place(
+        "init",
+        "init",
+        "Write a commented recipe that fits your text, model, machine and time, or a template.",
+    ),
     "doctor": Place(
         "doctor",
         "doctor",
@@ -75,6 +79,16 @@ COMMANDS: dict[str, Place] = {
     ),
     "status": Place("status", "status", "Show the progress of a run, also while another process runs it."),
     "watch": Place("watch", "watch", "Show a run in the browser: its report so far, updated until Ctrl-C."),
+    "clean": Place(
+        "clean",
+        "clean",
+        "Remove what runs no longer use: older results, abandoned attempts, unfinished writes.",
+    ),
+    "publish": Place(
+        "publish",
+        "publish",
+        "Write a run's model with a card of its figures, sources and budgets, and upload it to the hub.",
+    ),
     "report": Place(
         "report",
         "report",

@@ -122,7 +122,9 @@ def _estimates(
     found: list[Estimate | NetworkEstimate] = []
     for step in training:
         if isinstance(step.located, HypernetworkStageConfig):
-            found.append(estimate_network(plan_network(recipe, step, artifacts, place), request))
+            network = plan_network(recipe, step, artifacts, place, fetch=True)
+            assert network is not None, "it was fetched"
+            found.append(estimate_network(network, request))
         elif (job := plan_job(recipe, step, artifacts, fetch=True, place=place)) is not None:
             found.append(estimated(job, request))
     return found
@@ -169,7 +171,9 @@ def _network_batch(each: NetworkEstimate) -> str:
 def _network_advice(each: NetworkEstimate) -> list[str]:
     if each.fits:
         return []
-    return ["Set `micro_batch` or `predicted` lower: memory grows with both."]
+    if each.planned.config.predicted is None or each.predicted <= each.planned.config.predicted:
+        return ["Set `micro_batch` or `predicted` lower: memory grows with both."]
+    return ["Set `micro_batch` or `texts` lower: a step's own tokens all get rows, whatever `predicted` is."]
 
 
 def _verdict(each: Estimate | NetworkEstimate) -> str:

@@ -1,10 +1,8 @@
-"""Define `cpt init`, `cpt validate` and `cpt plan`: write, check and plan a recipe."""
+"""Define `cpt validate` and `cpt plan`: check and plan a recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -24,37 +22,11 @@ from cpt.cli.options import (
 )
 from cpt.cli.output import coloured, out, print_json, rows
 from cpt.cli.rate_curve import draw
-from cpt.errors import UsageError
 from cpt.formatting import plural, size
-from cpt.recipe.authoring import about, template, templates
 from cpt.recipe.load import load
 from cpt.recipe.plan import Entry, Plan, make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
-
-
-def init(
-    path: Annotated[
-        Path | None,
-        typer.Argument(help="File or folder to write to. Default: NAME.yaml."),
-    ] = None,
-    name: Annotated[
-        str, typer.Option("--template", "-t", metavar="NAME", help="Template to start from.")
-    ] = "quickstart",
-    listing: Annotated[bool, typer.Option("--list", metavar="", help="List the templates and exit.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", metavar="", help="Overwrite the file if it exists.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Write a commented recipe from a template.
-
-    Example: cpt init medical.yaml --template quickstart
-    """
-    if listing:
-        _list_templates(as_json)
-    else:
-        _write_template(name, path, force, as_json)
 
 
 def validate(
@@ -113,34 +85,6 @@ def plan(
         )
     else:
         _print_plan(made, store, peaks)
-
-
-def _write_template(name: str, path: Path | None, force: bool, as_json: bool) -> None:
-    text = template(name)
-    target = Path(f"{name}.yaml") if path is None else path
-    if target.is_dir():
-        target = target / f"{name}.yaml"
-    if target.exists() and not force:
-        raise UsageError(f"{target} exists already", hint="Choose another name, or use --force.")
-    if not target.parent.is_dir():
-        raise UsageError(f"there is no folder {target.parent}", hint="Make it first.")
-    target.write_text(text, encoding="utf-8")
-    if as_json:
-        print_json({"recipe": str(target), "template": name})
-    else:
-        out().print(f"Wrote {target}. Read it, change it, then: cpt run {target}", soft_wrap=True)
-
-
-def _list_templates(as_json: bool) -> None:
-    known = {name: about(text) for name, text in templates().items()}
-    if as_json:
-        return print_json(known)
-    table = rows()
-    table.add_column("")
-    table.add_column("")
-    for name, line in known.items():
-        table.add_row("", Text(name, style="bold"), line)
-    return out().print(table)
 
 
 def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:

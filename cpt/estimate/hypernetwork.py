@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tokenizer_tools.embeddings import Role
 from tokenizer_tools.hypernetwork.settings import HypernetworkConfig
 from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
@@ -61,7 +63,8 @@ def assumed_lengths(config: HypernetworkTrainingConfig, size: int) -> tuple[list
         config: Settings of the training.
         size: Number of tokens of the vocabulary that is read: sampled, fixed, or the model's own.
     """
-    rows = size if config.predicted is None else min(size, config.predicted)
+    used = distinct_tokens(config.texts * config.sequence_length, size)
+    rows = size if config.predicted is None else min(size, max(config.predicted, used))
     if config.dynamic is not None:
         merged = round(config.dynamic / 2 * config.texts * config.sequence_length / _OCCURRENCES)
         lengths = [1] * rows + [2] * merged
@@ -70,6 +73,17 @@ def assumed_lengths(config: HypernetworkTrainingConfig, size: int) -> tuple[list
     most = config.network.pieces
     predicted = [min(length, most) for length in lengths if config.shared == "predicted" or length > 1]
     return predicted, len(lengths)
+
+
+def distinct_tokens(tokens: int, size: int) -> int:
+    """Return the expected number of different tokens in a text, if their frequencies follow Zipf's law.
+
+    Args:
+        tokens: Number of tokens of the text.
+        size: Number of tokens of the vocabulary.
+    """
+    shares = 1 / np.arange(1, size + 1)
+    return round(float(-np.expm1(tokens * np.log1p(-shares / shares.sum())).sum()))
 
 
 def assumed_counts(config: HypernetworkTrainingConfig, size: int, source: int) -> RowCounts:

@@ -32,6 +32,9 @@ from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingC
 if TYPE_CHECKING:
     import torch
 
+    from cpt.estimate.devices import Device
+    from cpt.estimate.simulate_hypernetwork import NetworkSimulation
+
 
 @dataclass(frozen=True)
 class PlannedNetwork:
@@ -117,15 +120,19 @@ class NetworkEstimate:
 
 
 def plan_network(
-    recipe: Recipe, step: Step, artifacts: Mapping[str, Artifact], place: Environment
-) -> PlannedNetwork:
-    """Return the run of a hypernetwork stage. The architecture and tokenizers are fetched.
+    recipe: Recipe, step: Step, artifacts: Mapping[str, Artifact], place: Environment, *, fetch: bool
+) -> PlannedNetwork | None:
+    """Return the run of a hypernetwork stage.
 
     Args:
         recipe: Recipe of the run.
         step: Hypernetwork stage.
         artifacts: Finished results, by name of the stage.
         place: Environment of the run.
+        fetch: True to download the architecture, if it is not local. Other references are fetched.
+
+    Returns:
+        None when the architecture is not at hand and may not be fetched.
 
     Raises:
         ReferenceUnavailable: The architecture, a tokenizer or a hypernetwork cannot be had.
@@ -133,8 +140,9 @@ def plan_network(
     assumptions = ["every text has all of its sequence_length tokens", "probes are not counted"]
     located: Any = step.located
     config: HypernetworkStageConfig = located
-    model = planned_model(recipe, step.inputs["model"], artifacts, True, assumptions)
-    assert model is not None, "it was fetched"
+    model = planned_model(recipe, step.inputs["model"], artifacts, fetch, assumptions)
+    if model is None:
+        return None
     training = config.training.model_copy(update={"network": _network(config, recipe, step, artifacts)})
     if config.tokenizer is not None:
         vocabulary = tokens_of(config.tokenizer)
@@ -142,6 +150,10 @@ def plan_network(
         vocabulary = model.architecture.get_text_config().vocab_size
     else:
         vocabulary = config.sampling.vocabulary
+    if training.predicted is not None:
+        assumptions.append("a batch has as many different tokens as Zipf's law gives it, and all get rows")
+    if training.first_stage is not None:
+        assumptions.append("the memory of the first stage is not counted")
     if config.dynamic is None:
         assumptions.append("tokens have two pieces on average, of which a quarter differ")
     else:
@@ -168,6 +180,28 @@ def _network(
     return config.network if given is None else read_facts(resolve_hypernetwork(given)).hypernetwork
 
 
+def network_memory(planned: PlannedNetwork, device: Device) -> Memory:
+    """Predict the peak memory of a process of a planned hypernetwork stage."""
+    return _memory(_simulate(planned, device), device)
+
+
+def _simulate(planned: PlannedNetwork, device: Device) -> NetworkSimulation:
+    import torch
+
+    from cpt.estimate.simulate_hypernetwork import simulate_network
+
+    config, architecture = planned.config, planned.architecture
+    lengths, rows = assumed_lengths(config, planned.vocabulary)
+    stored = getattr(architecture.get_text_config(), "dtype", None) or torch.float32
+    return simulate_network(
+        architecture, config, lengths, rows, planned.dtype, stored, device.hardware, planned.processes
+    )
+
+
+def _memory(simulation: NetworkSimulation, device: Device) -> Memory:
+    return Memory(moments_of(simulation.timeline, simulation.process_bytes, device))
+
+
 def estimate_network(planned: PlannedNetwork, request: EstimateRequest) -> NetworkEstimate:
     """Predict memory, time and cost of a planned hypernetwork stage.
 
@@ -176,15 +210,10 @@ def estimate_network(planned: PlannedNetwork, request: EstimateRequest) -> Netwo
     """
     import torch
 
-    from cpt.estimate.simulate_hypernetwork import simulate_network
-
     config, architecture, device = planned.config, planned.architecture, request.device
     lengths, rows = assumed_lengths(config, planned.vocabulary)
-    stored = getattr(architecture.get_text_config(), "dtype", None) or torch.float32
-    simulation = simulate_network(
-        architecture, config, lengths, rows, planned.dtype, stored, device.hardware, planned.processes
-    )
-    memory = Memory(moments_of(simulation.timeline, simulation.process_bytes, device))
+    simulation = _simulate(planned, device)
+    memory = _memory(simulation, device)
     tokens = config.texts * config.sequence_length
     read = ReadTokens(tokens, tokens - config.texts, config.sequence_length)
     counts = assumed_counts(config, planned.vocabulary, simulation.source)

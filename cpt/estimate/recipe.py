@@ -35,6 +35,7 @@ from cpt.training.distributed.environment import Environment
 
 if TYPE_CHECKING:
     from cpt.estimate.devices import Device
+    from cpt.estimate.memory import Memory
 
 
 _BATCHES = 256
@@ -190,8 +191,8 @@ def cached_peaks(plan: Plan, place: Environment | None = None) -> dict[str, int]
         place: Environment of the run; by default one process on this machine.
     """
     place = place or Environment()
-    training = [entry for entry in plan.to_run if isinstance(entry.step.located, PretrainConfig)]
-    peaks = {entry.step.name: _peak(plan, entry, place) for entry in training}
+    training = training_steps(plan.recipe)
+    peaks = {entry.step.name: _peak(plan, entry, place) for entry in plan.to_run if entry.step in training}
     return {name: peak for name, peak in peaks.items() if peak is not None}
 
 
@@ -202,19 +203,29 @@ def _peak(plan: Plan, entry: Entry, place: Environment) -> int | None:
     file = _cache_file(plan, entry, place, device)
     with contextlib.suppress(DamagedFile, KeyError):
         return int(read_json(file, dict[str, int])["peak_bytes"])
-    planned = plan_job(plan.recipe, entry.step, plan.artifacts, fetch=False, place=place)
-    if planned is None:
-        return None
-    from cpt.estimate.memory import memory_of
-
     try:
-        peak = memory_of(planned.job, device).peak
+        memory = _memory(plan, entry.step, place, device)
     except CptError:  # `cpt estimate` reports it
         return None
+    if memory is None:
+        return None
+    peak = memory.peak
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps({"peak_bytes": peak}), durable=False, concurrent=True)
     return peak
+
+
+def _memory(plan: Plan, step: Step, place: Environment, device: Device) -> Memory | None:
+    """Return the peak memory of a training stage; None if its model is not local."""
+    from cpt.estimate.hypernetwork_stage import network_memory, plan_network
+    from cpt.estimate.memory import memory_of
+
+    if isinstance(step.located, HypernetworkStageConfig):
+        network = plan_network(plan.recipe, step, plan.artifacts, place, fetch=False)
+        return None if network is None else network_memory(network, device)
+    planned = plan_job(plan.recipe, step, plan.artifacts, fetch=False, place=place)
+    return None if planned is None else memory_of(planned.job, device)
 
 
 def _cache_file(plan: Plan, entry: Entry, place: Environment, device: Device) -> Path:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cpt.corpus import TrainingStream, open_source, read_index
 from cpt.corpus.texts import cut_sample, has_texts, heldout_texts
@@ -29,10 +29,14 @@ from cpt.stages.corpus.checks import window_for
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
 from cpt.training.master_weights import MasterWeights
+from cpt.training.objectives import Alm, CrossEntropy
 from cpt.training.schedules import Constant
 from cpt.training.settings import Settings, TrainingConfig
 from cpt.training.trainable import All, Layers
 from cpt.training.trainable.spec import NONE
+
+if TYPE_CHECKING:
+    from cpt.training.objectives.reference_model import AlignedTeacher
 
 Trained = Literal["all", "embeddings"]
 
@@ -50,6 +54,7 @@ class TrialSettings:
         trained: Trained weights: all, or the vocabulary's matrices alone.
         heldout_bytes: Bytes of held-out text per source.
         window: Longest window of held-out text in tokens. It does not depend on the training sequences.
+        boundary: See `cpt.training.objectives.alm.Alm`; of models that learn from a teacher.
         seed: Seed of the order of the training text and of the choice of held-out text.
     """
 
@@ -59,6 +64,7 @@ class TrialSettings:
     trained: Trained = "all"
     heldout_bytes: int = 40_000
     window: int = 1024
+    boundary: float | None = 0.1
     seed: int = 17
 
 
@@ -88,6 +94,7 @@ def train_and_measure(
     corpus: Path,
     settings: TrialSettings,
     texts: Mapping[str, TokenisedText] | None = None,
+    teacher: AlignedTeacher | None = None,
 ) -> TrialCurves:
     """Train a copy of the model for a few steps on the corpus, and measure bits per byte on the way.
 
@@ -97,6 +104,8 @@ def train_and_measure(
         settings: Settings of the training.
         texts: Held-out text of every source, in windows that models share (`heldout`); by default the
             model's own windows.
+        teacher: Model with another tokenizer from which the model learns by approximate likelihood matching;
+            by default it learns from the text alone.
     """
     model = load_model(model_folder)
     texts = heldout([(model_folder, corpus)], settings).texts[0] if texts is None else texts
@@ -112,7 +121,8 @@ def train_and_measure(
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, settings.batch_sequences, settings.seed)
     with tempfile.TemporaryDirectory() as work:
         probes = [TextProbe(source, text, AtSteps(settings.steps)) for source, text in texts.items()]
-        result = train(model, stream, probes, _training(settings), Path(work), NullProgress())
+        training = _training(settings, alm=teacher is not None)
+        result = train(model, stream, probes, training, Path(work), NullProgress(), teacher)
     per_token = read_index(corpus).bytes_per_token(DOMAIN, "train")
     epochs = result.ledger[DOMAIN]["epochs"]
     levels = {
@@ -162,10 +172,11 @@ def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: TrialSettings) ->
     return found
 
 
-def _training(settings: TrialSettings) -> Settings:
+def _training(settings: TrialSettings, *, alm: bool) -> Settings:
     steps, alone = max(settings.steps), settings.trained == "embeddings"
     config = TrainingConfig(
         schedule=Constant(peak=settings.peak, warmup=min(0.5, _WARMUP_STEPS / steps)),
+        objective=Alm(kind="alm", boundary=settings.boundary) if alm else CrossEntropy(),
         trainable=Layers(kind="layers", layers=NONE, embeddings="all") if alone else All(),
         checkpoint=Checkpoints(every=steps + 1),
     )

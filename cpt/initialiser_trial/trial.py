@@ -24,6 +24,7 @@ from cpt.models.bits_per_byte import TokenisedText
 from cpt.progress import Progress
 from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.stage import STAGE as CORPUS
+from cpt.stages.pretrain.objective import load_alm_teacher
 from tokenizer_tools.change import change_model, change_tokenizer
 from tokenizer_tools.settings import EmbeddingsConfig, VocabularyChange
 from tokenizer_tools.transfer import Transfer, plan_transfer
@@ -130,6 +131,7 @@ def run_trial(
     scratch: Path,
     finished: Callable[[TrialRow], None] | None = None,
     known: Mapping[str, TrialRow] = MappingProxyType({}),
+    distilled: Sequence[EmbeddingsConfig] = (),
 ) -> TrialResult:
     """Change the vocabulary once, initialise it by every method, and train and measure each model.
 
@@ -145,6 +147,8 @@ def run_trial(
         scratch: Folder for intermediate results: one model at a time.
         finished: Function that receives every finished row.
         known: Rows of an earlier call, by method; they are not measured again.
+        distilled: Methods whose models are trained once more, for the same steps on the same text, by
+            approximate likelihood matching with the unchanged model as teacher.
     """
     rows: list[TrialRow] = []
 
@@ -164,10 +168,14 @@ def run_trial(
         progress.message(f"{UNCHANGED}: training the model as it is")
         keep(_row(UNCHANGED, train_and_measure(model, corpus, settings, before), 0.0))
     transfer = plan_transfer(model, tokenizer, model=model, seed=settings.seed, texts=lambda: _texts(corpus))
-    for embeddings in methods:
-        row = known.get(label(embeddings))
+    contenders = [(each, False) for each in methods] + [(each, True) for each in distilled]
+    for embeddings, alm in contenders:
+        row = known.get(label(embeddings, alm=alm))
         keep(
-            row or _measure(embeddings, transfer, changed_corpus, change, settings, after, progress, scratch)
+            row
+            or _measure(
+                embeddings, transfer, changed_corpus, change, settings, after, progress, scratch, alm=alm
+            )
         )
     return TrialResult(
         steps=tuple(settings.steps),
@@ -182,10 +190,10 @@ def run_trial(
     )
 
 
-def label(embeddings: EmbeddingsConfig) -> str:
-    """Return a method's name with its parameters: "clp(clip=False)"."""
+def label(embeddings: EmbeddingsConfig, *, alm: bool = False) -> str:
+    """Return a method's name with its parameters, and with its training if that is alm: "clp(clip=False)"."""
     given = ", ".join(f"{name}={value}" for name, value in (embeddings.model_extra or {}).items())
-    return f"{embeddings.method}({given})" if given else embeddings.method
+    return (f"{embeddings.method}({given})" if given else embeddings.method) + (", alm" if alm else "")
 
 
 def _measure(
@@ -197,8 +205,10 @@ def _measure(
     texts: Mapping[str, TokenisedText],
     progress: Progress,
     scratch: Path,
+    *,
+    alm: bool,
 ) -> TrialRow:
-    name = label(embeddings)
+    name = label(embeddings, alm=alm)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         output = Path(folder) / "model"
         shutil.copytree(scratch / "tokenizer", output)
@@ -213,7 +223,8 @@ def _measure(
             )
             taken = time.perf_counter() - began
             progress.message(f"{name}: training")
-            return _row(name, train_and_measure(output, corpus, settings, texts), taken)
+            teacher = load_alm_teacher(transfer.model, output, corpus) if alm else None
+            return _row(name, train_and_measure(output, corpus, settings, texts, teacher), taken)
         except CptError as error:
             return TrialRow(name, {}, {}, failure=str(error))
         except Exception as error:  # a method may be the user's own: keep the figures of the others

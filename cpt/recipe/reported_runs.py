@@ -50,14 +50,27 @@ def labels(runs: Sequence[Run]) -> dict[Path, str]:
     return {run.folder: run.name if counts[run.name] == 1 else str(run.folder) for run in runs}
 
 
+def run_facts(run: Run) -> Facts:
+    """Return the facts of a run: its report's, or those that a report made now would state.
+
+    Raises:
+        CptError: Its figures have another form than this version reads.
+    """
+    records = run.finished()
+    page = _page(records)
+    return (_read_report(page) if page else None) or _gathered(run, records)
+
+
+def _page(records: Mapping[str, Record]) -> Path | None:
+    """Return the page of a run's report, if it has one."""
+    return next((r.path("report") / "report.html" for r in records.values() if "report" in r.kinds), None)
+
+
 def _reported(run: Run, name: str, beside: Path) -> ReportedRun:
     from cpt.report.comparison.facts import ReportedRun
 
     records = run.finished()
-    page = next((r.path("report") / "report.html" for r in records.values() if "report" in r.kinds), None)
-    facts = _read_report(page) if page else None
-    if facts is None:
-        facts = _gathered(run, records)
+    page, facts = _page(records), run_facts(run)
     scored = facts.tasks or facts.recall or facts.suites is not None
     if not facts.probes and facts.training is None and not scored:
         done = f"only {', '.join(records)} finished" if records else "no stage has finished"

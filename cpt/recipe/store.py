@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -77,6 +77,16 @@ class Store:
         """
         folder = self.artifact_folder(stage, fingerprint)
         return folder.with_name(folder.name + _PARTIAL)
+
+    @staticmethod
+    def kind_of(name: str) -> tuple[Literal["result", "attempt", "unfinished"] | None, str]:
+        """Return the kind of a folder in a run's folder, None for others, and the name of its result."""
+        if name.startswith((_STAGING, _OLD)):
+            return "unfinished", name.removeprefix(_STAGING).removeprefix(_OLD)
+        result = name.removesuffix(_PARTIAL)
+        if not _ARTIFACT.match(result):
+            return None, name
+        return ("result" if result == name else "attempt"), result
 
     @property
     def shared_folder(self) -> Path:

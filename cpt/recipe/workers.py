@@ -38,7 +38,8 @@ def run_distributed(step: Step, inputs: dict[str, Artifact], context: Context) -
         {
             "name": step.name,
             "kind": step.kind,
-            "config": step.located.model_dump(mode="json", by_alias=True),
+            # only what is set: some checks ask whether a user wrote a setting
+            "config": step.located.model_dump(mode="json", by_alias=True, exclude_unset=True),
             "inputs": {role: artifact.model_dump(mode="json") for role, artifact in inputs.items()},
             "output": str(context.output),
             "work": str(context.work),

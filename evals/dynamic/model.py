@@ -15,7 +15,11 @@ from cpt.errors import DataError
 from cpt.models.packed_model import PackedLanguageModel, best_device
 from tokenizer_tools.dynamic.rows import RowCache
 from tokenizer_tools.embeddings import Role
-from tokenizer_tools.hypernetwork.folder import load_hypernetwork, source_vocabulary
+from tokenizer_tools.hypernetwork.folder import (
+    load_hypernetwork,
+    require_untrained_model,
+    source_vocabulary,
+)
 from tokenizer_tools.hypernetwork.source import SourceModel, require_variant
 from tokenizer_tools.hypernetwork.training.backbone import ReplacedEmbeddings, check_reads_rows
 
@@ -97,8 +101,9 @@ def load_cache(hypernet: Path, base: SourceModel, model: SourceModel) -> RowCach
 
     Raises:
         MissingInput, ModelError: The hypernetwork cannot be read.
-        DataError: The models and the hypernetwork do not fit.
+        DataError: The models and the hypernetwork do not fit, or the model was trained with it.
     """
+    require_untrained_model(hypernet)
     network = load_hypernetwork(hypernet, base.folder)
     if base.folder != model.folder:
         require_variant(base, model)

@@ -315,7 +315,7 @@ def test_show_and_report_follow_the_last_recipe(cpt: Any) -> None:
 def test_init(cpt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {"quickstart": "# Ten minutes on two cores.\nname: q\n", "legal": "# Law.\nname: l\n"}
     monkeypatch.setattr("cpt.recipe.authoring.templates", lambda: texts)
-    monkeypatch.setattr("cpt.cli.recipes.templates", lambda: texts)
+    monkeypatch.setattr("cpt.cli.init.templates", lambda: texts)
     assert cpt("init", "--list", "--json").json == {
         "quickstart": "Ten minutes on two cores.",
         "legal": "Law.",

@@ -183,11 +183,11 @@ def test_a_stopped_comparison_goes_on(run: Any, tiny_model: Path, monkeypatch: p
     )
     measured = []
 
-    def stop_at_random(embeddings: Any, *rest: Any) -> Any:
+    def stop_at_random(embeddings: Any, *rest: Any, **named: Any) -> Any:
         measured.append(embeddings.method)
         if embeddings.method == "random" and len(measured) == 2:
             raise KeyboardInterrupt
-        return measure(embeddings, *rest)
+        return measure(embeddings, *rest, **named)
 
     measure = trial._measure
     monkeypatch.setattr(trial, "_measure", stop_at_random)
@@ -217,6 +217,26 @@ def test_every_setting_of_a_comparison_counts(run: Any, tiny_model: Path) -> Non
     by_defaults = last("defaults")
     for setting in settings:
         assert last(setting, *setting.split("=")) != by_defaults, setting
+
+
+def test_compare_trains_a_method_by_alm_too(run: Any, tiny_model: Path) -> None:
+    compare = (
+        *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--tokens", 20, "--method", "mean"),
+        *("--alm", "random:std=0.5", "--steps", "0,2", "--sequence-length", 64),
+    )
+    code, out, err = run(*compare, "--alm-boundary", 0, "--out", "table")
+    assert code == 0, err
+    rows = json.loads(Path("table/comparison.json").read_text())["rows"]
+    names = ["mean", "random(std=0.5)", "random(std=0.5), alm"]
+    assert [row["method"] for row in rows[1:]] == names
+    assert [row["failure"] for row in rows] == ["", "", "", ""]
+    assert rows[2]["tokens"] == rows[3]["tokens"]
+    assert rows[2]["domain"]["0"] == rows[3]["domain"]["0"]
+    assert rows[2]["domain"]["2"] != rows[3]["domain"]["2"]
+    assert names[2] in out
+    code, out, err = run(*compare, "--method", "random:std=0.5", "--out", "by-words")
+    assert code == 0, err
+    assert "in no chunk that can be compared" in out  # a random model is never sure that a word ends
 
 
 def test_compare_other_changes(run: Any, tiny_model: Path, another_model: Any) -> None:

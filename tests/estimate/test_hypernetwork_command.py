@@ -4,11 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny import varied_texts, write_jsonl, write_tiny_model
 
 from cpt.cli import main
-from cpt.estimate.hypernetwork import RowCounts, assumed_counts, assumed_lengths, network_flops
+from cpt.estimate.hypernetwork import (
+    RowCounts,
+    assumed_counts,
+    assumed_lengths,
+    distinct_tokens,
+    network_flops,
+)
 from tokenizer_tools.hypernetwork.settings import HypernetworkConfig
 from tokenizer_tools.hypernetwork.training.settings import HypernetworkTrainingConfig
 
@@ -39,6 +46,16 @@ def estimated(
         return " ".join(found.out.split()) if shown else json.loads(found.out)["stages"]
 
     return call
+
+
+def test_the_plan_tells_the_peak(estimated: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    made = estimated([network()])[0]
+
+    assert main(["plan", "r.yaml", "--json"]) == 0
+    stage = json.loads(capsys.readouterr().out)["stages"][1]
+    assert stage["peak_bytes"] == pytest.approx(
+        made["peak_bytes"], rel=0.1
+    )  # what the process itself takes differs
 
 
 def network(**settings: Any) -> dict[str, Any]:
@@ -102,6 +119,8 @@ def test_assumed_rows_follow_the_settings() -> None:
     assert plain.different == 4_000
     some = counts(predicted=800)
     assert (some.rows, some.predicted, some.pieces) == (800, 800, 1_600)
+    few = counts(predicted=5)
+    assert few.rows == distinct_tokens(4 * 24, 8_000) > 30, "the tokens of the batch all get rows"
     copied = counts(shared="copied")
     assert (copied.rows, copied.predicted, copied.pieces) == (8_000, 5_000, 13_000)
     assert counts(network={"pieces": 1}).pieces == 8_000
@@ -110,6 +129,16 @@ def test_assumed_rows_follow_the_settings() -> None:
         {"dynamic": 0.5, "texts": 10, "sequence_length": 80, "shared": "copied"}
     )
     assert assumed_lengths(merged, 500) == ([2] * 20, 520)
+
+
+def test_different_tokens_of_a_text_by_zipf() -> None:
+    """One token of many is one; three of two that occur 2 : 1 are 1.67 on average; long texts have all."""
+    assert distinct_tokens(1, 1_000) == 1
+    assert distinct_tokens(10**6, 50) == 50
+    expected = (1 - (1 / 3) ** 3) + (1 - (2 / 3) ** 3)
+    assert distinct_tokens(3, 2) == round(expected)
+    sampled = np.random.default_rng(0).choice(500, size=(200, 300), p=(p := 1 / np.arange(1, 501)) / p.sum())
+    assert distinct_tokens(300, 500) == pytest.approx(np.mean([len(set(row)) for row in sampled]), abs=2)
 
 
 def test_the_first_stage_and_biases_are_counted() -> None:

@@ -249,6 +249,7 @@ STAGES = (
         "ab12cd34" * 8,
         21.7,
         "2026-03-01T09:15:31+00:00",
+        config={"embeddings": {"method": "subtoken-mean"}},
         metrics={
             "vocabulary": {
                 "before": 49152,

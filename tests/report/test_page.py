@@ -95,6 +95,10 @@ def test_ids_are_unique_and_every_reference_has_a_target(page: str, outline: Out
     assert set(targets) <= set(ids)
 
 
+def test_the_vocabulary_says_how_its_rows_were_made(outline: Outline) -> None:
+    assert "Rows of new tokens time of the stage subtoken-mean 22 s" in outline.text
+
+
 def test_the_order_is_from_the_verdict_to_the_details(outline: Outline) -> None:
     parts = [
         "28% fewer bits per byte on domain text;",

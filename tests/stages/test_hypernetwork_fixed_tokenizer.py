@@ -169,7 +169,10 @@ def test_a_stopped_stage_goes_on_and_a_finished_one_is_prolonged(
 def test_where_the_network_comes_from_is_wired(other: Path) -> None:
     base = UpstreamArtifact("base", frozenset({"model"}))
     corpus = UpstreamArtifact("corpus", frozenset({"corpus"}))
-    networks = [UpstreamArtifact(name, frozenset({"hypernetwork"})) for name in ("one", "two")]
+    networks = [
+        UpstreamArtifact(name, frozenset({"hypernetwork"}), inputs={"model": "base"})
+        for name in ("one", "two")
+    ]
 
     def wired(earlier: list[UpstreamArtifact], **more: Any) -> dict[str, str]:
         return STAGE.wire(STAGE.Config.model_validate(settings(other, **more)), [base, corpus, *earlier])
@@ -271,7 +274,7 @@ def test_a_recipe_plans_trains_and_evaluates(
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     assert main(["plan", "r.yaml"]) == 0
     planned = " ".join(capsys.readouterr().out.split())
-    assert f"at most 144 tokens of {other}, which the hypernetwork and the model trains on" in planned
+    assert f"at most 144 tokens of {other}, on which hypernetwork and model train" in planned
     assert main(["run", "r.yaml"]) == 0, capsys.readouterr().err
     (folder,) = (tmp_path / "runs" / "r").glob("n-shot-*")
     record = json.loads((folder / "artifact.json").read_text())

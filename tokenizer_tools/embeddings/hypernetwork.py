@@ -28,6 +28,7 @@ from tokenizer_tools.hypernetwork.folder import (
     load_hypernetwork,
     read_facts,
     require_fit,
+    require_untrained_model,
     source_vocabulary,
 )
 from tokenizer_tools.hypernetwork.predict import predict_rows
@@ -99,8 +100,9 @@ def check(model: Path, parameters: Parameters) -> None:
 
     Raises:
         MissingInput: There is no hypernetwork.
-        DataError: The models and the hypernetwork do not fit.
+        DataError: The models and the hypernetwork do not fit, or the model was trained with it.
     """
+    require_untrained_model(_folder(parameters))
     require_fit(_folder(parameters), parameters.base or model)
     _require_variant(model, parameters)
 

@@ -38,6 +38,7 @@ class SourceFacts(_Facts):
     """The model that a hypernetwork was trained for."""
 
     model: str = Field(description="Reference of the model.")
+    resolvable: bool = Field(default=True, description="False if `model` only describes the model.")
     size: int = Field(gt=0, description="Number of ids of its tokenizer.")
     widths: dict[str, int] = Field(description="Width of its embedding rows by role.")
     rows_sha256: str = Field(description="SHA-256 of the rows as float32.")
@@ -51,6 +52,14 @@ class TrainingFacts(_Facts):
     steps: int = Field(default=0, ge=0, description="Number of optimizer steps.")
     settings: dict[str, Any] = Field(default={}, description="Settings of the training.")
     figures: dict[str, float] = Field(default={}, description="Measured figures by name.")
+    before: TrainingFacts | None = Field(
+        default=None, description="Training of the hypernetwork that this one began with."
+    )
+
+    @property
+    def trained_with_model(self) -> bool:
+        """Return True if the model was trained too: its rows are for that model, not for the source."""
+        return self.settings.get("backbone") is not None
 
 
 class HypernetworkFacts(_Facts):
@@ -67,6 +76,8 @@ def save_hypernetwork(
     source: SourceModel,
     reference: str,
     training: TrainingFacts | None = None,
+    *,
+    resolvable: bool = True,
 ) -> None:
     """Write a hypernetwork into a folder.
 
@@ -76,11 +87,13 @@ def save_hypernetwork(
         source: Source model.
         reference: Reference of the source model, as a user writes it.
         training: Facts on the training, for the model card.
+        resolvable: False if the reference only describes the model.
     """
     facts = HypernetworkFacts(
         hypernetwork=network.config,
         source=SourceFacts(
             model=reference,
+            resolvable=resolvable,
             size=source.size,
             widths={str(role): width for role, width in source.widths.items()},
             rows_sha256=source.rows_sha256,
@@ -129,6 +142,37 @@ def source_vocabulary(folder: Path) -> Vocabulary:
     return read_vocabulary(folder / TOKENIZER)
 
 
+def source_reference(folder: Path) -> str:
+    """Return the reference of the model that a hypernetwork was trained for.
+
+    Raises:
+        MissingInput, ModelError: The hypernetwork cannot be read.
+        DataError: The folder only describes the model, which a stage of a recipe made.
+    """
+    source = read_facts(folder).source
+    if not source.resolvable:
+        raise DataError(
+            f"the hypernetwork in {folder} was trained for {source.model}, which has no address",
+            hint="Name the folder of that model: --model DIR.",
+        )
+    return source.model
+
+
+def require_untrained_model(folder: Path) -> None:
+    """Raise if a hypernetwork's rows are for a model that was trained with it, not for its source model.
+
+    Raises:
+        MissingInput, ModelError: The hypernetwork cannot be read.
+        DataError: The model was trained too.
+    """
+    if read_facts(folder).training.trained_with_model:
+        raise DataError(
+            f"the hypernetwork in {folder} was trained together with the model: its rows are for the model "
+            "that this training wrote, not for the one that it began with",
+            hint="Use that model, or a hypernetwork that was trained alone (without `backbone`).",
+        )
+
+
 def fits(folder: Path, model: Path) -> bool:
     """Return True if a model has the embedding rows and tokens that a hypernetwork was trained for.
 
@@ -151,7 +195,8 @@ def require_fit(folder: Path, model: Path) -> SourceModel:
     if (mismatch := _mismatch(facts, source)) is not None:
         raise DataError(
             f"the hypernetwork in {folder} was trained for {facts.model}, not for {model}: {mismatch}",
-            hint=f"For a fine-tuned variant of {facts.model}, name that model as `base`.",
+            hint=f"A variant of {facts.model} takes its rows: `cpt tokenizer transfer --model`, or the "
+            "setting `base` of the method hypernetwork.",
         )
     return source.first(facts.size)
 
@@ -199,6 +244,7 @@ def _listed(widths: Mapping[Any, int]) -> str:
 def _card(facts: HypernetworkFacts, parameters: int) -> str:
     """Return the model card."""
     source, training, network = facts.source, facts.training, facts.hypernetwork
+    shared = training.settings.get("shared", "predicted")
     lines = [
         f"# Hypernetwork for {source.model}",
         "",
@@ -206,7 +252,7 @@ def _card(facts: HypernetworkFacts, parameters: int) -> str:
         "pieces (zero-shot tokenizer transfer, arXiv 2405.07883). To give that model another tokenizer:",
         "",
         "```sh",
-        "cpt tokenizer transfer --hypernet FOLDER --tokenizer TOKENIZER --out DIR",
+        f"cpt tokenizer transfer --hypernet FOLDER --tokenizer TOKENIZER shared={shared} --out DIR",
         "```",
         "",
         "| | |",
@@ -219,7 +265,12 @@ def _card(facts: HypernetworkFacts, parameters: int) -> str:
         f"| steps | {training.steps:,} |",
         *(f"| {name} | {value:.6g} |" for name, value in training.figures.items()),
     ]
-    if training.settings.get("backbone") is not None:
+    earlier = training.before
+    while earlier is not None:
+        data = ", ".join(earlier.data) or "no data named"
+        lines.append(f"| before | {earlier.steps:,} steps on {data} |")
+        earlier = earlier.before
+    if training.trained_with_model:
         lines += [
             "",
             f"It was trained together with the model, for the tokenizer `{training.settings['tokenizer']}`. "

@@ -38,5 +38,6 @@ def resolve_training(reference: str, progress: Progress = _SILENT) -> Path:
         MissingInput: The repository holds no checkpoint of a hypernetwork's training.
         RecipeError: The reference is malformed.
     """
-    needed = (WEIGHTS, CONFIG, STEPS, f"{CHECKPOINT}/{STATE}")
+    parts = (STATE, "checkpoint.json", "weights.safetensors", "optimizer.safetensors")
+    needed = (WEIGHTS, CONFIG, STEPS, *(f"{CHECKPOINT}/{part}" for part in parts))
     return resolve_folder(reference, (*_NETWORK, *_TRAINING), needed, progress)

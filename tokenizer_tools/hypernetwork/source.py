@@ -69,6 +69,11 @@ class SourceModel:
         return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
 
 
+def roles_of(model: Path) -> list[Role]:
+    """Return the roles of the matrices that a model has for its vocabulary, by their names alone."""
+    return [role for _, role in with_roles(vocabulary_tensors(model))]
+
+
 def read_source(model: Path) -> SourceModel:
     """Read the vocabulary and the embedding rows of a model folder.
 

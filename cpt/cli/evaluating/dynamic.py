@@ -156,13 +156,13 @@ def print_dynamic(console: Console, found: Sequence[Mapping[str, Any]], confiden
 
 def _sources_of(hypernet: Path, folder: Path, view: ProgressBar) -> tuple[SourceModel, SourceModel]:
     """Return the hypernetwork's source model, and the model that reads: the same, or a variant of it."""
-    from tokenizer_tools.hypernetwork.folder import fits, read_facts, require_fit
+    from tokenizer_tools.hypernetwork.folder import fits, require_fit, source_reference
     from tokenizer_tools.hypernetwork.source import read_source, require_variant
 
     own = read_source(folder)
     if fits(hypernet, folder):
         return own, own
-    reference = read_facts(hypernet).source.model
+    reference = source_reference(hypernet)
     view.message(f"the embeddings of {folder} are not those of {reference}: reading the rows of {reference}")
     base = require_fit(hypernet, resolve_model(located(reference), view))
     require_variant(base, own)

@@ -142,17 +142,31 @@ def transfer(
 
     Example: cpt tokenizer transfer --hypernet zett-smollm2 --tokenizer mistralai/Mistral-7B-v0.3 --out DIR
     """
-    from tokenizer_tools.hypernetwork.folder import fits, read_facts
+    from tokenizer_tools.hypernetwork.folder import source_reference
     from tokenizer_tools.hypernetwork.reference import resolve_hypernetwork
 
     folder = resolve_hypernetwork(located(hypernet), shown())
-    source = read_facts(folder).source.model
+    changed = model if model is not None else source_reference(folder)
     embeddings = {**parameters(settings or []), "method": "hypernetwork", "folder": str(folder)}
-    if model is not None and not fits(folder, resolve_model(located(model), shown())):
-        shown().message(f"the embeddings of {model} are not those of {source}: reading the rows of {source}")
-        embeddings["base"] = str(resolve_model(located(source), shown()))
+    embeddings |= base_for(folder, changed)
     config = {"replace": {"tokenizer": located(tokenizer)}, "embeddings": embeddings}
-    _change({**config, "pad_to_multiple_of": pad}, model or source, [], None, output, 0, False, as_json)
+    _change({**config, "pad_to_multiple_of": pad}, changed, [], None, output, 0, False, as_json)
+
+
+def base_for(folder: Path, model: str) -> dict[str, str]:
+    """Return the setting `base` of the method hypernetwork: nothing if the model is the source model itself.
+
+    Args:
+        folder: Folder of the hypernetwork.
+        model: Reference of the model whose vocabulary changes: the source model, or a variant of it.
+    """
+    from tokenizer_tools.hypernetwork.folder import fits, source_reference
+
+    if fits(folder, resolve_model(located(model), shown())):
+        return {}
+    source = source_reference(folder)
+    shown().message(f"the embeddings of {model} are not those of {source}: reading the rows of {source}")
+    return {"base": str(resolve_model(located(source), shown()))}
 
 
 def train(

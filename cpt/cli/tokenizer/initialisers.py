@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer.changes import config_of
+from cpt.cli.tokenizer.changes import base_for, config_of
 from cpt.cli.tokenizer.options import (
     Base,
     Out,
@@ -75,6 +75,26 @@ def compare(
             help="Add this hypernetwork (folder, or hub id): shared rows copied, and predicted too.",
         ),
     ] = None,
+    alm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--alm",
+            metavar="NAME",
+            help="A method whose model is trained twice: on the text, and by approximate likelihood matching "
+            "with BASE as the teacher, for the same steps. May be repeated.",
+        ),
+    ] = None,
+    alm_boundary: Annotated[
+        float,
+        typer.Option(
+            "--alm-boundary",
+            metavar="P",
+            min=0,
+            max=0.99,
+            help="Least probability, for the teacher, that a word ends where a stretch of text is compared. "
+            "0: also within words, as for text without spaces between words.",
+        ),
+    ] = 0.1,
     steps: Annotated[
         str, typer.Option("--steps", metavar="N,N", help="Training steps after which to measure.")
     ] = "0,50,200",
@@ -128,7 +148,10 @@ def compare(
         texts=tuple(named_texts(text).values()),
         general=tuple(named_texts(general or (), "--general").values()),
         change=given,
-        methods=_words(method or (), hypernet),
+        methods=tuple(method or ()),
+        hypernet=hypernet,
+        alm=tuple(dict.fromkeys(alm or ())),
+        alm_boundary=alm_boundary,
         steps=step_numbers(steps),
         sequence_length=sequence_length,
         batch=batch,
@@ -224,6 +247,9 @@ class TrialRequest:
     general: tuple[str, ...]
     change: Mapping[str, Any]
     methods: tuple[str, ...]
+    hypernet: str | None
+    alm: tuple[str, ...]
+    alm_boundary: float
     steps: tuple[int, ...]
     sequence_length: int
     batch: int
@@ -243,8 +269,12 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
     """
     from cpt.initialiser_trial.short_training import Trained, TrialSettings
     from cpt.initialiser_trial.trial import TrialFolder, build_corpus, run_trial
+    from tokenizer_tools.change import check_initialisation
 
     methods = [_method(word) for word in request.methods] or _every_method()
+    methods += _hypernetwork_methods(request)
+    distilled = [_method(word, "--alm") for word in request.alm]
+    methods += [each for each in distilled if each not in methods]
     if request.trained not in get_args(Trained):
         raise UsageError(f"--trained {request.trained}", hint=f"One of: {', '.join(get_args(Trained))}.")
     change = config_of({name: {_KEYS[name]: value} for name, value in request.change.items()})
@@ -255,9 +285,13 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
         trained=request.trained,  # type: ignore[arg-type]
         heldout_bytes=request.heldout_bytes,
         window=request.window,
+        boundary=request.alm_boundary or None,
         seed=request.seed,
     )
     model = resolve_model(located(request.base), shown())
+    for embeddings in methods:
+        if embeddings.method == "hypernetwork":  # else it is found out after all others have trained
+            check_initialisation(embeddings, model)
     with interruptible("The same command continues: finished methods are kept."):
         folder = TrialFolder(output, _identity(request, methods))
         corpus = build_corpus(
@@ -276,7 +310,16 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
             _show_row(row, request)
 
         result = run_trial(
-            model, corpus, change, methods, settings, shown(), folder.scratch, finished, known=folder.rows
+            model,
+            corpus,
+            change,
+            methods,
+            settings,
+            shown(),
+            folder.scratch,
+            finished,
+            known=folder.rows,
+            distilled=distilled,
         )
         folder.finish(result)
     return result
@@ -334,22 +377,25 @@ def _show_row(row: TrialRow, request: TrialRequest) -> None:
     return shown().message(f"{row.method}: {curve}")
 
 
-def _method(word: str) -> EmbeddingsConfig:
+def _method(word: str, option: str = "--method") -> EmbeddingsConfig:
     settings = method_settings(word)
     try:
         return EmbeddingsConfig.model_validate(settings)
     except ValidationError as error:
         reasons = "; ".join(str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
-        raise UsageError(f"--method {word}: {reasons}") from error
+        raise UsageError(f"{option} {word}: {reasons}") from error
 
 
-def _words(methods: Sequence[str], hypernet: str | None) -> tuple[str, ...]:
-    """Return the methods as `--method` names them; with a hypernetwork, its two ways behind the others."""
-    if hypernet is None:
-        return tuple(methods)
-    others = methods or [each.method for each in _every_method()]
-    ours = (f"hypernetwork:folder={hypernet},shared={shared}" for shared in ("copied", "predicted"))
-    return (*others, *ours)
+def _hypernetwork_methods(request: TrialRequest) -> list[EmbeddingsConfig]:
+    """Return the two ways to use the hypernetwork that `--hypernet` names."""
+    from tokenizer_tools.hypernetwork.reference import resolve_hypernetwork
+
+    if request.hypernet is None:
+        return []
+    folder = resolve_hypernetwork(located(request.hypernet), shown())
+    settings = {"method": "hypernetwork", "folder": request.hypernet, **base_for(folder, request.base)}
+    ways = ("copied", "predicted")
+    return [EmbeddingsConfig.model_validate(settings | {"shared": shared}) for shared in ways]
 
 
 def _every_method() -> list[EmbeddingsConfig]:

@@ -26,16 +26,30 @@ if TYPE_CHECKING:
 _PAD_TO = 64
 
 
-def wire_initial(config: HypernetworkStageConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
+def wire_initial(
+    config: HypernetworkStageConfig, earlier: Sequence[UpstreamArtifact], model: str
+) -> dict[str, str]:
     """Return the earlier hypernetwork that a training in a fixed tokenizer begins with, by its role.
 
+    Args:
+        config: Settings of the stage.
+        earlier: Stages before it.
+        model: Name of the stage whose model it reads.
+
     Raises:
-        WiringError: The network cannot begin with random weights, and there is no other.
+        WiringError: The network cannot begin with random weights, and there is no other; or the other is for
+            another stage's model.
     """
     if config.tokenizer is None or config.initial is not None or config.start is not None:
         return {}
     if any(HYPERNETWORK in stage.kinds for stage in earlier):
-        return {HYPERNETWORK: newest(earlier, HYPERNETWORK, config.from_)}
+        name = newest(earlier, HYPERNETWORK, config.from_)
+        trained_for = next(stage.inputs["model"] for stage in earlier if stage.name == name)
+        if trained_for != model:
+            message = f"the hypernetwork of `{name}` is for the model of `{trained_for}`, not of `{model}`"
+            hint = f"Put this stage right after `{name}`'s, before others that change the model."
+            raise WiringError(Problem(message, key="from", hint=hint))
+        return {HYPERNETWORK: name}
     if config.network.variant != "zett":
         return {}
     raise WiringError(

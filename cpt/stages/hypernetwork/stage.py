@@ -18,6 +18,7 @@ from cpt.stages.hypernetwork.fixed_tokenizer import (
     architecture,
     initial_problems,
     load_initial,
+    require_source,
     wire_initial,
     write_model,
     write_tokenizer,
@@ -53,7 +54,8 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
 
     def wire(self, config: HypernetworkStageConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Return model and corpus, and the hypernetwork that a training in a fixed tokenizer begins with."""
-        return super().wire(config, earlier) | wire_initial(config, earlier)
+        inputs = dict(super().wire(config, earlier))
+        return inputs | wire_initial(config, earlier, inputs["model"])
 
     def references(self, config: HypernetworkStageConfig) -> list[str]:
         """Return the references of tokenizers, and of the run that is continued or begun with."""
@@ -81,16 +83,16 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
                 read(reference)
             except CptError as error:
                 problems.append(Problem(error.message, key=key, hint=error.hint))
-        return [*problems, *_start_problems(config, progress)]
+        return [*problems, *_start_problems(config, {}, progress)]
 
     def check(self, config: HypernetworkStageConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Return problems of the network with the model's width, and of a corpus without text."""
         problems = []
         if config.start is not None and Path(config.start).is_absolute():  # else it is not located, or remote
-            problems += _start_problems(config, NullProgress())
+            problems += _start_problems(config, inputs, NullProgress())
         problems += initial_problems(config, inputs)
         if "model" in inputs:
-            problems += _width_problems(config, inputs["model"].path("model"))
+            problems += _model_problems(config, inputs)
         if "corpus" in inputs and config.probes.tokenizers:
             corpus = inputs["corpus"].path("corpus")
             if not any(has_texts(corpus, source, "heldout") for source in (DOMAIN, GENERAL)):
@@ -122,8 +124,8 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
         first = f"{config.warm_steps:,} + " if config.warm_steps else ""
         words = f"{first}{config.steps:,} steps, at most {tokens:,} tokens"
         if config.tokenizer is not None:
-            trained = "the hypernetwork" if config.backbone is None else "the hypernetwork and the model"
-            return f"{words} of {config.tokenizer}, which {trained} trains on"
+            trained = "the hypernetwork trains" if config.backbone is None else "hypernetwork and model train"
+            return f"{words} of {config.tokenizer}, on which {trained}"
         if config.dynamic is not None:
             return f"{words} of the model's own, up to {config.dynamic:.0%} of them merged"
         return f"{words} in sampled vocabularies of {config.sampling.vocabulary:,}"
@@ -160,6 +162,8 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
                 )
                 initial = load_initial(config, inputs, model, context.progress)
                 start = None if config.start is None else resolve_training(config.start, context.progress)
+                if start is not None:
+                    require_source(start, model)
                 settings = _settings(config, initial, start)
                 probes = build_probes(
                     source,
@@ -188,14 +192,16 @@ class HypernetworkStage(Stage[HypernetworkStageConfig]):
                 processes,
                 target=None if tokenizer is None else tokenizer.vocabulary,
                 initial=None if initial is None else initial.state_dict(),
+                continues=start is not None,
             )
             training.run()
             processes.close()
             if not processes.is_main:
                 return {}
             folder, metrics = context.output / KIND, _metrics(training)
-            facts = _training_facts(settings, inputs["corpus"], metrics)
-            save_hypernetwork(training.network, folder, source, _reference(inputs["model"], context), facts)
+            facts = _training_facts(config, settings, inputs, metrics)
+            reference, known = _reference(inputs["model"], context)
+            save_hypernetwork(training.network, folder, source, reference, facts, resolvable=known)
             keep_checkpoint(context.work, training.state.step, folder)
             write_lines(folder / PROBES, training.state.readings)
             if tokenizer is not None and settings.backbone is not None:
@@ -216,24 +222,39 @@ def _settings(
     return config.training.model_copy(update={"network": network})
 
 
-def _start_problems(config: HypernetworkStageConfig, progress: Progress) -> list[Problem]:
+def _start_problems(
+    config: HypernetworkStageConfig, inputs: Mapping[str, Artifact], progress: Progress
+) -> list[Problem]:
+    """Return the problem of a run to continue: it cannot be had, or is another model's."""
     from tokenizer_tools.hypernetwork.reference import resolve_training
     from tokenizer_tools.hypernetwork.training.continuation import start_problem
 
     if config.start is None:
         return []
     try:
-        problem = start_problem(resolve_training(config.start, progress))
+        folder = resolve_training(config.start, progress)
+        problem = start_problem(folder, config.total_steps)
+        if problem is None and "model" in inputs:
+            require_source(folder, inputs["model"].path("model"))
     except CptError as error:
         problem = Problem(error.message, key="start", hint=error.hint)
     return [problem] if problem is not None else []
 
 
-def _width_problems(config: HypernetworkStageConfig, model: Path) -> list[Problem]:
+def _model_problems(config: HypernetworkStageConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
+    """Return the problems of the model: an output bias, or a width that the network cannot have."""
     from cpt.models.loading import settings
+    from tokenizer_tools.hypernetwork.source import roles_of
 
+    model = inputs["model"].path("model")
     try:
-        config.network.sizes(settings(model).get_text_config().hidden_size)
+        if "bias" in roles_of(model):
+            message = f"the output embeddings of {model} have a bias, for which no training exists yet"
+            return [Problem(message, hint="Take a model without one.")]
+        if config.initial is None and KIND not in inputs:
+            config.network.sizes(settings(model).get_text_config().hidden_size)
+    except CptError as error:
+        return [Problem(error.message, hint=error.hint)]
     except ValueError as error:
         return [Problem(str(error), key="network.heads")]
     return []
@@ -262,16 +283,28 @@ def _metrics(training: HypernetworkTraining) -> dict[str, Any]:
         "bytes": state.bytes,
         "seconds": state.seconds,
         "probe_seconds": state.probe_seconds,
-        "tokens_per_second": state.tokens / state.seconds,
+        "tokens_per_second": state.tokens / (state.seconds - state.first_stage_seconds),
         "truncated": state.truncated,
         "zero_shot": curves,
     }
 
 
-def _training_facts(config: HypernetworkTrainingConfig, corpus: Artifact, metrics: Mapping[str, Any]) -> Any:
+def _training_facts(
+    config: HypernetworkStageConfig,
+    settings: HypernetworkTrainingConfig,
+    inputs: Mapping[str, Artifact],
+    metrics: Mapping[str, Any],
+) -> Any:
     """Return the facts of the model card."""
-    from tokenizer_tools.hypernetwork.folder import TrainingFacts
+    from tokenizer_tools.hypernetwork.folder import TrainingFacts, read_facts
+    from tokenizer_tools.hypernetwork.reference import resolve_hypernetwork
 
+    before = None
+    if config.initial is not None:
+        before = read_facts(resolve_hypernetwork(config.initial)).training
+    elif KIND in inputs:
+        before = read_facts(inputs[KIND].path(KIND)).training
+    corpus = inputs["corpus"]
     figures = {
         f"{probe} before" if step == first else f"{probe} after": value
         for probe, curve in metrics["zero_shot"].items()
@@ -283,7 +316,8 @@ def _training_facts(config: HypernetworkTrainingConfig, corpus: Artifact, metric
     return TrainingFacts(
         data=tuple(str(entry["path"]) for entry in listed if "path" in entry),
         steps=metrics["steps"],
-        settings=config.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json"),
+        before=before,
         figures={"tokens": metrics["tokens"], "bytes": metrics["bytes"], **figures},
     )
 
@@ -292,11 +326,11 @@ def _listed(replay: Any) -> list[Any]:
     return replay if isinstance(replay, list) else []
 
 
-def _reference(model: Artifact, context: Context) -> str:
-    """Return the source model as a user writes it: the recipe's base, or the stage that made it."""
+def _reference(model: Artifact, context: Context) -> tuple[str, bool]:
+    """Return the source model: the recipe's base as it is written, and True; else its stage, and False."""
     if model.stage == BASE:
-        return str(context.recipe.get("base", BASE))
-    return f"the model of stage {model.name} of the recipe {context.recipe.get('name', '?')}"
+        return str(context.recipe.get("base", BASE)), True
+    return f"the model of stage {model.name} of the recipe {context.recipe.get('name', '?')}", False
 
 
 STAGE = HypernetworkStage()

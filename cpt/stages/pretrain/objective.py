@@ -13,6 +13,7 @@ from cpt.training.features.gate_controller import may_replay
 from cpt.training.objectives import Alm, ObjectiveConfig, SelfConstraint, SelfDistillation
 
 if TYPE_CHECKING:
+    from cpt.training.objectives.reference_model import AlignedTeacher
     from tokenizer_tools.alignment import Aligner
 
 TEACHER = "teacher"
@@ -154,14 +155,31 @@ def load_teacher(objective: ObjectiveConfig, inputs: Mapping[str, Artifact], mod
         model: folder of the model that trains, with its tokenizer.
     """
     from cpt.models.packed_model import load_model
-    from cpt.training.objectives.reference_model import AlignedTeacher
 
     if not objective.needs_teacher:
         return None
     folder = inputs[TEACHER].path("model")
     if not isinstance(objective, Alm):
         return load_model(folder)
-    return AlignedTeacher(load_model(folder), _aligner(model, folder, inputs["corpus"].path("corpus")))
+    return load_alm_teacher(folder, model, inputs["corpus"].path("corpus"))
+
+
+def load_alm_teacher(folder: Path, model: Path, corpus: Path) -> AlignedTeacher:
+    """Return a model that teaches another one with another tokenizer, in float32.
+
+    Args:
+        folder: Folder of the teacher, with its tokenizer.
+        model: Folder of the model that trains, with its tokenizer.
+        corpus: Corpus folder in the tokens of the model that trains.
+
+    Raises:
+        DataError: a tokenizer's tokens cannot be read as bytes, or the teacher has no counterpart of the
+            token that starts or ends documents.
+    """
+    from cpt.models.packed_model import load_model
+    from cpt.training.objectives.reference_model import AlignedTeacher
+
+    return AlignedTeacher(load_model(folder), _aligner(model, folder, corpus))
 
 
 def _aligner(model: Path, teacher: Path, corpus: Path) -> Aligner:

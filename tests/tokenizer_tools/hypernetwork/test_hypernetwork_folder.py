@@ -93,7 +93,7 @@ def test_another_model_is_refused(
             with pytest.raises(DataError, match=reason) as raised:
                 refused(tmp_path / "h", model)
             assert f"was trained for {tiny_model}, not for {model}" in raised.value.message
-            assert "name that model as `base`" in (raised.value.hint or "")
+            assert "the setting `base` of the method hypernetwork" in (raised.value.hint or "")
 
 
 def test_the_same_values_in_a_wider_type_fit(tiny_model: Path, tmp_path: Path) -> None:

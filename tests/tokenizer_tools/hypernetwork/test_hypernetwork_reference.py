@@ -51,7 +51,9 @@ def test_an_incomplete_cache_is_completed_by_the_hub(repository: Path) -> None:
 def test_what_is_fetched(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Network and tokenizer, for a training its checkpoint too, and nothing else."""
     (repository / "checkpoint").mkdir()
-    for name in ("steps.jsonl", "checkpoint/state.json", "pytorch_model.bin", "code.py"):
+    checkpoint = [f"checkpoint/{name}" for name in ("state.json", "checkpoint.json")]
+    checkpoint += [f"checkpoint/{name}.safetensors" for name in ("weights", "optimizer")]
+    for name in ("steps.jsonl", *checkpoint, "pytorch_model.bin", "code.py"):
         (repository / name).write_text("{}")
     remote = repository.rename(tmp_path / "remote")
     fetched = tmp_path / "fetched"

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cpt.errors import DataError
 from cpt.training.data import one_ahead
 from tokenizer_tools.dynamic.merges import MergedTokens, find_merges
 from tokenizer_tools.dynamic.words import Word, WordBoundaries, ids_of, words_of
@@ -125,7 +126,7 @@ class SampledBatches:
         encodings = sampled.tokenizer.encode_batch_fast(texts)
         ids = [np.asarray(each.ids[: self._config.sequence_length], dtype=np.int64) for each in encodings]
         ids = [text for text in ids if len(text) > 1]
-        chosen = _chosen(self._config, self._seed, step, np.unique(np.concatenate(ids)), len(sampled.tokens))
+        chosen = _chosen(self._config, self._seed, step, _used(ids, step), len(sampled.tokens))
         tokens = [sampled.tokens[token_id] for token_id in chosen.tolist()]
         return Batch(
             texts=[np.searchsorted(chosen, text) for text in ids],
@@ -165,7 +166,7 @@ class FixedBatches:
         places = [self._places[np.asarray(each.ids, dtype=np.int64)] for each in encodings]
         ids = [text[text >= 0][: self._config.sequence_length] for text in places]
         ids = [text for text in ids if len(text) > 1]
-        used, size = np.unique(np.concatenate(ids)), len(self._surfaces)
+        used, size = _used(ids, step), len(self._surfaces)
         chosen = _chosen(self._config, self._seed, step, used, size)
         surfaces = [self._surfaces[place] for place in chosen.tolist()]
         pieces = [self._pieces[place] for place in chosen.tolist()]
@@ -202,7 +203,7 @@ class MergedBatches:
         merged = self._merged([self._words(text) for text in texts], step, tokens)
         ids = [np.asarray(ids_of(words)[: self._config.sequence_length], dtype=np.int64) for words in merged]
         ids = [text for text in ids if len(text) > 1]
-        used = np.unique(np.concatenate(ids))
+        used = _used(ids, step)
         own = np.searchsorted(self._plain, used[used < tokens.first])
         chosen = self._plain[_chosen(self._config, self._seed, step, own, len(self._plain))]
         known = np.concatenate([chosen, tokens.first + np.arange(len(tokens.surfaces))])
@@ -234,6 +235,20 @@ class MergedBatches:
         pieces += self._source.segment_all(merged, one_word=True)
         size, length = len(self._source.tokens), self._config.network.pieces
         return from_pieces(pieces, [*surfaces, *merged], size, length)
+
+
+def _used(texts: Sequence[np.ndarray], step: int) -> np.ndarray:
+    """Return the ids of a step's texts, ascending, each once.
+
+    Raises:
+        DataError: No text has two tokens, so that nothing could be predicted.
+    """
+    if not texts:
+        raise DataError(
+            f"no text of step {step + 1} has two tokens, so that there is nothing to predict",
+            hint="Give longer documents, or more `texts` to a step.",
+        )
+    return np.unique(np.concatenate(texts))
 
 
 def _chosen(

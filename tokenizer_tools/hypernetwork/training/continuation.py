@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from cpt.atomic import atomic_folder
 from cpt.errors import Problem
+from cpt.json_file import read_json
 from cpt.training.checkpoint.store import Store
 from tokenizer_tools.hypernetwork.reference import CHECKPOINT, STATE, STEPS
 
@@ -18,14 +19,26 @@ def keep_checkpoint(work: Path, step: int, folder: Path) -> None:
     shutil.copytree(Store(work, 1).path(step), folder / CHECKPOINT)
 
 
-def start_problem(folder: Path) -> Problem | None:
-    """Return the problem of a folder whose run cannot be continued."""
-    if (folder / CHECKPOINT / STATE).is_file() and (folder / STEPS).is_file():
+def start_problem(folder: Path, steps: int) -> Problem | None:
+    """Return the problem of a folder whose run cannot be continued.
+
+    Args:
+        folder: Folder of a hypernetwork.
+        steps: Number of steps of the run that continues it, of both stages.
+    """
+    if not ((folder / CHECKPOINT / STATE).is_file() and (folder / STEPS).is_file()):
+        return Problem(
+            f"{folder} holds no checkpoint of a hypernetwork's training",
+            key="start",
+            hint="Give the folder `hypernetwork` of a finished stage.",
+        )
+    taken = _step(folder)
+    if taken < steps:
         return None
     return Problem(
-        f"{folder} holds no checkpoint of a hypernetwork's training",
-        key="start",
-        hint="Give the folder `hypernetwork` of a finished stage.",
+        f"{folder} has taken {taken:,} steps, so that none of {steps:,} is left",
+        key="steps",
+        hint="`steps` counts from the beginning, those before included: raise it.",
     )
 
 
@@ -35,6 +48,14 @@ def begin_from(folder: Path, work: Path) -> None:
     if store.steps():
         return
     shutil.copyfile(folder / STEPS, work / STEPS)
-    step = json.loads((folder / CHECKPOINT / STATE).read_text())["step"]
-    with atomic_folder(store.path(step)) as scratch:
+    with atomic_folder(store.path(_step(folder))) as scratch:
         shutil.copytree(folder / CHECKPOINT, scratch, dirs_exist_ok=True)
+
+
+def _step(folder: Path) -> int:
+    """Return the step of the checkpoint in a hypernetwork's folder.
+
+    Raises:
+        DamagedFile: Its state cannot be read.
+    """
+    return int(read_json(folder / CHECKPOINT / STATE, dict[str, Any])["step"])

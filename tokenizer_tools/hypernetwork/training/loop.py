@@ -63,8 +63,10 @@ class RunState:
         truncated: Number of tokens whose last pieces were cut off, over all steps.
         seconds: Time of steps.
         probe_seconds: Time of probes.
+        first_stage_seconds: Time of the steps of the first stage, of these.
         readings: Readings of probes.
         baselines: First reading of each probe, document by document.
+        probed: Digest of the text of each probe, and of its tokens.
     """
 
     step: int = 0
@@ -73,8 +75,10 @@ class RunState:
     truncated: int = 0
     seconds: float = 0.0
     probe_seconds: float = 0.0
+    first_stage_seconds: float = 0.0
     readings: list[dict[str, Any]] = field(default_factory=list)
     baselines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    probed: dict[str, str] = field(default_factory=dict)
 
     def state_dict(self) -> Mapping[str, Any]:
         return asdict(self)
@@ -82,6 +86,15 @@ class RunState:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         for name, value in saved.items():
             setattr(self, name, value)
+
+    def begin_anew(self, probes: Sequence[ZeroShotProbe]) -> list[str]:
+        """Forget the readings of probes that read other text than before, and say which these are."""
+        found = {name: digest for probe in probes for name, digest in probe.readings.items()}
+        other = sorted(name for name, digest in found.items() if self.probed.get(name, digest) != digest)
+        self.readings = [reading for reading in self.readings if reading["probe"] not in other]
+        self.baselines = {name: first for name, first in self.baselines.items() if name not in other}
+        self.probed |= found
+        return [f"{name} is read on other text, or in other tokens: its curve begins anew" for name in other]
 
     @property
     def latest(self) -> dict[str, float]:
@@ -134,6 +147,7 @@ class HypernetworkTraining:
         *,
         target: Vocabulary | None = None,
         initial: Mapping[str, Tensor] | None = None,
+        continues: bool = False,
     ) -> None:
         """Build the network and its optimizer; nothing is trained yet.
 
@@ -149,9 +163,10 @@ class HypernetworkTraining:
             processes: Processes that train together.
             target: Vocabulary of the fixed tokenizer, if the settings name one.
             initial: State of the network to begin with, of the same architecture; by default random weights.
+            continues: True if the work folder holds a checkpoint without which the run must not begin.
         """
         self._config, self._seed, self._progress, self._processes = config, seed, progress, processes
-        self._backbone, self._probes = backbone, probes
+        self._backbone, self._probes, self._continues = backbone, probes, continues
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = Hypernetwork(config.network, source.rows).to(processes.device)
@@ -170,6 +185,7 @@ class HypernetworkTraining:
         self._gradients = Gradients(self.network, backbone, config, processes, anchor, self._trained)
         self._optimizer = _optimizer(config, parameters, self._trained)
         self.state, self._log = RunState(), Log(work / STEPS)
+        self.state.begin_anew(probes)
         self._store = Store(work, config.checkpoint.keep)
         fixed = dict(flat_values({**config.model_dump(mode="json", exclude=set(CHANGEABLE)), "seed": seed}))
         hint = f"Set them back, or train in an empty folder. {', '.join(sorted(CHANGEABLE))} may change."
@@ -188,7 +204,8 @@ class HypernetworkTraining:
         Ctrl-C and SIGTERM end the step, a checkpoint is saved, and then they do what they did before.
 
         Raises:
-            StageFailed: The loss is not finite, or the run in the work folder began with other settings.
+            StageFailed: The loss is not finite, the run in the work folder began with other settings, or the
+                checkpoint that this run must continue from is damaged.
             DiskFull: A checkpoint does not fit on the disk.
         """
         self._resume()
@@ -265,7 +282,9 @@ class HypernetworkTraining:
         state.step += 1
         state.seconds += seconds
         tokens = batch.tokens if batch is not None else _tokens_of(config)
-        if batch is not None:
+        if batch is None:
+            state.first_stage_seconds += seconds
+        else:
             state.tokens += batch.tokens
             state.bytes += batch.target_bytes
             state.truncated += batch.forms.truncated
@@ -306,7 +325,8 @@ class HypernetworkTraining:
             return
         began = time.perf_counter()
         for probe in self._probes:
-            if probe.forms is None and state.readings:
+            known = any(reading["probe"] in probe.readings for reading in state.readings)
+            if probe.forms is None and (known or (state.step and self._trained is not None)):
                 continue  # the model as it was at the start is what others are compared with
             found = probe.read(self._backbone, self.predict, state.step, state.tokens, state.baselines)
             for reading in found:
@@ -323,6 +343,13 @@ class HypernetworkTraining:
         if saved is not None:
             saved[""].restore(self._stateful)
             self._progress.message(f"continues after step {self.state.step}")
+            for message in self.state.begin_anew(self._probes):
+                self._progress.message(message)
+        elif self._continues:
+            raise StageFailed(
+                "; ".join(["there is no readable checkpoint to continue from", *wrong]),
+                hint="`start` names a run whose checkpoint is damaged or incomplete: fetch or copy it again.",
+            )
 
     def _save(self) -> None:
         """Write a checkpoint.

@@ -233,6 +233,8 @@ class HypernetworkTrainingConfig(_Settings):
             raise ValueError("lexical goes with predicted rows of source tokens, not with copied ones")
         if self.schedule.unit != "steps":
             raise ValueError("schedule.unit: a hypernetwork's progress is counted in steps")
+        if self.schedule.kind == "power":
+            raise ValueError("schedule.kind: power goes by the tokens of a batch, which are not known here")
         if self.micro_batch is not None and self.micro_batch > self.texts:
             raise ValueError(f"micro_batch {self.micro_batch} is more than the {self.texts} texts of a step")
         sampled = self.dynamic is None and self.tokenizer is None

@@ -7,10 +7,12 @@ Shapes: W plain tokens of a tokenizer, H width of a matrix.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,12 @@ class ZeroShotProbe:
     name: str
     forms: SurfaceForms | None
     texts: Mapping[str, TokenisedText]
+
+    @cached_property
+    def readings(self) -> dict[str, str]:
+        """Return the name of the reading of each text, and the digest of its tokens and of their pieces."""
+        pieces = b"" if self.forms is None else self.forms.ids_NL.numpy().tobytes()
+        return {f"{self.name}/{source}": _digest(text, pieces) for source, text in self.texts.items()}
 
     def read(
         self, backbone: ReplacedEmbeddings, predict: Predict, step: int, tokens: int, baselines: Baselines
@@ -125,6 +133,14 @@ def build_probes(
         forms = surface_forms(source.vocabulary, surfaces, pieces)
         probes.append(ZeroShotProbe(name, forms, found[name]))
     return probes
+
+
+def _digest(text: TokenisedText, pieces: bytes) -> str:
+    digest = hashlib.sha256(pieces)
+    for window in text.windows:
+        digest.update(np.ascontiguousarray(window, dtype=np.int64).tobytes())
+        digest.update(b"|")
+    return digest.hexdigest()
 
 
 def _among_plain(text: TokenisedText, vocabulary: Vocabulary) -> TokenisedText:

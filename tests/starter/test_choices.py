@@ -1,0 +1,116 @@
+"""Settings of a first recipe."""
+
+from dataclasses import replace
+
+import pytest
+
+from cpt.errors import UsageError
+from cpt.starter.choices import (
+    EPOCHS,
+    FEWEST_STEPS,
+    BaseFacts,
+    Choices,
+    Training,
+    Wishes,
+    choose,
+    is_far,
+    sequence_length,
+)
+from cpt.starter.text_facts import TextFacts
+
+FACTS = TextFacts(
+    documents=20_000,
+    bytes=40_000_000,
+    duplicates=0,
+    unread=0,
+    median_tokens=300,
+    bytes_per_token=4.0,
+    languages={"en": 1.0},
+)
+BASE = BaseFacts(general_bytes_per_token=4.2, positions=None)
+LAPTOP = Training("a laptop", tokens_per_second=400, micro_batch=8, checkpointing=False)
+GPU = Training("a GPU", tokens_per_second=100_000, micro_batch=48, checkpointing=True)
+
+
+def chosen(
+    facts: TextFacts = FACTS, hours: float = 2, training: Training = LAPTOP, **wishes: object
+) -> Choices:
+    return choose(facts, BASE, Wishes(hours=hours, **wishes), training)  # type: ignore[arg-type]
+
+
+def test_time_bounds_the_tokens_of_a_slow_machine() -> None:
+    two, four = chosen(hours=2), chosen(hours=4)
+    assert 0.5 < two.tokens / (2 * 3600 * 400) < 0.65
+    assert four.tokens == pytest.approx(2 * two.tokens, rel=0.06)
+    assert "2 hours" in two.reasons["tokens"]
+    assert two.epochs == 1
+
+
+def test_replay_that_need_not_be_sampled_leaves_time_for_training() -> None:
+    assert chosen(replay=True).tokens > chosen().tokens
+    assert chosen(replay=True).sampled == 0
+    assert chosen().sampled == pytest.approx(chosen().replay * chosen().tokens, rel=0.1)
+
+
+def test_the_text_bounds_the_tokens_of_a_fast_machine() -> None:
+    found = chosen(training=GPU)
+    fresh = FACTS.tokens * (1 - found.heldout)
+    assert found.tokens * (1 - found.replay) == pytest.approx(EPOCHS * fresh, rel=0.06)
+    assert found.epochs == EPOCHS
+    assert "passes" in found.reasons["tokens"]
+    assert chosen(replace(FACTS, complete=False), training=GPU).tokens > 4 * found.tokens
+
+
+def test_steps_grow_before_batches() -> None:
+    assert (chosen().batch, chosen(training=GPU).batch) == (8, 64)
+    assert chosen().steps >= FEWEST_STEPS
+    assert chosen(training=GPU).micro_batch == 32  # the largest divisor of 64 up to 48
+
+
+def test_sequences_follow_the_documents_unless_the_run_is_short() -> None:
+    lengths = [
+        sequence_length(replace(FACTS, median_tokens=size), 10**9, None) for size in (20, 129, 300, 5_000)
+    ]
+    assert lengths == [256, 512, 1024, 1024]
+    assert sequence_length(FACTS, 100_000, None) == 256
+    assert sequence_length(FACTS, 2 * FEWEST_STEPS * 8 * 512, None) == 512
+    assert sequence_length(FACTS, 10**9, 128) == 128  # no more than the model has
+
+
+@pytest.mark.parametrize(
+    ("per_token", "language", "far"),
+    [(4.0, "en", False), (3.0, "en", True), (3.5, "pt", True), (4.1, "de", False), (3.5, None, False)],
+)
+def test_a_text_is_far_by_its_tokens(per_token: float, language: str | None, far: bool) -> None:
+    assert is_far(replace(FACTS, bytes_per_token=per_token), BASE, language) == far
+
+
+def test_a_far_text_gets_more_replay_a_wider_budget_and_more_new_tokens() -> None:
+    korean = replace(FACTS, bytes_per_token=1.9, languages={"ko": 1.0})
+    near, far = chosen(training=GPU), chosen(korean, training=GPU)
+    assert (near.replay, far.replay) == (0.05, 0.25)
+    assert (near.limit, far.limit) == (0.01, 0.02)
+    assert (near.new_tokens, far.new_tokens) == (0, 8192)
+    assert chosen(FACTS, training=GPU, language="ko").replay == 0.05  # the tokenizer knows it well
+    assert "another language" in far.reasons["replay"]
+    domain = chosen(replace(FACTS, bytes_per_token=3.5), training=GPU)
+    assert (domain.new_tokens, domain.distil) == (2048, True)
+    assert chosen(replace(FACTS, bytes_per_token=3.5), hours=0.5).new_tokens in (0, 256)
+
+
+def test_one_row_of_a_batch_is_the_least_replay() -> None:
+    assert chosen().replay == 1 / 8
+    assert "one row of 8" in chosen().reasons["replay"]
+
+
+def test_little_text_holds_more_out() -> None:
+    shares = [chosen(replace(FACTS, documents=count)).heldout for count in (500, 5_000, 50_000)]
+    assert shares == [0.1, 0.04, 0.01]
+
+
+def test_too_little_time_or_text_is_said_with_what_would_be_enough() -> None:
+    with pytest.raises(UsageError, match="fewer than 20 steps") as caught:
+        chosen(hours=0.02)
+    assert "at least" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="the text has"):
+        chosen(replace(FACTS, documents=3, bytes=20_000))
