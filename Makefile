@@ -1,10 +1,10 @@
-# Two commands: `make quickstart` adapts a real model; `make test` runs the tests.
+# `make quickstart` adapts a real model; `make test` runs the tests; `make docs` builds the documentation site.
 PYTHON ?= python3
 VENV := .venv
 PIP_ARGS ?=
 CPT := $(VENV)/bin/cpt
 
-.PHONY: install dev quickstart test lint gpu-check clean
+.PHONY: install dev quickstart test lint docs gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -22,6 +22,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[docs]'
+	touch $@
+
 quickstart: install
 	$(CPT) run recipes/quickstart.yaml
 
@@ -30,6 +34,10 @@ lint: dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -b html docs site
+	@echo "Built site/index.html"
+
 test: dev lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
@@ -37,4 +45,4 @@ gpu-check: install
 	$(VENV)/bin/python benchmarks/gpu_check.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site

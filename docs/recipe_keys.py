@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "recipe-keys.md"
@@ -43,12 +44,14 @@ class Key:
         path: Dotted path, with the kind of a union's variant in brackets, "schedule[wsd].decay_share".
         model: Name of the class that declares it.
         module: Dotted name of the module that declares it.
+        field: Its declaration: type, default, description.
     """
 
     path: str
     name: str
     model: str
     module: str
+    field: FieldInfo
 
 
 def all_keys() -> list[Key]:
@@ -57,9 +60,12 @@ def all_keys() -> list[Key]:
     from cpt.stages import stages
 
     found: dict[str, Key] = {}
-    for name in RecipeFile.model_fields:  # what others read is the checked recipe, and its steps
+    for (
+        name,
+        field,
+    ) in RecipeFile.model_fields.items():  # what others read is the checked recipe, and its steps
         attribute = "steps" if name == "stages" else name
-        found[name] = Key(f"{TOP}.{name}", attribute, Recipe.__name__, RecipeFile.__module__)
+        found[name] = Key(f"{TOP}.{name}", attribute, Recipe.__name__, RecipeFile.__module__, field)
     for kind, stage in stages().items():
         for key in _keys(stage.Config, kind, set()):
             found.setdefault(key.path, key)
@@ -71,7 +77,7 @@ def _keys(model: type[BaseModel], path: str, seen: set[type]) -> Iterator[Key]:
     for name, field in model.model_fields.items():
         owner = next(each for each in reversed(model.__mro__) if name in getattr(each, "__annotations__", {}))
         here = f"{path}.{field.alias or name}"
-        yield Key(here, name, owner.__name__, owner.__module__)
+        yield Key(here, name, owner.__name__, owner.__module__, field)
         inner = [each for each in _models(field.annotation) if each not in seen]
         seen.update(inner)
         for each in inner:
@@ -88,7 +94,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _kind(model: type[BaseModel]) -> str:
-    for name in ("kind", "method"):
+    for name in CHOOSERS:
         field = model.model_fields.get(name)
         if field is not None and typing.get_origin(field.annotation) is typing.Literal:
             return str(typing.get_args(field.annotation)[0])
@@ -177,6 +183,8 @@ def _set_from_parameters(init: ast.FunctionDef) -> dict[str, str]:
 MAPPING_METHODS = frozenset({"items", "keys", "values", "get"})
 KIND = "kind"
 """Key by which pydantic itself chooses a variant."""
+CHOOSERS = (KIND, "method", "action")
+"""Keys whose one value names the variant that they stand in."""
 DUMP = "model_dump"
 """Method that reads every key of a model, whatever their names."""
 

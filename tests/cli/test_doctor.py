@@ -83,7 +83,7 @@ def test_every_extra_of_the_package_has_a_purpose() -> None:
     import tomllib
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) - {"dev", "trackers"} == set(EXTRAS)
+    assert set(project["optional-dependencies"]) - {"dev", "docs", "trackers"} == set(EXTRAS)
 
 
 def test_a_missing_compiler_is_named_with_what_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:

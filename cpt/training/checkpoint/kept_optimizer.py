@@ -29,7 +29,7 @@ def keep_optimizer(work: Path, step: int, file: Path) -> None:
         snapshot = read(Store(work, keep=1).path(step))[""]
     except Unreadable as error:
         raise StageFailed(f"the checkpoint of step {step} is unreadable: {error}") from error
-    tensors = {key: value.contiguous() for key, value in snapshot.tensors[_NAME].items()}
+    tensors = {key: value.clone().contiguous() for key, value in snapshot.tensors[_NAME].items()}
     save_file(tensors, file, metadata={_DATA: json.dumps(snapshot.data[_NAME])})
 
 

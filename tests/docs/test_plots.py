@@ -1,0 +1,44 @@
+"""The pictures of the decision pages are those of the recorded figures, and are shown."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doc_pages import PAGES, ROOT, links
+
+
+def _module() -> Any:
+    spec = importlib.util.spec_from_file_location("docs_plots", ROOT / "docs" / "plots.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+plots = _module()
+
+
+@pytest.mark.parametrize("name", plots.PICTURES)
+def test_a_picture_is_up_to_date(name: str) -> None:
+    assert (plots.FOLDER / f"{name}.svg").read_text() == plots.svg(name), "run python docs/plots.py"
+
+
+def test_a_picture_shows_other_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, recorded = plots.svg("vocabulary"), plots.figures
+    rows = [row | {"bytes_per_token": row["bytes_per_token"] + 1} for row in recorded("extension")["rows"]]
+    monkeypatch.setattr(plots, "figures", lambda name: {"rows": rows})
+    assert plots.svg("vocabulary") != before
+
+
+def test_pictures_are_small_and_shown() -> None:
+    files = {file.name for file in plots.FOLDER.iterdir()}
+    shown = {Path(link).name for page in PAGES for link in links(page) if link.endswith(".svg")}
+    assert files == {f"{name}.svg" for name in plots.PICTURES}
+    assert files <= shown
+    assert all(len(plots.svg(name)) < 40_000 for name in plots.PICTURES)
