@@ -57,11 +57,10 @@ def load_shards(module: nn.Module, rows: Mapping[str, Rows], device: torch.devic
         device: Device of this process.
     """
     module._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
-    for name, parameter in module.named_parameters():
-        if name in rows:
-            shard: Any = parameter.to_local()  # type: ignore[operator]
-            first = first_row(parameter)  # type: ignore[arg-type]
-            shard.copy_(rows[name](first, first + len(shard)))
+    parameters: dict[str, Any] = dict(module.named_parameters())
+    for name, get in rows.items():
+        shard, first = parameters[name].to_local(), first_row(parameters[name])
+        shard.copy_(get(first, first + len(shard)))
 
 
 def check_shards(
