@@ -195,15 +195,15 @@ class Reading:
         """Return the readings of a run that ends at a moment."""
         monitor, gates = config.monitor, config.gates
         mixed = config.skill_it.every if config.skill_it else None
-        more = {"weights": facts.weights, "new_tokens": facts.new_tokens, "mixed": mixed}
-        sizes = sizes_of(monitor, gates, facts.held_out, end, **more)
+        more = {"weights": facts.weights, "new_tokens": facts.new_tokens}
+        sizes = sizes_of(monitor, gates, facts.held_out, end, mixed=mixed, **more)
         tokens = {name: sizes.tokens(name) for name in sizes.names}
         found = _measured(monitor, inputs, facts, sizes)
         for name, text in found.items():
             tokens[name] = min(sizes.tokens(name, text.length), text.tokens)
         texts = {name: text for name, text in found.items() if name in sizes.limits}
         documents = {name: text.documents_in(tokens[name]) for name, text in found.items()}
-        demands = probe_demands(monitor, gates, tokens, end, documents=documents, **more)
+        demands = probe_demands(monitor, gates, tokens, end, documents=documents, mixed=mixed, **more)
         return cls(sizes, texts, tokens, demands, probe_budget_of(monitor, len(sources_of(facts.held_out))))
 
     def limits(self) -> Iterator[str]:
