@@ -4,7 +4,7 @@ VENV := .venv
 PIP_ARGS ?=
 CPT := $(VENV)/bin/cpt
 
-.PHONY: install dev quickstart test lint docs clean
+.PHONY: install dev quickstart test lint docs gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -40,6 +40,9 @@ docs: $(VENV)/.installed-docs
 
 test: dev lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+gpu-check: install
+	$(VENV)/bin/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) site

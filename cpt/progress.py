@@ -26,7 +26,8 @@ class Progress(Protocol):
         """Receive an event of training.
 
         Args:
-            kind: "reading" of a probe, "action" of the gate controller, or "verdict" on the budgets.
+            kind: "reading" of a probe, "action" of the gate controller, "verdict" on the budgets, or an
+                update of the "mixture".
             facts: The event as plain data.
         """
 

@@ -22,9 +22,9 @@ from cpt.models import attention, bits_per_byte
 from cpt.models.batch import TreeBatch
 from cpt.monitor.probes import early_end, weights
 from cpt.training import loop
-from cpt.training.checkpoint import store
 from cpt.training.checkpoint.stateful import RandomNumbers
 from cpt.training.checkpoint.store import Store
+from cpt.training.checkpoint.stored import StoredTensor
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.features import proofs
 from cpt.training.step import Gradient, Stepper
@@ -48,16 +48,16 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     """
     allow_guards()
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    connect, load, hold = ProcessGroup.__init__, store.load_file, loop.prepare_weights
+    connect, load, hold = ProcessGroup.__init__, StoredTensor.clone, loop.prepare_weights
 
     def connect_on_gpu(self: ProcessGroup, *args: Any) -> None:
         connect(self, *args)
         self.device = CUDA
 
-    def load_fakes(path: Path) -> dict[str, torch.Tensor]:
+    def load_fake(self: StoredTensor) -> torch.Tensor:
         with unset_fake_temporarily():
-            real = load(path)
-        return {name: fake(mode, tensor) for name, tensor in real.items()}
+            real = load(self)
+        return fake(mode, real)
 
     def hold_on_gpu(*args: Any) -> Any:
         inside.enter_context(mode)
@@ -78,7 +78,8 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     step: list[int] = []
     patch.setattr(ProcessGroup, "__init__", connect_on_gpu)
     patch.setattr(loop, "prepare_weights", hold_on_gpu)
-    patch.setattr(store, "load_file", load_fakes)
+    patch.setattr(StoredTensor, "clone", load_fake)
+    patch.setattr(loop, "choose_kernel", lambda *_: "")
     patch.setattr(Store, "save", lambda *_: None)
     patch.setattr(nn.Module, "to", move)
     patch.setattr(Stepper, "gradient", gradient)

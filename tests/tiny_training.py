@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,7 +54,12 @@ class Row(SimpleNamespace):
 
 
 def checkpoint_manager(
-    work: Path, stateful: Mapping[str, Stateful], state: State, settings: Settings
+    work: Path,
+    stateful: Mapping[str, Stateful],
+    state: State,
+    settings: Settings,
+    clock: Callable[[], float] = time.monotonic,
+    processes: Any = None,
 ) -> CheckpointManager:
     """A checkpoint manager of objects with state, in a run without other features."""
     run: Any = SimpleNamespace(
@@ -61,13 +67,13 @@ def checkpoint_manager(
         stream=None,
         work=work,
         progress=Said(),
-        processes=ProcessGroup(DistributedContext()),
+        processes=processes or ProcessGroup(DistributedContext()),
         choice=SimpleNamespace(is_model=True),
         stateful=stateful,
         state=state,
         features_with_state=dict,
     )
-    manager = CheckpointManager(settings.config.checkpoint)
+    manager = CheckpointManager(settings.config.checkpoint, clock)
     manager.on_start(run)
     return manager
 

@@ -66,10 +66,11 @@ def settings(job: jobs.Job) -> Settings:
     config = TrainingConfig(
         schedule=Constant(peak=1e-5, warmup=0),
         checkpoint=Checkpoints(every=job.checkpoint_every or job.steps),
-        compile=job.compile,
+        compile=job.compile,  # type: ignore[arg-type]
+        precision=job.precision,  # type: ignore[arg-type]
         gradient_checkpointing=job.gradient_checkpointing,
     )
-    return Settings(config, job.steps, job.micro_batch, torch.bfloat16)
+    return Settings(config, job.steps, job.micro_batch, torch.bfloat16, on_gpu=torch.cuda.is_available())
 
 
 def run(job: jobs.Job, model: Any) -> tuple[list[float], list[float]]:

@@ -6,10 +6,13 @@ It attends across the documents of a sequence, as it does out of the box.
 from __future__ import annotations
 
 import tempfile
+from typing import Any
 
 import job as jobs
 import numpy as np
+import shapes
 import torch
+from cpt_loop import product_rate
 from step_times import StepTimes
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
@@ -23,13 +26,19 @@ def pad(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "labels": labels, "attention_mask": (labels != -100).long()}
 
 
+def _model(name: str) -> Any:
+    if name in shapes.SHAPES:
+        return shapes.random_model(name, "sdpa")
+    return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+
+
 def main() -> None:
     job = jobs.read()
     rows = [torch.from_numpy(tokens.astype(np.int64)) for tokens, _ in job.rows()]
     times = StepTimes()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            model=AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32),
+            model=_model(job.model),
             args=TrainingArguments(
                 output_dir=folder,
                 max_steps=job.steps,
@@ -57,7 +66,10 @@ def main() -> None:
             callbacks=[times],
         )
         trainer.train()
-    jobs.report(times.seconds, sum(map(len, rows)) / job.steps, times.blocked)
+    more: dict[str, Any] = {"gpu": None, "product_flops": product_rate()}
+    if torch.cuda.is_available():
+        more = {"gpu": torch.cuda.get_device_name(), "peak_gpu_bytes": torch.cuda.max_memory_allocated()}
+    jobs.report(times.seconds, sum(map(len, rows)) / job.steps, times.blocked, **more)
 
 
 if __name__ == "__main__":

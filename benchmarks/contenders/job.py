@@ -30,9 +30,10 @@ class Job:
     micro_batch: int
     accumulate: int
     checkpoint_every: int
-    compile: bool
+    compile: bool | str
     gradient_checkpointing: bool
     profile: bool
+    precision: str = "bf16"
 
     @property
     def rows_per_step(self) -> int:

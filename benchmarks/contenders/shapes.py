@@ -22,8 +22,17 @@ PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 1
 """Dense bfloat16 FLOP/s by a part of the GPU's name, as the maker states them."""
 
 
-def random_model(shape: str) -> Any:
-    """A float32 Llama of a shape, attending within documents."""
+def parameters(shape: str) -> int:
+    """Number of weights of a shape, with tied embeddings."""
+    sizes = SHAPES[shape]
+    width, head = sizes["width"], sizes["head_width"]
+    attention = 2 * width * head * (sizes["heads"] + sizes["key_heads"])
+    layer = attention + 3 * width * sizes["inner"] + 2 * width
+    return sizes["rows"] * width + sizes["layers"] * layer + width
+
+
+def random_model(shape: str, attends: str = "") -> Any:
+    """A float32 Llama of a shape, attending within documents, or as transformers calls it."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -42,7 +51,7 @@ def random_model(shape: str) -> Any:
         vocab_size=sizes["rows"],
         max_position_embeddings=131_072,
         tie_word_embeddings=True,
-        attn_implementation=attention.NAME,
+        attn_implementation=attends or attention.NAME,
     )
     return LlamaForCausalLM(config).eval()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -157,11 +156,18 @@ def _gpu_remedy(cuda: str | None) -> str:
 
 
 def _compiler() -> Check:
-    names = ("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found:
-        return Check("compiler", "ok", f"{found}, for compile: true")
-    return Check("compiler", "missing", "none, and compile: true needs one", f"Install {names[0]}.")
+    """Check what compiled layers need."""
+    from cpt.training.compilation import compiler, compiler_obstacle
+    from cpt.training.distributed.environment import this_hardware
+
+    try:
+        on_gpu = this_hardware().is_gpu
+        reason = compiler_obstacle(on_gpu=on_gpu)
+    except Exception:  # a broken installation of torch, of which another check tells
+        return Check("compiler", "missing", "not looked for, because torch cannot be imported")
+    if reason is None:
+        return Check("compiler", "ok", f"{compiler(on_gpu=on_gpu)}, for `compile`")
+    return Check("compiler", "missing", reason, "Install it, or train without: compile: false.")
 
 
 def _disk(what: str, folder: Path, remedy: str) -> Check:

@@ -11,12 +11,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.options import DEFAULT_RUNS, Json, Runs, split_name
-from cpt.cli.output import out, print_json, rows
+from cpt.cli.law_skills import skills
+from cpt.cli.named_runs import named_runs
+from cpt.cli.options import DEFAULT_RUNS, Json, Runs, StageOfRuns, require_parents, split_name
+from cpt.cli.output import err, out, print_json, rows
 from cpt.cli.progress_bar import show_progress
 from cpt.errors import CptError, Problem, RecipeError, UsageError
 from cpt.formatting import compact, percent, plural, signed
-from cpt.recipe.journal import Run, find_run
+from cpt.recipe.journal import Run
 from cpt.sources import DOMAIN
 
 if TYPE_CHECKING:
@@ -45,18 +47,14 @@ ProbeOption = Annotated[
     ),
 ]
 
-StageOption = Annotated[
-    str | None,
-    typer.Option("--stage", metavar="NAME", help="The pretrain stage, of runs that have several."),
-]
-
 
 def fit(
     run: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[[DOMAIN=]RUN]...",
-            help="Name or folder of a finished run. With names of domains: `medical=RUN law=RUN`.",
+            help="Name or folder of a finished run, or of a sweep: its finished runs. With names of domains: "
+            "`medical=RUN law=SWEEP`.",
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--out", metavar="FILE", help="File for the law.")] = Path(
@@ -79,7 +77,7 @@ def fit(
             help="A run that is only predicted; can be repeated. Default: each is predicted by the others.",
         ),
     ] = None,
-    stage: StageOption = None,
+    stage: StageOfRuns = None,
     draws: Annotated[
         int, typer.Option("--draws", metavar="N", min=20, help="Bootstrap samples of the runs.")
     ] = 200,
@@ -94,11 +92,13 @@ def fit(
 
     The runs should share base and corpus, and differ in `pretrain.replay`, better in four values or more.
 
-    Example: cpt law fit replay-0 replay-5 replay-25 replay-50 --out law.json
+    Examples: cpt law fit replay-0 replay-5 replay-25 replay-50 --out law.json
+
+    cpt law fit medical-sweep --out law.json
     """
     from cpt import laws
 
-    _require_parents(output, page)
+    require_parents(output, page)
     found = list(laws.read_rows(row_file)) if row_file else []
     found += _rows_of(run or (), runs, stage)
     if not found:
@@ -124,7 +124,7 @@ def predict(
     parameters: Parameters = None,
     domain: DomainOption = None,
     probe: ProbeOption = None,
-    stage: StageOption = None,
+    stage: StageOfRuns = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
@@ -172,7 +172,7 @@ def advise(
     parameters: Parameters = None,
     domain: DomainOption = None,
     probe: ProbeOption = None,
-    stage: StageOption = None,
+    stage: StageOfRuns = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
@@ -205,10 +205,11 @@ def advise(
 app.command("fit")(fit)
 app.command("predict")(predict)
 app.command("advise")(advise)
+app.command("skills")(skills)
 
 
 def _rows_of(words: Sequence[str], root: Path, stage: str | None) -> list[Row]:
-    """Return the rows of runs, each named `RUN` or `DOMAIN=RUN`.
+    """Return the rows of runs, each named `RUN`, `SWEEP` or `DOMAIN=RUN`.
 
     Raises:
         RecipeError: Some runs do not exist, are named twice, or have no readings; lists all of them.
@@ -224,17 +225,32 @@ def _rows_of(words: Sequence[str], root: Path, stage: str | None) -> list[Row]:
             hint = "A domain is named in small letters, digits, `-` and `_`."
             problems.append(Problem(f"`{domain}` is no name of a domain", hint=hint))
         try:
-            run = find_run(root, name)
+            named, factors = named_runs(root, name)
         except CptError as error:
             problems.append(Problem(error.message, hint=error.hint))
             continue
-        if (place := run.folder.resolve()) in seen:
-            problems.append(Problem(f"the run `{name}` is named twice", hint="Name different runs."))
-        seen.add(place)
-        found.append((domain or DOMAIN, run))
+        _warn_of_noise(name, factors)
+        for run in named:
+            if (place := run.folder.resolve()) in seen:
+                problems.append(Problem(f"the run `{run.name}` is named twice", hint="Name different runs."))
+            seen.add(place)
+            found.append((domain or DOMAIN, run))
     if problems:
         raise RecipeError(problems)
     return rows_of_runs(found, stage)
+
+
+_IN_THE_LAW = frozenset({"replay", "tokens", "base"})
+"""Settings whose values a law has as variables: share, tokens, and size of the model."""
+
+
+def _warn_of_noise(name: str, factors: Sequence[str]) -> None:
+    """Report settings of a sweep's runs that the law does not know."""
+    unknown = [key for key in factors if key.rpartition(".")[2] not in _IN_THE_LAW]
+    if unknown:
+        keys = " and ".join(f"`{key}`" for key in unknown)
+        message = f"{name}: its runs differ in {keys} too, which is noise to the law"
+        err().print(Text(message, style="yellow"), soft_wrap=True)
 
 
 def _probe(law: Law, run: str | None, root: Path, stage: str | None) -> DomainProbe | None:
@@ -248,15 +264,6 @@ def _probe(law: Law, run: str | None, root: Path, stage: str | None) -> DomainPr
 
     found = _rows_of([run], root, stage)
     return probe_of(found, starts_of(found), law.probe)
-
-
-def _require_parents(*files: Path | None) -> None:
-    """Raise unless the files can be written."""
-    for file in files:
-        if file is not None and not file.parent.is_dir():
-            raise UsageError(f"there is no folder {file.parent}", hint="Make it first.")
-        if file is not None and file.is_dir():
-            raise UsageError(f"{file} is a folder", hint="Name a file.")
 
 
 def _write_chart(law: Law, found: Sequence[Row], page: Path) -> None:

@@ -44,6 +44,11 @@ Runs = Annotated[
     ),
 ]
 
+StageOfRuns = Annotated[
+    str | None,
+    typer.Option("--stage", metavar="NAME", help="The pretrain stage, of runs that have several."),
+]
+
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON on standard output.")]
 
 From = Annotated[
@@ -78,6 +83,19 @@ def selection(from_: str | None, until: str | None, only: str | None, force: lis
 
 
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)=(?!=)(?P<rest>.+)", re.DOTALL)
+
+
+def require_parents(*files: Path | None) -> None:
+    """Raise unless the files can be written.
+
+    Raises:
+        UsageError: A file's folder is not there, or the file is a folder.
+    """
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise UsageError(f"there is no folder {file.parent}", hint="Make it first.")
+        if file is not None and file.is_dir():
+            raise UsageError(f"{file} is a folder", hint="Name a file.")
 
 
 def split_name(word: str) -> tuple[str | None, str]:

@@ -43,6 +43,15 @@ def sweep(
             "a range: `pretrain.schedule.peak=1e-5..1e-3 log`.",
         ),
     ] = None,
+    skills: Annotated[
+        str | None,
+        typer.Option(
+            "--skills",
+            metavar="STAGE",
+            help="In place of --vary: train the pretrain stage on each part of the domain alone, and measure "
+            "all parts. `cpt law skills SWEEP` then learns which part helps which.",
+        ),
+    ] = None,
     seeds: Annotated[
         str,
         typer.Option(
@@ -100,7 +109,10 @@ def sweep(
         ),
     ] = "",
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Name of the sweep. Default: RECIPE-sweep.")
+        str | None,
+        typer.Option(
+            "--name", metavar="NAME", help="Name of the sweep. Default: RECIPE-sweep, or RECIPE-skills."
+        ),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
@@ -110,8 +122,10 @@ def sweep(
     Every configuration is a normal run, named SWEEP-pNN-sSEED. Stages that do not differ are made once. The
     same command continues after any stop; with more values, seeds or points it adds runs.
 
-    Example: cpt sweep medical.yaml --vary pretrain.schedule.peak=1e-4,3e-4 --vary pretrain.replay=0,0.05,0.25
-    --seeds 3 --limit 'general <= +0.01' --budget 2h
+    Examples: cpt sweep medical.yaml --vary pretrain.schedule.peak=1e-4,3e-4
+    --vary pretrain.replay=0,0.05,0.25 --seeds 3 --limit 'general <= +0.01' --budget 2h
+
+    cpt sweep medical.yaml --skills pretrain --seeds 2 pretrain.tokens=200_000
 
     Options after `--` go to `accelerate launch` of every run.
 
@@ -124,7 +138,7 @@ def sweep(
 
     launching = launch_request(context)
     request = _request(
-        recipe, overrides or [], vary or [], seeds, method, points, minimize, limit, budget, name
+        recipe, overrides or [], vary or [], skills, seeds, method, points, minimize, limit, budget, name
     )
     options = tuple(launching[1]) if launching else ()
     try:
@@ -147,6 +161,7 @@ def _request(
     recipe: Path,
     overrides: list[str],
     vary: list[str],
+    skills: str | None,
     seeds: str,
     method: str,
     points: int | None,
@@ -158,15 +173,21 @@ def _request(
     """Return the checked request."""
     from cpt.monitor.gates.gate import Budget
     from cpt.sweep.factors import parse_factors, parse_seeds
+    from cpt.sweep.skills import load_for_parts, parts_alone
     from cpt.sweep.state import SweepRequest
 
     if method not in ("grid", "random", "tpe"):
         raise UsageError(f"--method: `{method}` is none of grid, random, tpe")
-    if not vary:
+    if skills is not None and (vary or method != "grid"):
+        raise UsageError("--skills tries each part once: it goes without --vary and --method")
+    if not vary and skills is None:
         raise UsageError("nothing is varied", hint="Add --vary, such as --vary pretrain.replay=0,0.05,0.25.")
-    factors = parse_factors(vary, method)  # type: ignore[arg-type]
-    loaded = load(recipe, overrides)
-    name = name or f"{loaded.name}-sweep"
+    if skills is None:
+        loaded, factors = load(recipe, overrides), parse_factors(vary, method)  # type: ignore[arg-type]
+    else:
+        loaded, overrides = load_for_parts(recipe, overrides, skills)
+        factors = [parts_alone(loaded, skills)]
+    name = name or f"{loaded.name}-{'sweep' if skills is None else 'skills'}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
         raise UsageError(f"--name: `{name}` cannot name runs", hint="Use letters, digits, dots and dashes.")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,9 @@ from cpt.sources import REPLAY
 
 Phases = Sequence[tuple[int, int]]
 """Pairs (first step, replay rows of each global batch from there on), ordered, the first at step 0."""
+
+Updates = Sequence[tuple[int, Mapping[str, int]]]
+"""Pairs (first step, whole weights of the domain's sources from there on), ordered."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,14 @@ def place(
     changes: Phases,
     batch_sequences: int,
     unread: Mapping[str, int],
+    updates: Updates = (),
 ) -> tuple[BatchRows, tuple[int, ...]]:
     """Place the phases of a mixture in a run of so many steps.
 
     Args:
         changes: Replay rows that gates have set.
         unread: Sequences of each source that no earlier run has trained on.
+        updates: Weights that took the place of the mixture's during the run; each begins a phase.
 
     Returns:
         The rows of phases that have a step, or else of the first one, and the step at which every phase is to
@@ -151,4 +156,16 @@ def place(
         if first < (end := min(ends[-1], steps)):
             placed.append(reached)
             first = end
-    return BatchRows(placed or [PlacedPhase(0, mixture[0])], changes, batch_sequences), tuple(ends)
+    placed = _updated(placed or [PlacedPhase(0, mixture[0])], updates)
+    return BatchRows(placed, changes, batch_sequences), tuple(ends)
+
+
+def _updated(placed: Sequence[PlacedPhase], updates: Updates) -> list[PlacedPhase]:
+    """Return the phases with another one at each update, which has the last update's weights."""
+    found: list[PlacedPhase] = []
+    for first in sorted({phase.first for phase in placed} | {first for first, _ in updates}):
+        own = next(phase for phase in reversed(placed) if phase.first <= first)
+        weights = next((each for begin, each in reversed(updates) if begin <= first), None)
+        mixture = own.mixture if weights is None else replace(own.mixture, weights=weights)
+        found.append(PlacedPhase(first, mixture))
+    return found

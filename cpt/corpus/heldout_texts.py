@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cpt.corpus.document_columns import PLAIN, DocumentColumns, is_plain
 from cpt.halves import Half, half_of
+from cpt.sources import PART
 
 _AHEAD, _MOST_AHEAD = 64, 4096
 """Texts that are read at once at first, and at most."""
@@ -26,13 +28,17 @@ class HeldOutTexts:
         """Find the texts; of a source without held-out text there are none.
 
         Args:
+            source: Source, or a part of one: "domain.notes".
             half: Half of the texts, for which all are read once; both if None.
         """
-        facts = DocumentColumns(corpus, source, "heldout", [*PLAIN, *(["text"] if half else [])])
-        self._texts = DocumentColumns(corpus, source, "heldout", ["text"])
+        whole, _, part = source.partition(PART)
+        facts = DocumentColumns(corpus, whole, "heldout", [*PLAIN, *(["text"] if half else [])])
+        self._texts = DocumentColumns(corpus, whole, "heldout", ["text"])
         found: dict[str, list[np.ndarray]] = {}
         for name, table in facts:
             chosen = is_plain(table)
+            if part:
+                chosen &= _is_of(table, part)
             if half is not None:
                 chosen &= [half_of(text) == half for text in table["text"].to_pylist()]
             found.setdefault(name, []).append(chosen)
@@ -71,3 +77,10 @@ class HeldOutTexts:
             found.setdefault(name, []).append(pc.utf8_length(table["text"]).to_numpy())
         each = [np.concatenate(found[name])[rows] for name, rows in self._rows.items()]
         return np.concatenate([np.zeros(0, dtype=np.int64), *each]).astype(np.int64)
+
+
+def _is_of(table: pa.Table, part: str) -> np.ndarray:
+    """Return True for documents of a part: bool (rows,)."""
+    if "part" not in table.column_names:  # corpora of earlier versions
+        return np.zeros(len(table), dtype=bool)
+    return pc.equal(table["part"], part).to_numpy()

@@ -49,7 +49,7 @@ class Interleaving:
         return periods * np.array(self._weights, dtype=np.int64) + self._table[rest]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _beginnings(weights: tuple[int, ...]) -> np.ndarray:
     """Return the rows of each part among the first 0, 1, ... of one period, int32 (period + 1, parts)."""
     period = sum(weights)
@@ -71,23 +71,24 @@ def _beginnings(weights: tuple[int, ...]) -> np.ndarray:
     return np.cumsum(table, axis=0, dtype=np.int32)
 
 
-def whole_weights(weights: Mapping[str, float]) -> dict[str, int]:
-    """Return whole weights in the same ratio: exactly if that takes no more than `RESOLUTION` in all.
+def whole_weights(weights: Mapping[str, float], resolution: int = RESOLUTION) -> dict[str, int]:
+    """Return whole weights in the same ratio: exactly if that takes no more than `resolution` in all.
 
     Otherwise shares are rounded by largest remainder, and none that is positive becomes 0.
 
     Args:
         weights: Finite, at least 0, not all 0; read as the decimal fractions that they are written as.
+        resolution: Largest sum of the whole weights, at most `RESOLUTION`.
     """
     written = {name: Fraction(str(weight)) for name, weight in weights.items()}
     total = sum(written.values())
     shares = {name: weight / total for name, weight in written.items()}
     denominator = math.lcm(*(share.denominator for share in shares.values()))
-    if denominator <= RESOLUTION:
+    if denominator <= resolution:
         return {name: int(share * denominator) for name, share in shares.items()}
-    exact = {name: share * RESOLUTION for name, share in shares.items()}
+    exact = {name: share * resolution for name, share in shares.items()}
     whole = {name: max(int(share > 0), math.floor(share)) for name, share in exact.items()}
-    missing = RESOLUTION - sum(whole.values())
+    missing = resolution - sum(whole.values())
     for name in sorted(exact, key=lambda name: whole[name] - exact[name])[: max(missing, 0)]:
         whole[name] += 1
     if missing < 0:  # tiny parts were rounded up

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from cpt.corpus.batch_rows import Phases, place
+from cpt.corpus.batch_rows import Phases, Updates, place
 from cpt.corpus.mixture import MixturePhase, replay_rows
 from cpt.corpus.permutation import Permutation
 from cpt.corpus.reading_order import ReadingOrder
@@ -28,10 +28,10 @@ from cpt.sources import DOMAIN, REPLAY, WITHOUT_LOSS
 class TrainingStream:
     """Global batches of packed sequences: domain rows with an exact share of replay rows.
 
-    Domain rows may be divided among named parts by weight. Mixtures may change in phases, and gates may
-    change the replay share on the way. A batch does not depend on later phases, and a new phase continues
-    each source at its next unseen row. Rows are permuted within each batch, so that micro-batches mix. Every
-    epoch reads a source in a new permutation.
+    Domain rows may be divided among named parts by weight. Mixtures may change in phases; on the way, gates
+    may change the replay share, and online mixing the weights. A batch does not depend on later phases, and a
+    new phase continues each source at its next unseen row. Rows are permuted within each batch, so that
+    micro-batches mix. Every epoch reads a source in a new permutation.
 
     Attributes:
         domain_sources: Sources that domain rows are divided among.
@@ -67,6 +67,7 @@ class TrainingStream:
         self._mixture = tuple(mixture) or (whole_run,)
         self.domain_sources = tuple(self._mixture[0].weights)
         self._changes: Phases = ()
+        self._updates: Updates = ()
         self._lay_out(0)
 
     def for_steps(self, steps: int) -> Self:
@@ -104,10 +105,36 @@ class TrainingStream:
         other._lay_out(self._steps)
         return other
 
+    def with_updates(self, updates: Updates) -> Self:
+        """Return the same stream with weights of the domain's sources that were set during the run.
+
+        Each update begins a phase: no batch before it changes, and sources go on at their next unseen rows.
+
+        Raises:
+            ValueError: The updates are not in order, or are of other sources.
+        """
+        in_order = all(a < b for (a, _), (b, _) in pairwise(updates))
+        fit = all(first >= 0 and set(weights) == set(self.domain_sources) for first, weights in updates)
+        if not in_order or not fit:
+            raise ValueError(f"{list(updates)} are no updates of {', '.join(self.domain_sources)}")
+        other = copy.copy(self)
+        other._updates = tuple(  # counts follow the order of the sources
+            (first, {name: weights[name] for name in self.domain_sources}) for first, weights in updates
+        )
+        other._lay_out(self._steps)
+        return other
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Whole weights of the domain's sources at the begin of the mixture, before any update."""
+        return dict(self._mixture[0].weights)
+
     def _lay_out(self, steps: int) -> None:
         self._steps = steps
         unread = {name: self.size(name) - self._offset.get(name, 0) for name in self.domain_sources}
-        self._rows, self.phase_ends = place(self._mixture, steps, self._changes, self.batch_sequences, unread)
+        self._rows, self.phase_ends = place(
+            self._mixture, steps, self._changes, self.batch_sequences, unread, self._updates
+        )
         most = self._rows.most_replay
         if most and REPLAY not in self._sources:
             raise DataError(

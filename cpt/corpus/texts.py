@@ -40,6 +40,7 @@ def heldout_texts(corpus: Path, source: str, half: Half | None = None) -> HeldOu
     """Return the held-out texts of a source; none if it has none.
 
     Args:
+        source: Source, or a part of the domain: "domain.notes".
         half: Half to return; both if None.
     """
     from cpt.corpus.heldout_texts import HeldOutTexts

@@ -19,6 +19,7 @@ from cpt.estimate.simulate import simulate
 from cpt.estimate.simulated_model import Weights, build, mark_trainable, take_over
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
+from cpt.training.compilation import compilation, compiles_here
 from cpt.training.distributed.environment import Hardware
 from cpt.training.features.anomalies import Anomalies
 from cpt.training.features.checkpoints import Checkpoints
@@ -166,7 +167,8 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
         if (averaging := job.settings.config.average)
         else None
     )
-    prepare(model, job.settings)
+    compiles = compiles_here(model, job.settings, lambda _: None)
+    prepare(model, job.settings, compiles=compiles)
     module, batch = PackedLanguageModel(model), _batch(job, model).to(device)
 
     def micro_batch() -> None:
@@ -179,7 +181,8 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
         if average:
             average.add(1)
 
-    took = _seconds(micro_batch, device)
+    with compilation(of_passes=compiles and job.settings.on_gpu):
+        took = _seconds(micro_batch, device)
     trained.mask_grads()
     stepping = _seconds(move, device)
     tried = Weights.of(model, trained)

@@ -94,8 +94,7 @@ def plan_job(
             config, upstream["corpus"], _corpus_of(recipe, step).sequence_length, assumptions
         )
     place = place or Environment()
-    bfloat16 = place.hardware.bfloat16
-    settings = settings_of(config, steps, tokens, model.new_tokens, recipe.seed, bfloat16)
+    settings = settings_of(config, steps, tokens, model.new_tokens, recipe.seed, place.hardware)
     job = Job(
         architecture=model.architecture,
         settings=settings,
@@ -122,7 +121,7 @@ def _simplifications(job: Job) -> list[str]:
         and not job.sharded,
         "weights are sharded as accelerate's --use_fsdp does by default": job.sharded,
         "communication between processes takes no time": job.processes > 1,
-        "compiled blocks keep less memory than is counted here": settings.config.compile,
+        "compiled layers keep less memory than is counted here": settings.compiles,
         "the teacher is taken to be as large as its student": settings.config.objective.needs_teacher,
         "the teacher is taken to make as many tokens of a text": settings.config.objective.kind == "alm",
         "8-bit matrix products are counted as bfloat16 ones": settings.float8,

@@ -15,15 +15,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from cpt.models.unloaded_model import stores_its_parameters
 from cpt.training.distributed.sharding import layers_of
 
 if TYPE_CHECKING:
     from cpt.estimate.allocations import Block, Recorder, Timeline
+    from cpt.estimate.job import Job
+    from cpt.training.trainable.spec import TrainableSpec
 
 _AT_ONCE = 3
 """Layers in memory at once: the current one, the next one, and the buffer that it arrives in."""
 
 FLOAT_BYTES = 4
+
+_COPIED = "modules_to_save"
+"""Part of the names of embeddings beside an adapter, which begin with the values of the model's own."""
 
 
 class SimulatedShards:
@@ -119,3 +125,18 @@ class SimulatedShards:
     def numbers(self, tensors: Iterable[torch.Tensor]) -> int:
         """Return the number of elements of this process's shards of some tensors."""
         return sum(torch.Size(self.shard(tensor.shape)).numel() for tensor in tensors)
+
+
+def read_at_once(model: Any, spec: TrainableSpec, job: Job) -> int:
+    """Return the bytes that a process reads into host memory at once: the model, or a shard of a tensor.
+
+    An adapter is drawn whole before it is sharded.
+    """
+    if not (job.sharded and stores_its_parameters(model)):
+        return FLOAT_BYTES * sum(parameter.numel() for parameter in model.parameters())
+    drawn = 0
+    if spec.adapter:
+        parameters = model.named_parameters()
+        drawn = sum(p.numel() for name, p in parameters if p.requires_grad and _COPIED not in name)
+    largest = max(parameter.numel() for parameter in model.parameters())
+    return FLOAT_BYTES * (drawn + -(-largest // job.shards))

@@ -21,7 +21,7 @@ from cpt.errors import CptError, StageFailed, UsageError
 from cpt.estimate.allocations import Block, Recorder, Timeline
 from cpt.estimate.devices import resident_bytes
 from cpt.estimate.job import DOMAIN, MOST_DOCUMENTS, Job, Lengths
-from cpt.estimate.sharded import FLOAT_BYTES, SimulatedShards
+from cpt.estimate.sharded import FLOAT_BYTES, SimulatedShards, read_at_once
 from cpt.estimate.simulated_model import (
     Weights,
     build,
@@ -31,12 +31,12 @@ from cpt.estimate.simulated_model import (
     step,
     take_over,
 )
-from cpt.models import attention
+from cpt.models import attention, loss
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.activation_checkpointing import checkpoint_layers
-from cpt.training.distributed.collectives import buckets
+from cpt.training.distributed.collectives import buckets, is_small
 from cpt.training.distributed.environment import ANY_CPU, Hardware
 from cpt.training.feature import WeightBytes, total_memory
 from cpt.training.features import features_of
@@ -55,7 +55,7 @@ class HostMemory:
     """Bytes in the host memory of a run on GPUs, for all processes on one machine.
 
     Attributes:
-        models: Float32 models that are read before they go to the GPUs.
+        models: Float32 weights that are read at once before they go to the GPUs.
         kept: Frozen weights in float32 that the working precision cannot represent; averaged checkpoints.
         copies: Copies of weights and optimizer state, to be written or rolled back to.
     """
@@ -108,7 +108,7 @@ def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
             "micro_batch_sequences: activations grow with it.",
         )
     timeline, settings = Timeline(), job.settings
-    with explained(job.architecture), attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
+    with explained(job.architecture), kernels_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model = build(job.architecture)
@@ -141,23 +141,22 @@ class _Inputs:
 
         Args:
             trained: Weights that train.
-            state: Bytes in checkpoints that do not exist at first: the optimizer's state, and points that
-                gates may restore.
-            kept: Other bytes in checkpoints.
+            state: Bytes of this process in checkpoints that do not exist at first: the optimizer's state, and
+                points that gates may restore.
+            kept: Other bytes of this process in checkpoints.
             frozen: Bytes of frozen weights in host memory.
         """
         self.weights = Weights.of(self.model, trained)
-        many, dtype = self.job.processes, self.job.settings.dtype
-        shards, is_model = self.job.shards, self.spec.is_model
+        many = self.job.processes
+        is_model, writers = self.spec.is_model, self.job.shards  # of replicas one writes
         copies, others = (
-            bytes_of_copies(self.job.settings, kept, state, is_model=is_model, shards=shards, writes=writes)
+            bytes_of_copies(self.job.settings, kept, state, is_model=is_model, writes=writes)
             for writes in (True, False)
         )
-        copied = dtype.itemsize if self.job.sharded and self.reference else 0
         self.host = HostMemory(
-            models=many * (FLOAT_BYTES + copied) * self.weights.total,
+            models=many * read_at_once(self.model, self.spec, self.job),
             kept=many * frozen,
-            copies=copies + (many - 1) * others,
+            copies=writers * copies + (many - writers) * others,
         )
         return copies
 
@@ -244,16 +243,14 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
                 read.enter(recorder, timeline)
                 read.gather_rest(timeline)  # for the whole run: see `prepare_reference`
         groups, features = trained.groups(model), features_of(settings.config)
-        state, own_state = _state_bytes(groups, settings), _state_bytes(groups, settings, masters.shard)
-        moved = width * sum(weight.numel() for weight in trained.weights.values())
-        kept = width * sum(tensor.numel() for tensor in trained.checkpoint_tensors.values())
-        saved = total_memory(features, WeightBytes(moved, kept, state))[1]
-        copies = inputs.find(trained, state + saved.saved_later, kept + saved.saved, 0)
+        state = _state_bytes(groups, settings, masters.shard)
         own = width * masters.numbers(trained.weights.values())
-        held, more = total_memory(features, WeightBytes(own, own, own_state))
+        ranks = sum(t.nbytes for name, t in trained.checkpoint_tensors.items() if name not in trained.weights)
+        held, more = total_memory(features, WeightBytes(own, own + ranks, state))
+        copies = inputs.find(trained, state + more.saved_later, own + ranks + more.saved, 0)
         for part, size in held.items():
             timeline.allocate(size, part)
-        timeline.allocate(own_state, "optimizer")
+        timeline.allocate(state, "optimizer")
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")
         module = PackedLanguageModel(model)
@@ -337,10 +334,11 @@ def _state_bytes(
 
 
 def _sum(masters: MasterWeights) -> None:
-    """Concatenate gradients, as for the sum over all processes."""
+    """Concatenate small gradients, as for the sum over all processes."""
     gradients = [weight.grad for weight in masters.weights.values() if weight.grad is not None]
     for bucket in buckets(gradients):
-        torch.cat([gradient.flatten() for gradient in bucket])
+        if small := [gradient.flatten() for gradient in bucket if is_small(gradient)]:
+            torch.cat(small)
 
 
 def _round(trained: TrainableParameters) -> None:
@@ -384,17 +382,20 @@ def explained(architecture: Any) -> Iterator[None]:
 
 
 @contextmanager
-def attention_of(hardware: Hardware) -> Iterator[None]:
-    """Use the attention backend of the hardware: blockwise products on a CPU, its kernel on a GPU."""
+def kernels_of(hardware: Hardware) -> Iterator[None]:
+    """Use the hardware's attention backend and its chunks of logits, although fake tensors are on a CPU."""
 
     def backend(query: torch.Tensor) -> Callable[..., torch.Tensor]:
         if not hardware.is_gpu:
             return cpu_blockwise.attend
         return varlen.attend if varlen.takes(query, hardware.capability) else bucketed_sdpa.attend
 
-    before = attention._backend
+    before = attention._backend, loss.on_gpu, loss._adds_products, loss._add_wide
     attention._backend = backend
+    if hardware.is_gpu:  # which adds products to a gradient without other memory
+        loss.on_gpu, loss._adds_products = (lambda _: True), (lambda *_: True)  # type: ignore[assignment]
+        loss._add_wide = lambda *_: None
     try:
         yield
     finally:
-        attention._backend = before
+        attention._backend, loss.on_gpu, loss._adds_products, loss._add_wide = before

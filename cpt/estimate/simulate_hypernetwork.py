@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from cpt.estimate.allocations import Recorder, Timeline
 from cpt.estimate.devices import resident_bytes
-from cpt.estimate.simulate import attention_of, explained
+from cpt.estimate.simulate import explained, kernels_of
 from cpt.estimate.simulated_model import build, make_fake
 from cpt.models.batch import PackedBatch, pack
 from cpt.training.distributed.environment import Hardware
@@ -110,7 +110,7 @@ def simulate_network(
             support.
     """
     timeline = Timeline()
-    with explained(architecture), attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
+    with explained(architecture), kernels_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model, network = _built(architecture, config, stored)

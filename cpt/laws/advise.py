@@ -201,8 +201,8 @@ def _advise(question: _Question, budget: Budget | None) -> Advice:
         held = float(np.mean(question.excess(found.parameters, found.share, draws)[:, 0] <= 0))
     return Advice(
         basis=question.basis,
-        share=Estimate.of(found.share, drawn),
-        replay=Estimate.of(1.0 - found.share, 1.0 - drawn),
+        share=Estimate.of(found.share, drawn, len(law.runs)),
+        replay=Estimate.of(1.0 - found.share, 1.0 - drawn, len(law.runs)),
         prediction=prediction,
         limit=None if budget is None else str(budget),
         held=held,

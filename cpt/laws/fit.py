@@ -11,7 +11,17 @@ import numpy as np
 from cpt.errors import Problem, RecipeError, did_you_mean
 from cpt.laws.dcpt import Box, Points, loss, not_falling
 from cpt.laws.domains import probes_of
-from cpt.laws.law import DomainProbe, HeldOut, Law, LawWarning, ProbeSetting, Quality, Ranges, TextLaw
+from cpt.laws.law import (
+    DomainProbe,
+    HeldOut,
+    Law,
+    LawWarning,
+    ProbeSetting,
+    Quality,
+    Ranges,
+    TextLaw,
+    bootstrap_interval,
+)
 from cpt.laws.rows import TEXTS, Row, StartLoss, Text, share_of, starts_of, trained
 from cpt.laws.solve import Sample, huber, solve
 from cpt.progress import NullProgress, Progress
@@ -198,7 +208,7 @@ class _Fitting:
             draws.append([found[name] for name in best])
             self._advance()
         columns = zip(*draws, strict=True)
-        bounds = [tuple(np.quantile(column, (0.025, 0.975)).tolist()) for column in columns]
+        bounds = [bootstrap_interval(column, len(self._data.runs)) for column in columns]
         return TextLaw(
             coefficients=best,
             intervals=dict(zip(best, bounds, strict=False)),

@@ -164,13 +164,13 @@ def predict(
 
 def predicted(setting: Setting, parameters: float, tokens: float, share: float) -> Prediction:
     """Return the prediction at one point, with its warnings."""
-    losses, rises = {}, {}
+    losses, rises, runs = {}, {}, len(setting.law.runs)
     for text, found in setting.law.texts.items():
         value = float(setting.losses(text, parameters, tokens, share))
         drawn = setting.losses(text, parameters, tokens, share, found.drawn)[:, 0]
-        losses[text] = Estimate.of(value, drawn)
+        losses[text] = Estimate.of(value, drawn, runs)
         if (start := setting.start(text, parameters)) is not None:
-            rises[text] = Estimate.of(value - start, drawn - start)
+            rises[text] = Estimate.of(value - start, drawn - start, runs)
     return Prediction(
         parameters=parameters,
         tokens=tokens,

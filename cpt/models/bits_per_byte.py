@@ -19,7 +19,7 @@ from tokenizers import Encoding, Tokenizer
 
 from cpt.errors import DataError
 from cpt.models.batch import PackedBatch, pack
-from cpt.models.packed_model import PackedLanguageModel
+from cpt.models.packed_model import PackedLanguageModel, Readers
 
 BATCH_TOKENS = 4096
 
@@ -231,22 +231,29 @@ def score(
     text: TokenisedText,
     batch_tokens: int = BATCH_TOKENS,
     on_progress: Callable[[int], None] | None = None,
+    readers: Readers | None = None,
 ) -> Scores:
     """Return the nats of every document under a model.
 
     Args:
         batch_tokens: most tokens that go through the model together.
         on_progress: called with the number of tokens after every pass through the model.
+        readers: processes that have the same model and text, and call this together. Each reads some of the
+            batches, and all get all scores.
     """
     nats = np.zeros(len(text.bytes))
     device = next(model.parameters()).device
     order = sorted(range(len(text.windows)), key=lambda index: len(text.windows[index]))
+    number = 0
     while order:
         chosen: list[int] = []
         total = 0
         while order and (not chosen or total + len(text.windows[order[-1]]) <= batch_tokens):
             chosen.append(order.pop())
             total += len(text.windows[chosen[-1]])
+        number += 1
+        if readers and number % readers.count != readers.rank:
+            continue
         batch = _pack([text.windows[index] for index in chosen], text.context[chosen])
         per_token = model.per_token_loss(batch.to(device)).double().cpu().numpy()
         lengths = [len(text.windows[index]) for index in chosen]
@@ -254,6 +261,8 @@ def score(
         np.add.at(nats, text.document[chosen], sums)
         if on_progress is not None:
             on_progress(total)
+    if readers:
+        nats = readers.sum(torch.from_numpy(nats).to(device)).cpu().numpy()
     return Scores(nats, text.bytes)
 
 

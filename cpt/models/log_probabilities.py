@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cpt.models.loss import CHUNK, accumulate, rows_at_once
+from cpt.models.loss import CHUNK, add_product, chunk_of, rows_at_once
 
 _LARGEST_EXPONENT = 80.0
 """Below that of the largest float32 number."""
@@ -74,13 +74,15 @@ class _LogProbabilities(torch.autograd.Function):
         hidden = hidden_NE.to(head_VE.dtype)
         wants_hidden, wants_head = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        sums = torch.float32 if len(hidden) > CHUNK else head_VE.dtype  # of the products of several chunks
+        size_of_chunk = chunk_of(head_VE)
+        several = len(hidden) > size_of_chunk
+        sums = torch.float32 if several else head_VE.dtype  # of the products of several chunks
         grad_head = torch.zeros_like(head_VE, dtype=sums) if wants_head else None
         both_N = of_label_N + of_set_N
         in_set_N = of_set_N * (mass_N - set_N).clamp(max=_LARGEST_EXPONENT).exp()  # h / p(set)
-        buffer = hidden.new_empty(min(CHUNK, len(hidden)), len(head_VE))
-        for start in range(0, len(hidden), CHUNK):
-            chunk = hidden[start : start + CHUNK]
+        buffer = hidden.new_empty(min(size_of_chunk, len(hidden)), len(head_VE))
+        for start in range(0, len(hidden), size_of_chunk):
+            chunk = hidden[start : start + size_of_chunk]
             grad_CV = torch.mm(chunk, head_VE.T, out=buffer[: len(chunk)])
             size = rows_at_once(grad_CV)
             for first in range(0, len(chunk), size):
@@ -90,9 +92,9 @@ class _LogProbabilities(torch.autograd.Function):
                 p_RV *= torch.where(in_set_V, in_set_N[rows, None], 0) - both_N[rows, None]
                 part_RV.copy_(p_RV.scatter_add_(1, labels_N[rows, None], of_label_N[rows, None]))
             if grad_hidden is not None:
-                torch.mm(grad_CV, head_VE, out=grad_hidden[start : start + CHUNK])
+                torch.mm(grad_CV, head_VE, out=grad_hidden[start : start + size_of_chunk])
             if grad_head is not None:
-                accumulate(grad_head, grad_CV.T @ chunk)
+                add_product(grad_head, grad_CV, chunk)
         return (
             None if grad_hidden is None else grad_hidden.to(hidden_NE.dtype),
             None if grad_head is None else grad_head.to(head_VE.dtype),

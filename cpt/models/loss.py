@@ -11,7 +11,8 @@ head.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -23,19 +24,68 @@ _PART = 2**22
 def accumulate(total: torch.Tensor, addend: torch.Tensor) -> None:
     """Add a gradient of lower precision to a float32 total in place, part by part.
 
-    A float32 copy of a whole embedding would be fresh memory, which is slow to touch.
+    A float32 copy of a whole embedding would be fresh memory, which is slow to touch. A GPU makes no copy.
     """
+    if on_gpu(total):
+        total.add_(addend)
+        return
     total, addend = torch.atleast_1d(total), torch.atleast_1d(addend)
     rows = max(1, _PART * len(total) // max(1, total.numel()))
     for into, part in zip(total.split(rows), addend.split(rows), strict=True):
         into.add_(part)
 
 
+def on_gpu(tensor: torch.Tensor) -> bool:
+    """Return True for a tensor on a GPU."""
+    return tensor.device.type != "cpu"
+
+
+def add_product(total_VE: torch.Tensor, grad_CV: torch.Tensor, hidden_CE: torch.Tensor) -> None:
+    """Add grad_CV.T @ hidden_CE to a float32 total in place; a GPU makes no copy of the product."""
+    if not (on_gpu(total_VE) and _adds_products(total_VE.device, grad_CV.dtype)):
+        accumulate(total_VE, grad_CV.T @ hidden_CE)
+    elif grad_CV.dtype == total_VE.dtype:
+        total_VE.addmm_(grad_CV.T, hidden_CE)
+    else:
+        _add_wide(total_VE, grad_CV.T, hidden_CE)
+
+
+def _add_wide(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+
+
+@cache
+def _adds_products(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return True if products of this type add up in float32 there: not so in each version of PyTorch."""
+    if dtype == torch.float32:
+        return True
+    ones = torch.ones(16, 16, device=device, dtype=dtype)
+    total = ones.float()
+    try:
+        _add_wide(total, ones, ones)
+    except (RuntimeError, TypeError):
+        return False
+    return bool((total == 17).all())
+
+
 CHUNK = 1024
 """Positions whose logits are held at once: 1024 x 49,152 in bfloat16 are 100 MB."""
 
-IN_CACHE = 2**20
-"""Float32 numbers that a processor's cache holds."""
+_GPU_CHUNK, _GPU_LOGITS = 8192, 2**30
+"""Positions whose logits a GPU holds at once where the head gets a gradient, and the largest number of their
+logits (2 GB in bfloat16). The gradient, as large as the head in float32, is read and written for each chunk:
+for each 1024 tokens of a model of 1B with 128,256 tokens that would be 2 GB."""
+
+IN_CACHE, _ON_GPU = 2**20, 2**27
+"""Numbers that get float32 copies at a time: what a processor's cache holds, and 512 MB on a GPU."""
+
+
+def chunk_of(head_VE: torch.Tensor) -> int:
+    """Return the number of positions whose logits are held at once where the head gets a gradient."""
+    if not on_gpu(head_VE):
+        return CHUNK
+    return max(CHUNK, min(_GPU_CHUNK, _GPU_LOGITS // len(head_VE)))
+
 
 Chunk = tuple[slice, torch.Tensor, torch.Tensor]
 """Rows of the hidden states, their losses [C] in float32, and the gradient [C, V] of the sum of these."""
@@ -45,10 +95,8 @@ Chunks = Callable[[torch.Tensor, torch.Tensor, bool], Iterable[Chunk]]
 
 
 def rows_at_once(logits_CV: torch.Tensor) -> int:
-    """Return the rows that get float32 values at a time: on a CPU what its cache holds, else all."""
-    if logits_CV.device.type == "cpu":
-        return max(1, IN_CACHE // logits_CV.shape[1])
-    return len(logits_CV)
+    """Return the rows that get float32 values at a time."""
+    return max(1, (_ON_GPU if on_gpu(logits_CV) else IN_CACHE) // logits_CV.shape[1])
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -64,12 +112,12 @@ class _FusedLoss(torch.autograd.Function):
             if grad_hidden is not None:
                 torch.mm(grad_CV, head_VE, out=grad_hidden[rows])
             if wants_head:
-                product = grad_CV.T @ hidden[rows]
-                if grad_head is None:
-                    several = len(hidden) > CHUNK  # whose products add up in float32
-                    grad_head = product.float() if several else product
-                else:
-                    accumulate(grad_head, product)
+                if grad_head is not None:
+                    add_product(grad_head, grad_CV, hidden[rows])
+                elif len(grad_CV) == len(hidden):
+                    grad_head = grad_CV.T @ hidden
+                else:  # the products of several chunks add up in float32
+                    grad_head = (grad_CV.T @ hidden[rows]).float()
         if wants_head and grad_head is None:  # no targets: divided weights need a gradient in every process
             grad_head = torch.zeros_like(head_VE)
         ctx.gradients = (grad_hidden, grad_head)
@@ -119,14 +167,15 @@ def _chunks(
     With `differentiate` the buffer holds the gradient of their sum with respect to the logits. Every chunk
     uses the same buffer: fresh memory is slow to touch.
     """
-    buffer = hidden_NE.new_empty(min(CHUNK, len(labels_N)), len(head_VE))
-    for start in range(0, len(labels_N), CHUNK):
-        rows = slice(start, start + CHUNK)
+    chunk = chunk_of(head_VE) if differentiate else CHUNK
+    buffer = hidden_NE.new_empty(min(chunk, len(labels_N)), len(head_VE))
+    for start in range(0, len(labels_N), chunk):
+        rows = slice(start, start + chunk)
         labels_C = labels_N[rows]
         logits_CV = torch.mm(hidden_NE[rows], head_VE.T, out=buffer[: len(labels_C)])
         size = rows_at_once(logits_CV)
         parts = zip(logits_CV.split(size), labels_C.split(size), strict=True)
-        nats_C = torch.cat([_nats(*part, differentiate) for part in parts])
+        nats_C = torch.cat([_passes["nats"](*part, differentiate) for part in parts])
         yield _weighted((rows, nats_C, logits_CV), weights_N)
 
 
@@ -227,16 +276,17 @@ def _divergence_chunks(
     reference: tuple[torch.Tensor, torch.Tensor],
     weights_N: torch.Tensor | None,
 ) -> Iterator[Chunk]:
-    held = min(CHUNK, len(hidden_NE))
+    chunk = max(CHUNK, chunk_of(head_VE) // 2) if differentiate else CHUNK  # logits of two models
+    held = min(chunk, len(hidden_NE))
     p_buffer, q_buffer = (each.new_empty(held, len(head_VE)) for each in (hidden_NE, reference[0]))
-    for start in range(0, len(hidden_NE), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for start in range(0, len(hidden_NE), chunk):
+        rows = slice(start, start + chunk)
         count = len(hidden_NE[rows])
         p_CV = torch.mm(hidden_NE[rows], head_VE.T, out=p_buffer[:count])
         q_CV = torch.mm(reference[0][rows], reference[1].T, out=q_buffer[:count])
         size = rows_at_once(p_CV)
         parts = zip(p_CV.split(size), q_CV.split(size), strict=True)
-        nats_C = torch.cat([_divergence_nats(*part, differentiate) for part in parts])
+        nats_C = torch.cat([_passes["divergence"](*part, differentiate) for part in parts])
         yield _weighted((rows, nats_C, p_CV), weights_N)
 
 
@@ -249,3 +299,36 @@ def _divergence_nats(p_RV: torch.Tensor, q_RV: torch.Tensor, differentiate: bool
     if differentiate:
         p_RV.copy_(excess_RV.sub_(nats_R1).mul_(probability_RV))
     return nats_R1.squeeze(1)
+
+
+def _whole_nats(logits_RV: torch.Tensor, labels_R: torch.Tensor, differentiate: bool) -> torch.Tensor:
+    """Compute what `_nats` does, by operations that a compiler makes one pass of."""
+    exact_RV, labels_R1 = logits_RV.float(), labels_R[:, None]
+    highest_R1 = exact_RV.amax(-1, keepdim=True)
+    odds_RV = (exact_RV - highest_R1).exp()
+    mass_R1 = odds_RV.sum(-1, keepdim=True)
+    nats_R1 = highest_R1 - exact_RV.gather(1, labels_R1) + mass_R1.log()
+    if differentiate:
+        tokens_V = torch.arange(logits_RV.shape[1], device=logits_RV.device)
+        logits_RV.copy_(odds_RV / mass_R1 - (tokens_V == labels_R1).float())
+    return nats_R1.squeeze(1)
+
+
+_passes: dict[str, Callable[..., torch.Tensor]] = {"nats": _nats, "divergence": _divergence_nats}
+"""Functions that go over the logits of some positions, in float32."""
+
+
+@contextmanager
+def compiled_passes(backend: str) -> Iterator[None]:
+    """Go over logits by compiled kernels inside the block: on a GPU once or twice instead of seven times.
+
+    Args:
+        backend: Name of torch's compiler.
+    """
+    before = dict(_passes)
+    for name, function in {"nats": _whole_nats, "divergence": _divergence_nats}.items():
+        _passes[name] = torch.compile(function, dynamic=True, backend=backend)
+    try:
+        yield
+    finally:
+        _passes.update(before)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -64,7 +65,7 @@ def load_model(
 
     attention.register()
     check_model(folder)
-    try:
+    with explained(folder):
         model = load_whole(
             AutoModelForCausalLM,
             folder,
@@ -75,16 +76,36 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (ModelError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # the folder is sound: its model is of a kind that this class does not take
-        raise StageFailed(f"the model in {folder} does not load: {type(error).__name__}: {error}") from error
-    if getattr(model.config, "is_encoder_decoder", False) or model.get_output_embeddings() is None:
-        raise StageFailed(f"{folder} holds no causal language model ({model.config.architectures})")
+    require_language_model(model, folder)
     model.eval()
     if attention_implementation == attention.NAME:
         _check_faithful(model, folder)
     return model
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn an error of a class that does not take the model of a sound folder into one that names the folder.
+
+    Raises:
+        StageFailed: The block raised another error than for a damaged folder or for lack of memory.
+    """
+    try:
+        yield
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise StageFailed(f"the model in {folder} does not load: {type(error).__name__}: {error}") from error
+
+
+def require_language_model(model: Any, folder: Path) -> None:
+    """Raise unless a model predicts each token from those before it.
+
+    Raises:
+        StageFailed: it does not.
+    """
+    if getattr(model.config, "is_encoder_decoder", False) or model.get_output_embeddings() is None:
+        raise StageFailed(f"{folder} holds no causal language model ({model.config.architectures})")
 
 
 def empty_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
@@ -109,16 +130,24 @@ def require_finite(model: Any, answers: torch.Tensor, folder: Path) -> None:
     Raises:
         ModelError: they are not.
     """
-    if not answers.isnan().any() and not answers.isposinf().any():  # -inf masks what is never to be said
-        return
-    wrong = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
+    if not are_finite(answers):
+        raise not_finite([n for n, tensor in model.named_parameters() if not tensor.isfinite().all()], folder)
+
+
+def are_finite(answers: torch.Tensor) -> bool:
+    """Return True if logits are finite numbers; -inf masks what is never to be said."""
+    return not answers.isnan().any() and not answers.isposinf().any()
+
+
+def not_finite(wrong: Sequence[str], folder: Path) -> ModelError:
+    """Return the error for a model whose answers are not finite; `wrong` names weights that are not."""
     if wrong:
         more = f" and {len(wrong) - 1:,} more tensors" if len(wrong) > 1 else ""
-        raise ModelError(
+        return ModelError(
             f"the model in {folder} has weights that are no finite numbers: {wrong[0]}{more}",
             hint="Take an earlier copy: what trained or merged it left its weights unusable.",
         )
-    raise ModelError(
+    return ModelError(
         f"the answers of the model in {folder} are no finite numbers, though all its weights are",
         hint="Its weights are too large for their data type: try --precision fp32, or an earlier copy.",
     )
@@ -127,50 +156,85 @@ def require_finite(model: Any, answers: torch.Tensor, folder: Path) -> None:
 @torch.no_grad()
 def sample_answers(model: Any) -> torch.Tensor:
     """Return the logits of a few tokens under a model that attends as transformers does."""
-    logits: torch.Tensor = model(input_ids=_sample_ids(model)[None], use_cache=False).logits
+    logits: torch.Tensor = model(input_ids=_sample_ids(model).to(model.device)[None], use_cache=False).logits
     return logits
 
 
 def _sample_ids(model: Any) -> torch.Tensor:
-    rows = model.get_input_embeddings().num_embeddings
-    return torch.arange(1, 49, device=model.device) * 7919 % rows
+    return torch.arange(1, 49) * 7919 % model.config.get_text_config().vocab_size
 
 
 @torch.no_grad()
 def _check_faithful(model: Any, folder: Path) -> None:
-    """Raise unless two packed documents get the losses that the model itself gives each alone.
+    module = PackedLanguageModel(model)
+    packed, alone = packed_and_alone(module)
+    require_finite(model, alone, folder)
+    require_faithful(packed, alone, model, model.dtype)
+
+
+def packed_and_alone(module: PackedLanguageModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the losses [T] of two packed documents, and those that the model itself gives each alone.
+
+    The second are what `require_finite` looks at: whatever is wrong with the weights shows there as well.
+    """
+    ids, model = _sample_ids(module.model), module.model
+    documents = [ids[:16], ids[16:]]
+    packed = module.per_token_loss(pack([document.numpy() for document in documents]).to(model.device))
+    on_device = [document.to(model.device) for document in documents]
+    model.set_attn_implementation("eager")
+    alone = [cross_entropy(module.all_logits(d).float()[:-1], d[1:], reduction="none") for d in on_device]
+    model.set_attn_implementation(attention.NAME)
+    return packed, torch.cat([nats for each in alone for nats in (each, each.new_zeros(1))])
+
+
+def require_faithful(packed: torch.Tensor, alone: torch.Tensor, model: Any, dtype: torch.dtype) -> None:
+    """Raise unless two packed documents have the losses that the model itself gives each alone.
 
     Some architectures do more than backbone, head and plain causal attention (scaled or capped logits,
     position biases, chunked masks): packed, they would train on a wrong loss without a word.
+
+    Args:
+        packed, alone: see `packed_and_alone`.
+        model: the model, for its name.
+        dtype: data type in which it computes.
+
+    Raises:
+        StageFailed: the losses differ.
     """
-    ids = _sample_ids(model)
-    documents = [ids[:16], ids[16:]]
-    packed = PackedLanguageModel(model).per_token_loss(pack([document.numpy() for document in documents]))
-    model.set_attn_implementation("eager")
-    alone = [
-        cross_entropy(
-            model(input_ids=d[None], use_cache=False).logits[0].float()[:-1], d[1:], reduction="none"
-        )
-        for d in documents
-    ]
-    model.set_attn_implementation(attention.NAME)
-    expected = torch.cat([nats for each in alone for nats in (each, each.new_zeros(1))])
-    require_finite(model, expected, folder)
-    difference = float((packed - expected).abs().mean())
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
-    if not difference <= tolerance * (1 + float(expected.mean()) / 10):
+    difference = float((packed - alone).abs().mean())
+    tolerance = 1e-3 if dtype == torch.float32 else 0.1
+    if not difference <= tolerance * (1 + float(alone.mean()) / 10):
         raise StageFailed(
             f"{type(model).__name__} cannot read packed documents: its loss is {difference:.3g} nats off",
             hint="It does more than plain attention and a linear head; such a model is not supported yet.",
         )
 
 
+class Readers(Protocol):
+    """Processes that share the reading of a text.
+
+    Attributes:
+        rank, count: Rank of this process, and number of processes.
+    """
+
+    rank: int
+    count: int
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all processes."""
+
+
 class PackedLanguageModel(nn.Module):
-    """A language model as a function from a packed batch to its loss."""
+    """A language model as a function from a packed batch to its loss.
+
+    Attributes:
+        readers: Processes that have the same model, and read held-out text together; None: this one alone.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.readers: Readers | None = None
 
     def forward(self, batch: PackedBatch, of_states: Callable[..., Any] | None = None) -> Any:
         """Return the summed cross entropy in nats over the batch's targets, by their weights.
@@ -193,6 +257,12 @@ class PackedLanguageModel(nn.Module):
     def embeddings(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the input and the output embedding [V, E], whole and in working precision."""
         return self.model.get_input_embeddings().weight, self._head()
+
+    @torch.no_grad()
+    def all_logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the logits [T, V] of every position of one document [T], as the model computes them."""
+        logits: torch.Tensor = self.model(input_ids=ids[None], use_cache=False).logits[0]
+        return logits
 
     @torch.no_grad()
     def per_token_loss(self, batch: PackedBatch) -> torch.Tensor:

@@ -136,6 +136,7 @@ def follow(
                     return_dict_in_generate=True,
                 ),
                 logits_processor=LogitsProcessorList([draw]),
+                synced_gpus=False,  # of several processes that share weights one decides how long it goes on
                 **cache,
             )
             new = output.sequences[:, ids.shape[1] :]

@@ -91,6 +91,15 @@ def load_tensor(tensor: StoredTensor, name: str) -> torch.Tensor:
     return loaded
 
 
+def load_rows(tensor: StoredTensor, name: str, start: int, stop: int) -> torch.Tensor:
+    """Return rows [start, stop) of one tensor's values; no other rows are read."""
+    if start == stop:
+        return torch.empty((0, *tensor.shape[1:]), dtype=torch_dtype(tensor))
+    with safe_open(str(tensor.file), framework="pt") as file:
+        rows: torch.Tensor = file.get_slice(name)[start:stop]
+    return rows
+
+
 def torch_dtype(tensor: StoredTensor) -> torch.dtype:
     """Return the data type of a stored floating-point tensor."""
     for dtype, name in _DTYPES.items():

@@ -12,7 +12,8 @@ stability gap is, gets a larger share.
 Probes on which a gate acts go first: the others share the rest, at least a quarter where they need it. A
 gate with too few readings is blind, so its probe makes some in any case, spread over the run, even if that
 exceeds the budget. A gate is as blind on too few documents: its probe makes fewer readings rather than
-smaller ones of less than thirty.
+smaller ones of less than thirty. Online mixing updates its weights at every reading of its probes: they are
+all made, at least on a quarter of the sample.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ class Demand:
         work: Training tokens that a reading of the whole sample costs.
         early, later: Numbers of readings between first and last, in the dense beginning and after it.
         divisible: True if a part of the sample can be read.
-        gated: True if a gate acts on the probe.
+        gated: True if a gate acts on the probe, or online mixing.
         items: Number of documents (questions, samples) of the whole sample; None if it is not known.
+        always: True if every reading that is due is made, at least on a part of the sample.
     """
 
     work: float
@@ -84,6 +86,7 @@ class Demand:
     divisible: bool = True
     gated: bool = False
     items: int | None = None
+    always: bool = False
 
     @classmethod
     def of(
@@ -95,9 +98,10 @@ class Demand:
         divisible: bool = True,
         gated: bool = False,
         items: int | None = None,
+        always: bool = False,
     ) -> Demand:
         """Return the demand of a probe with a schedule, in a run that ends at a moment."""
-        return cls(work, *when.between(end), divisible, gated, items)
+        return cls(work, *when.between(end), divisible, gated or always, items, always)
 
     @property
     def between(self) -> int:
@@ -109,13 +113,16 @@ class Demand:
         """Return the share of the sample below which a reading is left out."""
         if not self.divisible:
             return 1.0
+        if self.always:
+            return SMALLEST
         return max(SMALLEST, min(1.0, DOCUMENTS / self.items)) if self.gated and self.items else SMALLEST
 
     @property
     def needed(self) -> float:
         """Return the work of the readings between first and last that are always made."""
         share = SMALLEST if self.divisible else 1.0
-        return share * self.work * min(NEEDED, self.between) if self.gated else 0.0
+        readings = self.between if self.always else min(NEEDED, self.between)
+        return share * self.work * readings if self.gated else 0.0
 
     @property
     def least(self) -> float:

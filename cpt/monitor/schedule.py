@@ -58,6 +58,19 @@ class Regular:
 
 
 @dataclass(frozen=True)
+class Every:
+    """Readings at the start and after every so many steps, without a dense beginning."""
+
+    steps: int
+
+    def due(self, before: Moment, now: Moment) -> bool:  # noqa: ARG002
+        return now.step % self.steps == 0
+
+    def between(self, end: Moment) -> tuple[int, int]:
+        return 0, max(0, (end.step - 1) // self.steps)
+
+
+@dataclass(frozen=True)
 class AtSteps:
     """Readings after given steps."""
 

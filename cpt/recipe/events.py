@@ -65,6 +65,7 @@ class TrainingEvent:
 
     reading: a row of `probes.jsonl`. action: a row of `actions.jsonl`, with the sentence `said`.
     verdict: `step`, the sentence `said` about the budgets, and each of the `gates` as in `summary.json`.
+    mixture: `step`, `tokens`, the share of each part (`share_notes`), and the sentence `said`.
     """
 
     stage: str

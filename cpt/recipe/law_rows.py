@@ -60,7 +60,7 @@ def rows_of_runs(runs: Sequence[tuple[str, Run]], stage: str | None = None) -> l
     for domain, run in runs:
         name = names[run.folder]
         try:
-            rows += _rows(name, domain, _pretrain(run, stage))
+            rows += _rows(name, domain, pretrain_record(run, stage))
         except CptError as error:
             problems.append(Problem(error.message, key=name, hint=error.hint))
     if problems:
@@ -68,8 +68,12 @@ def rows_of_runs(runs: Sequence[tuple[str, Run]], stage: str | None = None) -> l
     return rows
 
 
-def _pretrain(run: Run, stage: str | None) -> Record:
-    """Return the record of a run's pretrain stage."""
+def pretrain_record(run: Run, stage: str | None) -> Record:
+    """Return the record of a run's pretrain stage.
+
+    Raises:
+        CptError: It has none, or several of which none is named.
+    """
     found = {name: record for name, record in run.finished().items() if record.stage == _PRETRAIN}
     if stage is not None and stage not in found:
         raise CptError(f"it has no finished pretrain stage `{stage}`", hint=did_you_mean(stage, found))

@@ -15,7 +15,9 @@ from cpt.report.schema import (
     Gate,
     HypernetworkTraining,
     Interval,
+    MixtureUpdate,
     Probe,
+    Training,
     Vocabulary,
 )
 from cpt.report.summary_text import has_gap, judgement, lacks_middle_readings, why_unknown
@@ -295,3 +297,16 @@ def vocabulary_gain(vocabulary: Vocabulary) -> dict[str, str]:
 def removal_reasons(facts: Facts) -> list[str]:
     """Return all reasons for which documents were removed."""
     return list(dict.fromkeys(reason for source in facts.documents.values() for reason in source.removed))
+
+
+MOST_UPDATES = 20
+"""Largest number of updates of the mixture in the report's table."""
+
+
+def mixture_rows(training: Training | None) -> list[MixtureUpdate]:
+    """Return updates of online mixing, evenly spread: the first, the last, and others between."""
+    updates = training.mixture if training else []
+    if len(updates) <= MOST_UPDATES:
+        return list(updates)
+    step = (len(updates) - 1) / (MOST_UPDATES - 1)
+    return [updates[round(number * step)] for number in range(MOST_UPDATES)]

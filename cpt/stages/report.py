@@ -113,7 +113,7 @@ def _stage_record(artifact: Artifact) -> StageRecord:
 
 def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
     from cpt.report.facts import TrainingRecord
-    from cpt.report.facts.records import ActionRow, ProbeRow, StepRow, TrainingSummary
+    from cpt.report.facts.records import ActionRow, MixtureRow, ProbeRow, StepRow, TrainingSummary
 
     if artifact is None:
         return None
@@ -126,6 +126,7 @@ def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
         probes=_read_rows(folder / "probes.jsonl", ProbeRow),
         ledger=read_plain(folder / "ledger.json", dict[str, dict[str, Any]]),
         actions=_read_rows(folder / "actions.jsonl", ActionRow),
+        mixture=_read_rows(folder / "mixture.jsonl", MixtureRow),
         samples=read_plain(samples, list[dict[str, Any]]) if samples.exists() else (),
     )
 

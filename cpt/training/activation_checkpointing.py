@@ -19,9 +19,7 @@ def checkpoint_layers(model: Any) -> None:
     Raises:
         StageFailed: The model has no layers that support checkpointing.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+    layers = decoder_layers(model)
     if not layers:
         raise StageFailed(
             f"{type(model).__name__} does not support gradient checkpointing",
@@ -29,3 +27,10 @@ def checkpoint_layers(model: Any) -> None:
         )
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def decoder_layers(model: Any) -> list[Any]:
+    """Return the layers of a model, as transformers marks them."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -134,6 +134,60 @@ class PhasedStream(Stream, Protocol):
 
     def with_phases(self, phases: Sequence[tuple[int, int]]) -> PhasedStream:
         """Return the same stream with replay rows by phases of (first step, rows)."""
+
+
+class MixedStream(PhasedStream, Protocol):
+    """A stream whose domain rows are divided among sources by weights that may change during the run."""
+
+    @property
+    def weights(self) -> Mapping[str, int]:
+        """Weights of the sources before any update."""
+
+    def consumed(self, steps: int) -> Mapping[str, int]:
+        """Return the sequences of each source in the first `steps` batches, earlier runs included."""
+
+    def with_updates(self, updates: Sequence[tuple[int, Mapping[str, int]]]) -> MixedStream:
+        """Return the same stream with weights by phases of (first step, weights)."""
+
+
+class StreamChanges(Protocol):
+    """The changes of a stream that a run has made."""
+
+    @property
+    def phases(self) -> Sequence[Sequence[int]]:
+        """Pairs of first step and replay rows that gates have set."""
+
+    @property
+    def mixture(self) -> Sequence[Mapping[str, Any]]:
+        """Updates of the weights, with "step" and "weights"."""
+
+
+def followed(stream: Stream, changes: StreamChanges) -> Stream:
+    """Return the stream that a run follows: the recipe's with the changes of replay and of weights."""
+    if changes.mixture:
+        updates = [(each["step"], each["weights"]) for each in changes.mixture]
+        stream = cast("MixedStream", stream).with_updates(updates)
+    if changes.phases:
+        phases = [(first, rows) for first, rows in changes.phases]
+        stream = cast("PhasedStream", stream).with_phases(phases)
+    return stream
+
+
+class FollowedStream:
+    """The stream that a run follows, laid out anew only where there was a change since."""
+
+    def __init__(self, stream: Stream, changes: StreamChanges) -> None:
+        self._stream, self._changes = stream, changes
+        self._laid_out: tuple[Any, Any, Stream] | None = None
+
+    @property
+    def now(self) -> Stream:
+        """Stream with all changes so far. A change replaces a list of changes, and never extends it."""
+        phases, mixture = self._changes.phases, self._changes.mixture
+        known = self._laid_out
+        if known is None or known[0] is not phases or known[1] is not mixture:
+            known = self._laid_out = phases, mixture, followed(self._stream, self._changes)
+        return known[2]
 
 
 def pieces(sequence: PackedSequence) -> list[np.ndarray]:

@@ -24,10 +24,12 @@ class JsonLines:
         os.truncate(path, length)
         self._file = path.open("ab")
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record and flush it; a number that is not finite is null."""
-        self._file.write(_line(record).encode())
+    def write(self, record: Mapping[str, Any]) -> bytes:
+        """Append one record, flush it and return its line; a number that is not finite is null."""
+        line = _line(record).encode()
+        self._file.write(line)
         self._file.flush()
+        return line
 
     def length(self) -> int:
         """Return the number of bytes written so far, after a flush to the disk."""
@@ -38,12 +40,6 @@ class JsonLines:
     def close(self) -> None:
         """Flush and close the file."""
         self._file.close()
-
-
-def open_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> JsonLines:
-    """Open a file that holds these records and nothing else, to append to."""
-    write_text(path, "".join(map(_line, records)))
-    return JsonLines(path, path.stat().st_size)
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

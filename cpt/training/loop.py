@@ -12,15 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cpt.models.attention import choose_kernel
 from cpt.models.packed_model import PackedLanguageModel
+from cpt.models.unloaded_model import is_unloaded
 from cpt.monitor.probes.base import Probe
 from cpt.progress import Progress
 from cpt.training.activation_checkpointing import checkpoint_layers
+from cpt.training.checkpoint.kept_optimizer import read_kept_optimizer
 from cpt.training.checkpoint.stateful import OptimizerState, WeightState
 from cpt.training.clock import StepClock
+from cpt.training.compilation import compilation, compile_layers, compiles_here
 from cpt.training.data import Stream
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.loading import check_shards
 from cpt.training.distributed.sharding import prepare_reference, prepare_weights
 from cpt.training.feature import Run, StepOutcome
 from cpt.training.features import features_of
@@ -36,7 +41,7 @@ from cpt.training.state import Result, State
 from cpt.training.step import Stepper
 from cpt.training.stopping import HeldSignals
 from cpt.training.trainable import Setup
-from cpt.training.trainable.parameters import TrainableParameters
+from cpt.training.trainable.parameters import ADAPTER, TrainableParameters
 from cpt.training.trainable.summary import table
 
 
@@ -60,10 +65,12 @@ def train(
 
     Args:
         model: causal language model whose attention is `cpt.models.attention`, float32 weights before and
-            after.
+            after. If weights are sharded, it may be without values (`unloaded_model`); afterwards it is of no
+            use, and the trained model is in `work / "model"`, without a tokenizer.
         probes: probes that are read during the training.
         work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `anomalies.jsonl`; it survives a kill.
-        teacher: float32 model for an objective that names one; for `alm` an `AlignedTeacher`.
+        teacher: float32 model for an objective that names one, which may be without values as `model`; for
+            `alm` an `AlignedTeacher`.
 
     Raises:
         StageFailed: documents see each other, a parameter does not train, a loss is not finite, the
@@ -82,14 +89,17 @@ def train(
         checkpoints.resume()
         progress.message(table(trained, model))
         state.checked_ledger(gates.stream)
+        if kernel := choose_kernel(model, processes.device, settings.dtype):
+            progress.message(kernel)
+        compiles = compiles_here(model, settings, progress.message)
         for each in (model, *([reference.module.model] if reference else [])):
-            prepare(each, settings)
+            prepare(each, settings, compiles=compiles)
         signals, loss = HeldSignals(), settings.config.objective.loss(reference)
         stepper = Stepper(run.module, trained, run.optimizer, processes, settings, loss, lambda: signals.came)
         for feature in run.features:
             feature.on_resume(run)
         clock = StepClock(state)
-        with signals:
+        with signals, compilation(of_passes=compiles and settings.on_gpu):
             while (
                 not (stopping := processes.any(signals.came))
                 and state.step < settings.steps
@@ -127,7 +137,10 @@ def train(
                 progress.message(f"{name}: saved after step {state.step}, and stopped")
     for feature in run.features:
         feature.on_end(run)
-    trained.restore_model(model, work / "adapter" if processes.is_main else None)
+    if processes.sharding:
+        trained.write_shards(model, work, processes)
+    else:
+        trained.restore_model(model, work / ADAPTER if processes.is_main else None)
     processes.close()
     return Result.of(state, gates.stream, checkpoints.kept())
 
@@ -146,14 +159,23 @@ def _prepare_run(
     reference = config.objective.reference_model(model, teacher)
     choice = config.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
+    if processes.count > 1 and not processes.sharding:
+        module.readers = processes
     if reference and processes.sharding:
         prepare_reference(reference, settings, processes)
-    trained = TrainableParameters(choice, prepare_weights(module, settings, processes))
+    unloaded = is_unloaded(model)
+    weights = prepare_weights(module, settings, processes)
+    if unloaded:
+        check_shards(module, settings.dtype, processes, choice.added_layers)
+    trained = TrainableParameters(choice, weights)
     optimizer = config.optimizer.build(trained.groups(model))
     trained.register_hooks(optimizer)
     trained.sync_to_model()
     if reference and not processes.sharding:
         prepare_reference(reference, settings, processes)
+    state = OptimizerState(optimizer, trained.weights)
+    if settings.optimizer_state is not None:
+        state.load_state_dict(read_kept_optimizer(settings.optimizer_state, trained.weights))
     run = Run(
         settings=settings,
         model=model,
@@ -170,24 +192,17 @@ def _prepare_run(
         features=features_of(config),
         stateful={
             "weights": WeightState(trained.checkpoint_tensors, trained.sync_to_model),
-            "optimizer": OptimizerState(optimizer, trained.weights),
+            "optimizer": state,
         },
     )
     return run, reference
 
 
-def prepare(model: Any, settings: Settings) -> None:
+def prepare(model: Any, settings: Settings, *, compiles: bool) -> None:
     """Make a model compute as the settings ask; its weights are held already."""
     if settings.float8:
         to_float8(model)
-    if settings.config.compile:
-        _compile_elementwise(model)
+    if compiles:
+        compile_layers(model)
     if settings.config.gradient_checkpointing:
         checkpoint_layers(model)
-
-
-def _compile_elementwise(model: Any) -> None:
-    """Compile the parts that do not depend on document borders: feed-forward blocks and norms."""
-    for name, part in model.named_modules():
-        if name.endswith((".mlp", "norm")):
-            part.compile(dynamic=True)

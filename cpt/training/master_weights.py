@@ -183,17 +183,19 @@ class MasterWeights:
 
     def accumulate_grads(self) -> None:
         """Add the model's gradients to the master weights', in float32, and clear them."""
-        if not self._separate:
+        for name in self._working:
+            self.accumulate_grad(name)
+
+    def accumulate_grad(self, name: str) -> None:
+        """Add one parameter's gradient to its master weight's, in float32, and clear it."""
+        parameter, master = self._working[name], self.weights[name]
+        if parameter is master or parameter.grad is None:
             return
-        for name, parameter in self._working.items():
-            if parameter.grad is None:
-                continue
-            master = self.weights[name]
-            if master.grad is None:
-                master.grad = parameter.grad.float()
-            else:
-                accumulate(master.grad, parameter.grad)
-            parameter.grad = None
+        if master.grad is None:
+            master.grad = parameter.grad.float()
+        else:
+            accumulate(master.grad, parameter.grad)
+        parameter.grad = None
 
     @torch.no_grad()
     def sync_to_model(self) -> None:

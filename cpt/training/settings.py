@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -13,6 +14,7 @@ from cpt.monitor.gates.gate import Gate
 from cpt.training.features.anomalies import Anomalies
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.l2_sp import L2SPConfig
+from cpt.training.features.skill_it import SkillItConfig
 from cpt.training.features.trackers import TrackerName, Tracking
 from cpt.training.features.weight_averaging import AveragingConfig
 from cpt.training.objectives import CrossEntropy, Objective
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 _FREE = frozenset({"checkpoint", "trackers", "anomalies"})
 """Settings that have no effect on the weights trained so far: a run may continue with others."""
 
-_RESOLVED = frozenset({"precision"})
+_RESOLVED = frozenset({"precision", "compile"})
 """Settings that `Settings` holds as this machine resolves them."""
 
 
@@ -49,6 +51,11 @@ class TrainingConfig(BaseModel):
         description="Share of the tokens of the domain's documents in whose place the model reads random "
         'tokens; it still predicts the true ones (D-AR, "Where is the answer?", omron-sinicx, with 0.1). '
         "Study documents, conversations and replay are read as they are.",
+    )
+    skill_it: SkillItConfig | None = Field(
+        default=None,
+        description="Online mixing (Skill-It): the weights of the domain's parts follow their losses while "
+        "the model trains, from those of `mixture` on; default: they stay as `mixture` says.",
     )
     average: AveragingConfig | None = Field(
         default=None,
@@ -78,7 +85,11 @@ class TrainingConfig(BaseModel):
     anomalies: Anomalies = Field(
         default=Anomalies(), description="What to do about losses that are not finite, and about spikes."
     )
-    compile: bool = Field(default=False, description="Compile feed-forward blocks and norms (torch.compile).")
+    compile: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Compile the model's layers (torch.compile), which takes a minute at the start; auto: "
+        "on a GPU.",
+    )
     trackers: tuple[TrackerName, ...] = Field(
         default=(), description="Where the log goes besides steps.jsonl: TensorBoard, trackio, W&B, MLflow."
     )
@@ -101,14 +112,18 @@ class Settings:
         steps: number of optimizer steps.
         micro_batch: number of sequences that go through the model at once.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
+        on_gpu: True if the model computes on a GPU, which decides what `compile: auto` means.
         tokens: number of tokens in all steps, by which a schedule in tokens measures progress.
         new_tokens: ids of the tokens that the model's base did not have.
         ordinary_tokens: ids of the tokens that are not special and neither start nor end documents,
             ascending; only input noise needs them.
         seed: seed of random weights that are added to the model, of stochastic rounding and of input noise.
+        most_sequences: largest number of sequences that may be read of each source whose weight may change,
+            earlier runs included.
         tolerance: rise of a probe above its first reading that still counts as recovered.
         probe_budget: work that probes may do; None: all readings that are due are made in full.
         tracking: names of the run in its trackers.
+        optimizer_state: file with the optimizer's state that the run begins with; None: it begins afresh.
         stage: name of the stage in the recipe, with which messages about its settings begin.
     """
 
@@ -116,13 +131,16 @@ class Settings:
     steps: int
     micro_batch: int
     dtype: torch.dtype
+    on_gpu: bool = False
     tokens: int = 0
     new_tokens: Sequence[int] = ()
     ordinary_tokens: Sequence[int] = ()
     seed: int = 0
+    most_sequences: Mapping[str, int] = field(default_factory=dict)
     tolerance: float = 0.001
     probe_budget: ProbeBudget | None = None
     tracking: Tracking = field(default_factory=Tracking)
+    optimizer_state: Path | None = None
     stage: str = ""
 
     @property
@@ -134,6 +152,11 @@ class Settings:
     def float8(self) -> bool:
         """True if linear layers multiply in 8-bit floating point."""
         return self.config.precision == "fp8"
+
+    @property
+    def compiles(self) -> bool:
+        """True if the model's layers are compiled."""
+        return self.on_gpu if self.config.compile == "auto" else self.config.compile
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Return the learning rate of the step that begins after `step` steps and `tokens` tokens.
@@ -159,7 +182,8 @@ class Settings:
         values = {name: getattr(self.config, name) for name in TrainingConfig.model_fields}
         fixed = {name: value for name, value in values.items() if name not in _FREE | _RESOLVED}
         own = ("steps", "micro_batch", "dtype", "float8", "tokens", "new_tokens", "seed", "tolerance")
-        return dict(flat_values(fixed | {name: getattr(self, name) for name in own}))
+        resolved = {name: getattr(self, name) for name in own} | {"compile": self.compiles}
+        return dict(flat_values(fixed | resolved))
 
 
 def flat_values(value: Any, name: str = "") -> list[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cpt.errors import StageFailed
@@ -30,11 +30,12 @@ class State:
         counted: sequences and tokens that were trained on, by source.
         dropped: numbers of the global batches that were skipped or rolled back.
         losses: losses of the last batches that were trained on, in nats.
-        readings: readings of all probes so far.
+        readings: readings of all probes so far; a checkpoint has them in a file of their own (`ProbeRunner`).
         baselines: first reading of each probe, item by item.
         wanted: number of readings of each probe that were due.
         anomalies: anomalies and the actions on them, one record each.
         phases: [first step, replay rows] of the stream where a gate has changed the recipe's share.
+        mixture: updates of the weights of the domain's parts (`cpt.training.features.skill_it`).
         control: memory of the gate controller; None before the first reading.
         judged: number of readings that gates have acted on.
         actions: actions on budgets, one record each.
@@ -54,6 +55,7 @@ class State:
     wanted: dict[str, int] = field(default_factory=dict)
     anomalies: list[dict[str, Any]] = field(default_factory=list)
     phases: list[list[int]] = field(default_factory=list)
+    mixture: list[dict[str, Any]] = field(default_factory=list)
     control: dict[str, Any] | None = None
     judged: int = 0
     actions: list[dict[str, Any]] = field(default_factory=list)
@@ -70,7 +72,7 @@ class State:
         return {name: found[name] for name in self.baselines if name in found}
 
     def state_dict(self) -> Mapping[str, Any]:
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "readings"}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         for name, value in saved.items():
@@ -163,6 +165,7 @@ class Result:
         ledger: sequences, tokens and epochs by source, checked against what the loop counted.
         dropped, wanted, anomalies: see `State`.
         phases: (first step, replay rows) of the stream.
+        mixture: see `State`.
         actions, ended: see `State`.
         kept: steps whose weights a later run can start from, each with the reason.
     """
@@ -178,6 +181,7 @@ class Result:
     wanted: Mapping[str, int]
     anomalies: list[dict[str, Any]]
     phases: list[tuple[int, int]]
+    mixture: list[dict[str, Any]]
     actions: list[dict[str, Any]]
     ended: dict[str, Any] | None
     kept: Mapping[int, CheckpointKind]
@@ -201,6 +205,7 @@ class Result:
             state.wanted,
             state.anomalies,
             [(first, rows) for first, rows in state.phases],
+            state.mixture,
             state.actions,
             state.ended,
             {**kept, state.step: "last"},

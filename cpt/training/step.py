@@ -1,11 +1,11 @@
 """Take one optimizer step: compute the gradient of a global batch's mean loss, and apply it.
 
 On several processes each takes its rows of the batch and divides by the targets of the whole batch. When
-every process has the whole model, the gradients are summed once per step, in float32, after the last micro
-batch: less traffic than DistributedDataParallel's sum per backward pass, more exact than one in bfloat16,
-and it leaves the working weights' gradients free to be collected after every micro batch. All processes then
-clip, step and round alike, and stay equal to the last bit. Divided weights (FSDP2) have their gradients
-averaged by torch in the backward pass.
+every process has the whole model, the gradients are summed once per step, in float32, during the last
+backward pass: less traffic than DistributedDataParallel's sum per backward pass, more exact than one in
+bfloat16, and it leaves the working weights' gradients free to be collected after every micro batch. All
+processes then clip, step and round alike, and stay equal to the last bit. Divided weights (FSDP2) have their
+gradients averaged by torch in the backward pass.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.data import PackedSequence, micro_batches, target_weight
 from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.overlap import OverlappedSum
 from cpt.training.distributed.tensors import whole
 from cpt.training.objectives.base import Loss
 from cpt.training.settings import Settings
@@ -64,6 +65,10 @@ class Stepper:
         self._module, self._trained, self._optimizer = module, trained, optimizer
         self._processes, self._settings = processes, settings
         self._told_to_stop = told_to_stop
+        self._sum: OverlappedSum | None = None
+        if not processes.sharding:
+            weights, parameters = trained.master_weights, trained.parameters
+            self._sum = OverlappedSum(processes, weights, parameters, trained.accumulate_grad)
 
     def gradient(self, batch: Sequence[PackedSequence]) -> Gradient | None:
         """Compute the gradient of the batch's mean loss, clipped, in the weights that train.
@@ -82,6 +87,8 @@ class Stepper:
         for number, ((rows, weight), packed) in enumerate(zip(sub_batches, packed_batches, strict=True)):
             if number and (stops := self._stops(self._told_to_stop())):
                 break
+            if self._sum and number == len(sub_batches) - 1:
+                self._sum.begin()
             nats, parts = (weight * each for each in self._loss(self._module, packed, rows))
             # a mean over the global batch, however many targets a micro batch has
             (nats * averaged_over / targets).backward()
@@ -89,8 +96,8 @@ class Stepper:
             sums += torch.cat([nats.detach()[None], parts])
         if stops and (self._processes.count == 1 or self._processes.sharding):
             return None
-        if not self._processes.sharding:
-            self._processes.sum_all(self._gradients())
+        if self._sum:
+            self._sum.finish()
         self._trained.mask_grads()
         found = self._processes.sum(torch.cat([sums.new_full((1,), float(stops)), sums]))
         # the step's one wait for the device: whether the gradient is fit to be applied is decided here
@@ -150,16 +157,6 @@ class Stepper:
         have, and need not wait for each other before.
         """
         return self._processes.any(told) if self._processes.sharding else told
-
-    def _gradients(self) -> list[torch.Tensor]:
-        """Return one gradient per weight, zero where this process has none: it may have no rows."""
-        gradients = []
-        for weight in self._trained.master_weights.values():
-            if weight.grad is None and self._processes.count > 1:
-                weight.grad = torch.zeros_like(weight)
-            if weight.grad is not None:
-                gradients.append(weight.grad)
-        return gradients
 
     def _clip(self) -> torch.Tensor:
         """Scale the gradient down to the largest norm allowed; return the norm that it had: []."""

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from dying import die_as_told
 from faults.forking import run, run_on_two
+from safetensors.torch import load_file
 from tiny import varied_texts, write_jsonl, write_tiny_model
 
 PATIENCE = 280
@@ -116,3 +118,39 @@ def test_a_mistake_that_the_stage_finds_is_told_once(corpus: Path) -> None:
     text = "".join(each.err for each in ended)
     assert text.count("the domain text lasts for") == 1
     assert "Traceback" not in text
+
+
+def test_sharded_weights_give_what_one_process_gives(corpus: Path) -> None:
+    """With everything for which a stage reads the model outside of training, and a milestone."""
+    changes = [
+        "pretrain.precision=fp32",
+        "pretrain.monitor.drift.tokens=60",
+        "pretrain.checkpoint.keep_every=6",
+    ]
+    alone, sharded = (shutil.copytree(corpus, corpus.with_name(name)) for name in ("alone", "sharded"))
+    done = run(["run", "recipe.yaml", *changes], alone, PATIENCE)
+    assert done.code == 0, done.err
+    options = ["--cpu", "--num_processes", "2", "--use_fsdp", "--fsdp_version", "2"]
+    launched = start(sharded, "-m", "cpt", "run", "recipe.yaml", *changes, "--", *options)
+    assert launched.returncode == 0, launched.stderr
+    expected, found = (next((each / "runs" / "tiny").glob("pretrain-*")) for each in (alone, sharded))
+    for folder in ("model", "training/checkpoints/step-000000006"):
+        assert {f.name for f in (found / folder).iterdir()} == {f.name for f in (expected / folder).iterdir()}
+        assert (found / folder / "config.json").read_bytes() == (
+            expected / folder / "config.json"
+        ).read_bytes()
+        tensors = load_file(found / folder / "model.safetensors")
+        for name, tensor in load_file(expected / folder / "model.safetensors").items():
+            torch.testing.assert_close(tensors[name], tensor, atol=2e-4, rtol=1e-3)
+    samples = [json.loads((each / "training" / "samples.json").read_text()) for each in (expected, found)]
+    assert samples[0] == samples[1]
+    assert samples[0]
+    readings = [
+        {
+            (row["probe"], row["step"]): row["value"]
+            for row in map(json.loads, (each / "training" / "probes.jsonl").read_text().splitlines())
+        }
+        for each in (expected, found)
+    ]
+    assert readings[1] == pytest.approx(readings[0], rel=1e-3, abs=1e-5)
+    assert any(probe == "drift" for probe, _ in readings[0])

@@ -84,3 +84,13 @@ def test_every_extra_of_the_package_has_a_purpose() -> None:
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert set(project["optional-dependencies"]) - {"dev", "docs", "trackers"} == set(EXTRAS)
+
+
+def test_a_missing_compiler_is_named_with_what_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "compiled layers need Triton, and there is none for this GPU"
+    monkeypatch.setattr("cpt.training.compilation.compiler_obstacle", lambda **_: reason)
+    check = doctor._compiler()
+    assert (check.state, check.found) == ("missing", reason)
+    assert check.remedy.endswith("compile: false.")
+    monkeypatch.setattr("cpt.training.compilation.compiler_obstacle", lambda **_: None)
+    assert doctor._compiler().state == "ok"

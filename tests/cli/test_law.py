@@ -16,6 +16,9 @@ from law_runs import PARAMETERS, write_run
 from planted import run_rows, runs_of
 
 from cpt.cli import main
+from cpt.laws import read_law
+from cpt.sweep.factors import Factor
+from cpt.sweep.state import SweepRequest, SweepState
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
 
@@ -121,3 +124,55 @@ def test_mistakes_are_explained(
     assert found.code == 2
     assert message in found.err
     assert sorted(runs.iterdir()) == before
+
+
+def test_a_law_of_a_sweep_is_that_of_its_finished_runs(
+    runs: Path, called: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six runs are done; one failed, one never began, one is gone: they are named and left out."""
+    root = tmp_path / "runs"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: x\n")
+    replay = (*(round(1 - share, 2) for share in SHARES), 0.3, 0.35, 0.55)
+    factor = Factor(key="pretrain.replay", levels=replay)
+    asked = SweepRequest(name="mixed", recipe=str(recipe), factors=(factor,), seeds=(17,))
+    (root / "mixed").mkdir(parents=True)
+    state = SweepState(root / "mixed", asked)
+    trials = [trial for value in replay for trial in state.add({"pretrain.replay": value})]
+    for share, trial in zip(SHARES, trials[:6], strict=True):
+        write_run(root, trial.run, run_rows("x", share, size=PARAMETERS, noise=2e-4))
+        state.update(trial, state="done")
+    write_run(root, trials[6].run, run_rows("x", 0.7, size=PARAMETERS, noise=0.5))
+    state.update(trials[6], state="failed", message="out of luck")
+    state.update(trials[8], state="done")
+    monkeypatch.chdir(tmp_path)
+
+    found = called("law", "fit", "mixed", "--draws", 20, "--out", "law.json")
+    assert found.code == 0
+    assert "mixed-p07-s17 is left out: it failed: out of luck" in found.err
+    assert "mixed-p08-s17 is left out: it has not begun" in found.err
+    assert "mixed-p09-s17 is left out: there is no run `mixed-p09-s17`" in found.err
+    assert "noise to the law" not in found.err
+    law, by_name = read_law(tmp_path / "law.json"), read_law(runs / "law.json")
+    assert law.runs == [trial.run for trial in trials[:6]]
+    assert law.texts["domain"].coefficients == by_name.texts["domain"].coefficients
+    assert called("law", "fit", root / "mixed", "--draws", 20, "--json").json["runs"] == law.runs
+    assert called("law", "fit", "mixed", trials[0].run).code == 2  # a run of the sweep, named again
+
+
+def test_a_sweep_of_other_settings_is_named_and_one_without_results_is_refused(
+    called: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: x\n")
+    factors = tuple(Factor(key=key, levels=(0, 1)) for key in ("pretrain.schedule.peak", "pretrain.replay"))
+    (tmp_path / "runs" / "mixed").mkdir(parents=True)
+    asked = SweepRequest(name="mixed", recipe=str(recipe), factors=factors, seeds=(17,))
+    state = SweepState(tmp_path / "runs" / "mixed", asked)
+    (trial,) = state.add({"pretrain.schedule.peak": 0, "pretrain.replay": 0})
+    monkeypatch.chdir(tmp_path)
+    refused = called("law", "fit", "mixed")
+    assert (refused.code, "no run of the sweep `mixed` has finished" in refused.err) == (2, True)
+    write_run(tmp_path / "runs", trial.run, run_rows("x", 0.5, size=PARAMETERS))
+    state.update(trial, state="done")
+    assert "its runs differ in `pretrain.schedule.peak` too" in called("law", "fit", "mixed").err

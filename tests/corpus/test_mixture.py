@@ -326,6 +326,46 @@ def test_available_steps_with_phases_exceed_no_part() -> None:
         assert not within(steps + 2)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_updates_of_the_weights_are_phases_of_the_same_weights(seed: int) -> None:
+    """Whatever gates do to replay, and wherever an earlier run has ended."""
+    chance = random.Random(seed)
+    steps, batch = 20, chance.randint(2, 9)
+    begins = [0, *sorted(chance.sample(range(1, steps), 3))]
+    rows, weights = chance.randint(0, batch - 2), [random_weights(chance, 3) for _ in begins]
+    ends = [*begins[1:], steps]
+    changes = [(0, rows), (7, chance.randint(0, batch - 1))]
+    begin = {name: chance.randint(0, 60) for name in ("a", "b", "c", "replay")}
+    planned = [phase(end / steps, own, rows) for end, own in zip(ends, weights, strict=True)]
+    expected = mixed(planned, batch, seed, **begin).for_steps(steps).with_phases(changes)
+    plain = mixed([phase(1.0, [3, 1, 1], rows)], batch, seed, **begin).for_steps(steps).with_phases(changes)
+    updates = [
+        (first, dict(zip(PARTS, own, strict=True))) for first, own in zip(begins, weights, strict=True)
+    ]
+    found = plain.with_updates(updates)
+    assert [found.places(step) for step in range(steps)] == [expected.places(step) for step in range(steps)]
+    assert found.ledger(steps) == expected.ledger(steps)
+    without = [{**each, "until": None} for each in expected.by_phase(steps)]
+    assert [{**each, "until": None} for each in found.by_phase(steps)] == without
+    for count in range(len(updates)):  # nothing before an update depends on it
+        shorter = plain.with_updates(updates[:count])
+        assert all(shorter.places(step) == found.places(step) for step in range(begins[count]))
+    assert found.weights == {"domain.a": 3, "domain.b": 1, "domain.c": 1}
+
+
+@pytest.mark.parametrize(
+    "updates",
+    [
+        [(3, dict.fromkeys(PARTS, 1)), (3, dict.fromkeys(PARTS, 2))],
+        [(-1, dict.fromkeys(PARTS, 1))],
+        [(3, {"domain.a": 1})],
+    ],
+)
+def test_updates_out_of_order_or_of_other_sources_are_refused(updates: list[tuple[int, dict]]) -> None:
+    with pytest.raises(ValueError, match="are no updates of"):
+        mixed([phase(1.0, [1, 1, 1])]).with_updates(updates)
+
+
 def test_a_place_in_replay_outlasts_a_training_without_replay() -> None:
     stream = mixed([phase(1, [1, 1, 1])], a=3, replay=5)
     assert stream.consumed(10)["replay"] == 5

@@ -114,10 +114,14 @@ def test_calibration_prepares_the_model_as_the_loop_does(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared: list[Any] = []
-    monkeypatch.setattr("cpt.estimate.duration.prepare", lambda model, settings: prepared.append(settings))
+    monkeypatch.setattr(
+        "cpt.estimate.duration.prepare",
+        lambda model, settings, compiles: prepared.append((settings, compiles)),
+    )
+    monkeypatch.setattr("cpt.training.compilation.compiler_obstacle", lambda **_: None)
     run = job(tiny_model, (20, 12), compile=True, precision="fp8")
     measured = calibrate(run, simulate(run).weights, ANY_CPU)
-    assert prepared == [run.settings]
+    assert prepared == [(run.settings, True)]
     assert measured.precision == "float8"
     assert " in float8, " in measured.duration(run).basis
 

@@ -82,6 +82,19 @@ def test_an_adapter_has_the_only_gradients_and_moments(tiny_model: Path, plain: 
     assert parts(found)["gradients"] < parts(plain)["gradients"]
 
 
+def test_an_adapter_is_drawn_whole_before_it_is_sharded(tiny_model: Path, plain: Simulation) -> None:
+    found = sharded(tiny_model, trainable=Lora(kind="lora", rank=4))
+    assert plain.host.models == 2 * 4 * WORDS * WIDTH // 2
+    assert found.host.models - plain.host.models == 2 * 4 * found.weights.trained
+
+
+def test_a_model_that_is_put_together_on_loading_is_read_whole(
+    tiny_model: Path, plain: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpt.estimate.sharded.stores_its_parameters", lambda _: False)
+    assert sharded(tiny_model).host.models == 2 * 4 * plain.weights.total
+
+
 def test_rows_of_new_tokens_are_sharded_weights_of_their_own(tiny_model: Path) -> None:
     rows = Layers(kind="layers", layers="0", embeddings="new-tokens")
     without = sharded(tiny_model, trainable=Layers(kind="layers", layers="0"), new_tokens=())
@@ -109,10 +122,17 @@ def test_states_to_go_back_to_are_shards(tiny_model: Path, plain: Simulation) ->
     assert found["gates"] == pytest.approx((4 + 12) * count / 2, rel=0.01)
 
 
-def test_snapshots_for_rollbacks_are_shards_and_what_is_written_is_whole(tiny_model: Path) -> None:
+def test_snapshots_for_rollbacks_and_copies_to_write_are_shards(tiny_model: Path) -> None:
     often = {"checkpoint": Checkpoints(every=2), "steps": 9}
     rolls_back = Anomalies(not_finite="roll-back", snapshot_every=3)
     plain = sharded(tiny_model, **often)
     found = sharded(tiny_model, anomalies=rolls_back, **often)
-    whole = plain.host.copies
-    assert found.host.copies == pytest.approx(2 * whole + 2 * 2 * whole / 2, rel=0.01)
+    assert plain.host.copies == pytest.approx(12 * plain.weights.total, rel=0.01)
+    assert found.host.copies == 2 * plain.host.copies
+
+
+def test_of_replicas_of_shards_one_copies_what_is_written(tiny_model: Path) -> None:
+    often: dict[str, Any] = {"checkpoint": Checkpoints(every=2), "steps": 9}
+    kind = often | {"processes": 4, "replicas": 2, "sharded": True, "micro_batch": 1}
+    hybrid = simulate(job(tiny_model, *SEQUENCES, *SEQUENCES, **kind), H100)
+    assert hybrid.host.copies == sharded(tiny_model, **often).host.copies

@@ -215,6 +215,7 @@ ROLLS_BACK = Anomalies(not_finite="roll-back", snapshot_every=2)
     [
         ({"checkpoint": EVERY}, 0, 0),  # after the last step the model itself is written
         ({"checkpoint": EVERY, "steps": 2}, 1, 1),
+        ({"checkpoint": Checkpoints(minutes=30), "steps": 2}, 1, 1),
         ({"checkpoint": Checkpoints(every=9, keep_every=3), "steps": 4}, 1, 1),
         ({"checkpoint": Checkpoints(every=1, mode="blocking"), "steps": 2}, 0, 0),
         ({"anomalies": ROLLS_BACK, "steps": 2}, 1, 0),
@@ -310,8 +311,8 @@ def test_divided_weights_are_parts_and_what_is_gathered(tiny_model: Path, proces
     assert 4 * count // processes <= held["gradients"] <= 4 * count // processes + 6 * count
     at_once = job(tiny_model, *[(60, 40)] * processes, **kind)
     assert parts(simulate(at_once, H100), "step")["gradients"] in (0, held["gradients"])
-    assert divided.host.models == processes * 4 * count
-    assert divided.host.copies == 12 * count + 4 * tensors, "whole, in the process that writes"
+    assert divided.host.models == processes * 4 * vocabulary // processes, "one tensor's shard at a time"
+    assert divided.host.copies == 12 * count + processes * 4 * tensors, "shards, in every process"
     whole = parts(simulate(job(tiny_model, (60, 40)), H100), "step")
     assert (held["activations"], held["logits"]) == (whole["activations"], whole["logits"])
     assert divided.weights == simulate(job(tiny_model, (60, 40)), H100).weights

@@ -1,5 +1,6 @@
 import inspect
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -230,6 +231,57 @@ def test_fastest_way_is_chosen(monkeypatch, query, capability: tuple[int, int], 
     assert attention._backend(query) is chosen
     monkeypatch.setattr(varlen, "_has_kernel", lambda: False)
     assert attention._backend(query) is not varlen.attend
+
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "capability", "reason"),
+    [
+        (torch.bfloat16, 100, (9, 0), "multiple of 8, and these have 100"),
+        (torch.bfloat16, 512, (9, 0), "up to a width of 256"),
+        (torch.float32, 64, (9, 0), "16-bit"),
+        (torch.bfloat16, 64, (7, 5), "below 8.0"),
+    ],
+)
+def test_why_attention_is_slow_is_said(monkeypatch, dtype, width: int, capability, reason: str) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    model = SimpleNamespace(config=SimpleNamespace(num_attention_heads=4, hidden_size=4 * width))
+    assert reason in attention.choose_kernel(model, GPU, dtype)
+    assert attention.choose_kernel(model, torch.device("cpu"), dtype) == ""
+
+
+@pytest.mark.parametrize(
+    ("capability", "installed", "deterministic", "used"),
+    [
+        ((9, 0), True, False, ["FA3"]),
+        ((8, 0), True, False, []),
+        ((9, 0), False, False, []),
+        ((9, 0), True, True, []),
+    ],
+)
+def test_flash_attention_3_is_used_where_it_is_installed_and_may_be(
+    monkeypatch, capability, installed: bool, deterministic: bool, used: list[str]
+) -> None:
+    activated: list[str] = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.nn.attention, "activate_flash_attention_impl", activated.append)
+    monkeypatch.setattr(varlen, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    model = SimpleNamespace(config=SimpleNamespace(num_attention_heads=4, hidden_size=256))
+    said = attention.choose_kernel(model, GPU, torch.bfloat16)
+    assert activated == used
+    assert said == ("attention uses flash attention 3" if used else "")
+
+
+def test_a_flash_attention_3_for_another_pytorch_is_left_alone(monkeypatch) -> None:
+    def refuses(_: str) -> None:
+        raise RuntimeError("does not expose FA3 kernels")
+
+    monkeypatch.setattr(torch.nn.attention, "activate_flash_attention_impl", refuses)
+    monkeypatch.setattr(varlen, "find_spec", lambda name: object())
+    assert "cannot be used: does not expose" in varlen.activate_flash_attention_3((9, 0))
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])

@@ -41,6 +41,33 @@ def test_nats_equal_those_of_unpacked_documents(tiny_model: Path, model: PackedL
     assert scores.bits_per_byte == pytest.approx(expected)
 
 
+class Reader:
+    """One of several processes; keeps its own part of a sum."""
+
+    def __init__(self, rank: int, count: int) -> None:
+        self.rank, self.count = rank, count
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+
+def test_processes_share_the_batches_of_a_text_and_each_is_read_once(
+    tiny_model: Path, model: PackedLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    per_token_loss = model.per_token_loss
+    monkeypatch.setattr(
+        model, "per_token_loss", lambda batch: read.append(batch.tokens) or per_token_loss(batch)
+    )
+    text = tokenise_text(load_tokenizer(tiny_model), SENTENCES, 32, "<s>")
+    whole = score(model, text, batch_tokens=40).nats
+    batches, read[:] = sorted(read), []
+    parts = [score(model, text, batch_tokens=40, readers=Reader(rank, 3)).nats for rank in range(3)]
+    assert sorted(read) == batches
+    assert all(part.any() for part in parts)
+    np.testing.assert_allclose(sum(parts), whole, rtol=1e-12)
+
+
 def test_without_start_token_the_first_token_is_context_and_its_bytes_are_not_counted(
     tiny_model: Path, model: PackedLanguageModel
 ) -> None:

@@ -229,3 +229,62 @@ def test_without_targets_every_weight_still_has_a_gradient(inputs) -> None:
     summed_cross_entropy(hidden[:0], head, labels[:0], torch.zeros(0)).backward()
     assert head.grad is not None
     assert not head.grad.any()
+
+
+@pytest.mark.parametrize(("rows", "chunk"), [(49_152, 8192), (128_256, 8192), (262_144, 4096), (2**22, 1024)])
+def test_a_gpu_holds_more_logits_at_once_up_to_2_gb(rows: int, chunk: int) -> None:
+    assert loss.chunk_of(torch.empty(rows, 8, device="meta")) == chunk
+    assert loss.chunk_of(torch.empty(rows, 8)) == 1024
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_on_a_gpu_products_add_up_in_the_gradient_itself(monkeypatch, inputs, wide: bool) -> None:
+    added = []
+
+    def add(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+        added.append(len(right))
+        total += left.float() @ right.float()
+
+    monkeypatch.setattr(loss, "on_gpu", lambda _: True)
+    monkeypatch.setattr(loss, "CHUNK", 1)
+    monkeypatch.setattr(loss, "_GPU_CHUNK", 7)
+    monkeypatch.setattr(loss, "_adds_products", lambda *_: wide)
+    monkeypatch.setattr(loss, "_add_wide", add)
+    hidden, head, labels = inputs
+    exact = torch.autograd.grad(summed_cross_entropy(hidden, head, labels), head)[0]
+    rounded = [x.detach().bfloat16().requires_grad_() for x in (hidden, head)]
+    found = torch.autograd.grad(summed_cross_entropy(*rounded, labels), rounded[1])[0]
+    torch.testing.assert_close(found.float(), exact, atol=0.1, rtol=0.05)
+    assert added == ([7, 7, 2] if wide else [])
+
+
+def test_what_a_gpu_can_add_is_tried_once(monkeypatch) -> None:
+    def refuses(*_: torch.Tensor) -> None:
+        raise RuntimeError("self and mat2 must have the same dtype")
+
+    monkeypatch.setattr(loss, "_add_wide", refuses)
+    monkeypatch.setattr(loss, "_adds_products", loss._adds_products.__wrapped__)
+    assert not loss._adds_products(torch.device("cpu"), torch.bfloat16)
+    assert loss._adds_products(torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(loss, "_add_wide", lambda total, *_: total.add_(16))
+    assert loss._adds_products(torch.device("cpu"), torch.bfloat16)
+
+
+def test_compiled_passes_over_logits_give_the_same_losses_and_gradients(inputs) -> None:
+    hidden, head, labels = inputs
+    before = dict(loss._passes)
+    plain = summed_cross_entropy(hidden, head, labels)
+    divergence = summed_divergence(hidden, head, hidden.detach().flip(0), head.detach())
+    with loss.compiled_passes("eager"):
+        compiled = summed_cross_entropy(hidden, head, labels)
+        torch.testing.assert_close(compiled, plain)
+        again = summed_divergence(hidden, head, hidden.detach().flip(0), head.detach())
+        torch.testing.assert_close(again, divergence)
+    for ours, theirs in ((compiled, plain), (again, divergence)):
+        for one, other in zip(
+            torch.autograd.grad(ours, (hidden, head)),
+            torch.autograd.grad(theirs, (hidden, head)),
+            strict=True,
+        ):
+            torch.testing.assert_close(one, other)
+    assert loss._passes == before

@@ -161,3 +161,14 @@ def test_a_tracker_is_named_once_and_a_boolean_is_no_number(recipe_file: Path) -
         assert message.startswith("must be a number, not ")
         assert key is not None
         assert key.startswith(f"pretrain.{override.split('=')[0]}")
+
+
+def test_layers_that_must_be_compiled_need_a_compiler_here(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpt.training.compilation.compiler_obstacle", lambda **_: "no compiler")
+    assert problems(recipe_file, Environment(), "pretrain.compile=true") == [
+        ("pretrain.compile", "no compiler")
+    ]
+    assert problems(recipe_file, Environment(), "pretrain.compile=auto") == []
+    assert problems(recipe_file, Environment(H100), "pretrain.compile=true") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ def aligner(student: Path, teacher: Path) -> Aligner:
     return Aligner(mine, its, start=start, end=end)
 
 
-def aligned(student: Path, teacher: Path) -> AlignedTeacher:
-    return AlignedTeacher(load_model(teacher), aligner(student, teacher))
+def aligned(student: Path, teacher: Path, load: Callable[[Path], Any] = load_model) -> AlignedTeacher:
+    return AlignedTeacher(load(teacher), aligner(student, teacher))
 
 
 class Documents(Batches):

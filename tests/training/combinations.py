@@ -25,6 +25,7 @@ class Case:
         teacher: "aligned" (another tokenizer) or "same", if an objective needs one.
         spoilt: Step whose loss is NaN.
         half: Step in which it is interrupted, to go on with another number of processes.
+        hybrid: True if four processes, two replicas of two shards (HSDP), go on with it, too.
     """
 
     features: tuple[str, ...]
@@ -35,6 +36,7 @@ class Case:
     teacher: str = ""
     spoilt: int | None = None
     half: int = 3
+    hybrid: bool = False
 
 
 SHORT = {"steps": 4}
@@ -44,15 +46,17 @@ BOUND = {"budget": "general <= +0.12", "after": 0.4}
 
 CASES = {
     "adamw": Case(
-        ("AdamW", "gradient checkpointing", "EMA", "L2-SP", "input noise"),
+        ("AdamW", "compiled layers", "gradient checkpointing", "EMA", "L2-SP", "input noise"),
         SHORT
         | {
+            "compile": True,
             "gradient_checkpointing": True,
             "average": {"kind": "ema", "decay": 0.7},
             "l2_sp": {"strength": 20},
             "input_noise": 0.3,
             "ordinary_tokens": list(range(2, 280)),
         },
+        hybrid=True,
     ),
     "muon": Case(
         ("Muon", "chosen layers", "rows of new tokens at their own rate", "self-constraint"),
@@ -71,6 +75,7 @@ CASES = {
         },
         rounding=1e-4,
         weights=2e-3,
+        hybrid=True,
     ),
     "galore": Case(
         ("GaLore", "LAWA", "roll-back of anomalies"),
@@ -81,6 +86,7 @@ CASES = {
             "anomalies": {"not_finite": "roll-back", "snapshot_every": 2},
         },
         spoilt=2,
+        hybrid=True,
     ),
     "apollo": Case(
         ("APOLLO", "self-distillation"),
@@ -121,19 +127,28 @@ CASES = {
         SHORT
         | NEW
         | {"trainable": {"kind": "lora", "rank": 2, "variant": "dora", "embeddings": "new-tokens"}},
+        hybrid=True,
     ),
     "adalora": Case(
-        ("AdaLoRA",), {"steps": 6, "trainable": {"kind": "lora", "rank": 2, "variant": "adalora"}}, half=5
+        ("AdaLoRA",),
+        {"steps": 6, "trainable": {"kind": "lora", "rank": 2, "variant": "adalora"}},
+        half=5,
+        hybrid=True,
     ),
     "rounded": Case(
         ("stochastic rounding",),
         SHORT | {"dtype": "bfloat16", "master_weights": "stochastic-rounding"},
         rounding=5e-4,
         weights=0.03,
+        hybrid=True,
     ),
     "stop": Case(("gates that stop",), GATED | {"gates": [BOUND | {"action": "stop"}]}, gated=True, half=5),
     "back": Case(
-        ("gates that roll back",), GATED | {"gates": [BOUND | {"action": "roll-back"}]}, gated=True, half=5
+        ("gates that roll back",),
+        GATED | {"gates": [BOUND | {"action": "roll-back"}]},
+        gated=True,
+        half=5,
+        hybrid=True,
     ),
 }
 """Runs by name."""
@@ -141,7 +156,7 @@ CASES = {
 REFUSED = {"fp8": {"precision": "fp8"}}
 """Features that sharded weights are refused with, and settings that have them."""
 
-WHERE = ("one process", "replicas", "FSDP2")
+WHERE = ("one process", "replicas", "FSDP2", "HSDP")
 
 
 def settings_of(case: Case | dict[str, Any]) -> Settings:
@@ -159,8 +174,9 @@ def table() -> str:
     for case in CASES.values():
         within = f"±{case.rounding:g}"
         sharded = "refused" if sharding_problems(settings_of(case).config) else within
-        lines += [f"| {feature} | yes | {within} | {sharded} |" for feature in case.features]
+        hybrid = sharded if case.hybrid or sharded == "refused" else "not tested"
+        lines += [f"| {feature} | yes | {within} | {sharded} | {hybrid} |" for feature in case.features]
     for feature, changes in REFUSED.items():
         assert sharding_problems(settings_of(changes).config)
-        lines.append(f"| {feature} | yes | not tested | refused |")
+        lines.append(f"| {feature} | yes | not tested | refused | refused |")
     return "\n".join(lines) + "\n"

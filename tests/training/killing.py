@@ -74,7 +74,13 @@ class Outcome:
 
 
 def kill_until(
-    model: Path, folder: Path, chosen: Settings, kills: int, seed: int, counts: Sequence[int] = (1,)
+    model: Path,
+    folder: Path,
+    chosen: Settings,
+    kills: int,
+    seed: int,
+    counts: Sequence[int] = (1,),
+    environment: dict[str, str] | None = None,
 ) -> Outcome:
     """Run again and again, killing at random moments, until so many attempts were killed.
 
@@ -85,17 +91,18 @@ def kill_until(
         counts: numbers of processes, one of which is drawn for each attempt; the undisturbed run has the
             first. With only one number the weights must be equal to the bit, otherwise the steps' losses
             must be the same but for rounding: they are not if any step had other data.
+        environment: what the launcher puts into the environment of every process besides.
     """
     moments, outcome = random.Random(seed), Outcome()
     undisturbed = folder / "undisturbed"
-    seconds = _attempt(model, undisturbed, chosen, counts[0]).seconds
+    seconds = _attempt(model, undisturbed, chosen, counts[0], environment).seconds
     while outcome.kills < kills:
         outcome.runs += 1
         work, attempts = folder / f"run-{outcome.runs}", 0
         while not (work / "final").exists():
             attempts += 1
             after = None if outcome.kills == kills else moments.uniform(0, 0.8 * seconds)
-            if _attempt(model, work, chosen, moments.choice(counts), after).killed:
+            if _attempt(model, work, chosen, moments.choice(counts), environment, after).killed:
                 outcome.kills += 1
                 outcome.in_a_write += bool(list(work.glob(".step-*")))
         outcome.resumed = max(outcome.resumed, attempts - 1)
@@ -129,11 +136,19 @@ class Attempt(NamedTuple):
     seconds: float
 
 
-def _attempt(model: Path, work: Path, chosen: Settings, count: int, after: float | None = None) -> Attempt:
+def _attempt(
+    model: Path,
+    work: Path,
+    chosen: Settings,
+    count: int,
+    environment: dict[str, str] | None,
+    after: float | None = None,
+) -> Attempt:
     """One attempt, killed some seconds after its training began; with None it is left alone."""
     reader, begun = _FORKED.Pipe(duplex=False)
     processes = [
-        _FORKED.Process(target=attempt, args=(model, work, chosen, place, begun)) for place in _places(count)
+        _FORKED.Process(target=attempt, args=(model, work, chosen, place | environment, begun))
+        for place in _places(count)
     ]
     for process in processes:
         process.start()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     import torch
 
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+HSDP = FSDP2 | {
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+    "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "2",
+    "PARALLELISM_CONFIG_DP_SHARD_SIZE": "2",
+}
 
 _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(
@@ -41,8 +48,10 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     A job has `model`, `work`, `out` (where the main process writes the weights), and optionally `settings`,
     `rows` (of a global batch), `teacher` (folder of a model; with `alm` documents of text are read),
     `environment`, `stop` (step before whose checkpoint it is interrupted),
-    `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN) and
-    `also` (every process writes `out`). A job that is refused writes the reason.
+    `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN),
+    `also` (every process writes `out`) and `by_shard` (a checkpoint that needs a whole tensor of a sharded
+    one fails). A job that is refused writes the reason. A job with `call` ("module:function") is handed to
+    that function instead.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -109,8 +118,10 @@ def facts(done: Path, name: str, rank: int = 0) -> dict[str, Any]:
 
 
 def _do(job: dict[str, Any]) -> None:
+    import pytest
     import torch
     from alm_runs import Documents, aligned
+    from compiling import without_kernels
     from gated import Phased, forgetting
     from safetensors.torch import save_file
     from tiny_runs import SETTINGS, Batches, probes_of
@@ -118,6 +129,7 @@ def _do(job: dict[str, Any]) -> None:
 
     from cpt.errors import StageFailed
     from cpt.models.packed_model import load_model
+    from cpt.models.unloaded_model import unloaded_model
     from cpt.training.distributed.context import distributed_context
     from cpt.training.loop import train
 
@@ -127,22 +139,25 @@ def _do(job: dict[str, Any]) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().batch(step)[: job.get("rows", 4)]
 
+    without_kernels(pytest.MonkeyPatch())
     os.environ |= job.get("environment", {})
     changes = changed(job.get("settings", {}))
     folder = Path(job["model"])
-    model = load_model(folder)
+    load = unloaded_model if "ACCELERATE_USE_FSDP" in job.get("environment", {}) else load_model
+    model = load(folder)
     settings, progress = SETTINGS.with_changes(**changes), Said(job.get("stop"))
     probes, stream = probes_of(settings, folder), Rows()
     if job.get("gated"):
         probes, stream = forgetting(folder), Phased()
     taught: dict[str, Any] = {}
     if "teacher" in job and job["settings"]["objective"]["kind"] == "alm":
-        taught, stream = {"teacher": aligned(folder, Path(job["teacher"]))}, Documents(folder)
+        taught = {"teacher": aligned(folder, Path(job["teacher"]), load)}
+        stream = Documents(folder)
     elif "teacher" in job:
-        taught = {"teacher": load_model(Path(job["teacher"]))}
+        taught = {"teacher": load(Path(job["teacher"]))}
     out = Path(f"{job['out']}-{distributed_context().rank}")
     try:
-        with spoilt(job.get("spoilt")):
+        with spoilt(job.get("spoilt")), by_shard() if job.get("by_shard") else nullcontext():
             result = train(model, stream, probes, settings, Path(job["work"]), progress, **taught)
     except (KeyboardInterrupt, StageFailed) as error:
         torch.distributed.destroy_process_group()
@@ -150,8 +165,13 @@ def _do(job: dict[str, Any]) -> None:
         out.with_suffix(".txt").write_text(f"{type(error).__name__}: {error}")
     if result and (distributed_context().is_main or job.get("also")):
         readings = [{**reading.as_json(), "seconds": None} for reading in result.readings]
-        weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
-        save_file(weights, out.with_suffix(".safetensors"))
+        if load is unloaded_model:
+            shutil.copyfile(
+                Path(job["work"]) / "model" / "model.safetensors", out.with_suffix(".safetensors")
+            )
+        else:
+            weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
+            save_file(weights, out.with_suffix(".safetensors"))
         told = {"ledger": result.ledger, "readings": readings, "anomalies": result.anomalies}
         told |= {"actions": result.actions, "phases": result.phases, "ended": result.ended}
         out.with_suffix(".json").write_text(json.dumps(told))
@@ -209,6 +229,44 @@ def spoilt(step: int | None) -> Iterator[None]:
         Stepper.gradient = gradient  # type: ignore[method-assign]
 
 
+@contextmanager
+def by_shard() -> Iterator[None]:
+    """Let a sharded tensor that is made whole, to be saved or restored, be an error."""
+    import pytest
+    from torch.distributed.tensor import DTensor
+
+    from cpt.training.checkpoint.stored import StoredTensor
+    from cpt.training.features.checkpoints import CheckpointManager
+
+    gather, read, inside = DTensor.full_tensor, StoredTensor.clone, []
+
+    def full_tensor(self: DTensor, **options: Any) -> torch.Tensor:
+        assert not inside, "a sharded tensor was gathered"
+        return gather(self, **options)
+
+    def clone(self: StoredTensor) -> torch.Tensor:
+        # single numbers and the generators' states are whole in every process
+        assert not self.ndim or "random" in self.key + self.file, f"all of {self.key} was read"
+        return read(self)
+
+    def held(act: Any) -> Any:
+        def acted(*args: Any, **named: Any) -> Any:
+            inside.append(act)
+            try:
+                return act(*args, **named)
+            finally:
+                inside.pop()
+
+        return acted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DTensor, "full_tensor", full_tensor)
+        patch.setattr(StoredTensor, "clone", clone)
+        for name in ("save", "resume", "remember", "roll_back"):
+            patch.setattr(CheckpointManager, name, held(getattr(CheckpointManager, name)))
+        yield
+
+
 def _all(jobs: list[dict[str, Any]], environment: dict[str, str], said: Path) -> None:
     """Run jobs in this process, and write what is said on standard error to a file."""
     import torch
@@ -219,4 +277,8 @@ def _all(jobs: list[dict[str, Any]], environment: dict[str, str], said: Path) ->
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda *_: None)
     for each in jobs:
-        _do(each)
+        if "call" in each:
+            module, name = each["call"].split(":")
+            getattr(importlib.import_module(module), name)(each)
+        else:
+            _do(each)

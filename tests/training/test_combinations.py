@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,16 @@ import several
 import torch
 from alm_runs import Documents, aligned
 from combinations import CASES, REFUSED, Case, settings_of
+from compiling import without_kernels
 from gated import Phased, forgetting
-from several import FSDP2, facts, weights
+from several import FSDP2, HSDP, facts, weights
 from tiny import write_tiny_model
 from tiny_runs import records, run
 
 from cpt.training.distributed.launch import sharding_problems
 
-HYBRID = ("muon", "dora")
+HYBRID = [name for name, case in CASES.items() if case.hybrid]
 """Cases that four processes go on with."""
-
-HSDP = FSDP2 | {
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
-    "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "2",
-    "PARALLELISM_CONFIG_DP_SHARD_SIZE": "2",
-}
 
 PARTS = ("replicas", "first", "rest")
 """Jobs of a case: all steps; the first steps sharded; sharded steps after the first ones on one process."""
@@ -62,6 +58,13 @@ def jobs(name: str, case: Case, teacher: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_kernels() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        without_kernels(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with another tokenizer of the same size."""
@@ -76,16 +79,19 @@ def done(tiny_model: Path, teacher: Path, tmp_path_factory: pytest.TempPathFacto
         with pytest.raises(KeyboardInterrupt):
             alone(case, tiny_model, teacher, folder / "work" / f"{name}-rest", half=True)
         everything |= jobs(name, case, teacher)
-    return several.run_in(folder, tiny_model, everything)
+    several.run_in(folder, tiny_model, everything)
+    for name in HYBRID:
+        shutil.copytree(folder / "work" / f"{name}-first", folder / "work" / f"{name}-hybrid")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def four(done: Path, tiny_model: Path, teacher: Path) -> Path:
     """The same folder, when four processes (two replicas of two shards) have gone on with some runs."""
-    some = {}
-    for name in HYBRID:
-        shutil.copytree(done / "work" / f"{name}-first", done / "work" / f"{name}-hybrid")
-        some[f"{name}-hybrid"] = jobs(name, CASES[name], teacher)[f"{name}-rest"] | {"environment": HSDP}
+    some = {
+        f"{name}-hybrid": jobs(name, CASES[name], teacher)[f"{name}-rest"] | {"environment": HSDP}
+        for name in HYBRID
+    }
     return several.run_in(done, tiny_model, some, count=4)
 
 
@@ -133,14 +139,15 @@ def test_replicas_of_shards_go_on_with_what_two_processes_began(
 ) -> None:
     case = CASES[name]
     expected, result, _ = alone(case, tiny_model, teacher, tmp_path)
-    losses = [
+    found, wanted = (
         [each["loss_nats"] for each in records(w)] for w in (four / "work" / f"{name}-hybrid", tmp_path)
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=case.rounding)
+    )
+    if case.spoilt:
+        assert found.pop(case.spoilt - 1) is wanted.pop(case.spoilt - 1) is None
+    assert found == pytest.approx(wanted, rel=case.rounding)
     assert facts(four, f"{name}-hybrid")["ledger"] == result.ledger
     for key, value in expected.items():
-        found = weights(four, f"{name}-hybrid")[key]
-        torch.testing.assert_close(found, value, atol=case.weights, rtol=1e-3)
+        torch.testing.assert_close(weights(four, f"{name}-hybrid")[key], value, atol=case.weights, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -143,15 +143,6 @@ def test_probe_and_checkpoint_settings_do_not_touch_the_training(
     assert len(list((tmp_path / "other").glob("step-*"))) == 1
 
 
-def test_compiled_training_is_the_same_function(
-    tiny_model: Path, tmp_path: Path, monkeypatch, plain_run: PlainRun
-) -> None:
-    compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(self))
-    assert not changed(tiny_model, tmp_path, plain_run, compile=True)
-    assert len(compiled) == 2 * 3 + 1
-
-
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(stepping, "get_total_norm", lambda gradients: torch.tensor(float("nan")))
     with pytest.raises(StageFailed, match="gradient norm nan at step 1"):

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 import torch
-from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
+from fake_processes import process
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from cpt.training.distributed.tensors import Layout, first_row, put_rows, shard_like
-
-
-@contextmanager
-def process(rank: int, count: int) -> Iterator[Any]:
-    """The mesh of one of some processes."""
-    distributed.init_process_group("fake", rank=rank, world_size=count, store=FakeStore())
-    try:
-        yield init_device_mesh("cpu", (count,))
-    finally:
-        distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
 from rich.text import Text
 
 from cpt.cli.options import Json, named_texts
-from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer.changes import base_for, config_of
+from cpt.cli.output import out, print_json
 from cpt.cli.tokenizer.options import (
     Base,
     Out,
     Seed,
     Texts,
     located,
-    method_settings,
     shown,
-    source_of,
     staged_output,
     step_numbers,
     texts_of,
 )
+from cpt.cli.tokenizer.trial import TrialRequest, print_result, run_request
 from cpt.errors import UsageError
-from cpt.formatting import duration
-from cpt.recipe.failures import interruptible
-from cpt.references import fingerprint, resolve_model, resolve_tokenizer
-from tokenizer_tools.settings import EmbeddingsConfig
-
-if TYPE_CHECKING:
-    from cpt.initialiser_trial.trial import TrialResult, TrialRow
-
-_KEYS = {"extend": "tokens", "replace": "tokenizer", "train": "tokens"}
+from cpt.references import resolve_tokenizer
 
 
 def compare(
@@ -236,171 +221,3 @@ def helper(
         out().print(
             f"{output}: a helper of {facts['tokens']:,} tokens, {facts['tokens_seen']:,} of them trained."
         )
-
-
-@dataclass(frozen=True)
-class TrialRequest:
-    """The arguments of `cpt tokenizer compare`."""
-
-    base: str
-    texts: tuple[str, ...]
-    general: tuple[str, ...]
-    change: Mapping[str, Any]
-    methods: tuple[str, ...]
-    hypernet: str | None
-    alm: tuple[str, ...]
-    alm_boundary: float
-    steps: tuple[int, ...]
-    sequence_length: int
-    batch: int
-    rate: float
-    trained: str
-    heldout: float
-    heldout_bytes: int
-    window: int
-    seed: int
-
-
-def run_request(request: TrialRequest, output: Path) -> TrialResult:
-    """Run a trial and write figures and picture into a folder; continue an earlier call that was stopped.
-
-    Raises:
-        UsageError: A method, a parameter of a method, or another setting is wrong.
-    """
-    from cpt.initialiser_trial.short_training import Trained, TrialSettings
-    from cpt.initialiser_trial.trial import TrialFolder, build_corpus, run_trial
-    from tokenizer_tools.change import check_initialisation
-
-    methods = [_method(word) for word in request.methods] or _every_method()
-    methods += _hypernetwork_methods(request)
-    distilled = [_method(word, "--alm") for word in request.alm]
-    methods += [each for each in distilled if each not in methods]
-    if request.trained not in get_args(Trained):
-        raise UsageError(f"--trained {request.trained}", hint=f"One of: {', '.join(get_args(Trained))}.")
-    change = config_of({name: {_KEYS[name]: value} for name, value in request.change.items()})
-    settings = TrialSettings(
-        steps=request.steps,
-        batch_sequences=request.batch,
-        peak=request.rate,
-        trained=request.trained,  # type: ignore[arg-type]
-        heldout_bytes=request.heldout_bytes,
-        window=request.window,
-        boundary=request.alm_boundary or None,
-        seed=request.seed,
-    )
-    model = resolve_model(located(request.base), shown())
-    for embeddings in methods:
-        if embeddings.method == "hypernetwork":  # else it is found out after all others have trained
-            check_initialisation(embeddings, model)
-    with interruptible("The same command continues: finished methods are kept."):
-        folder = TrialFolder(output, _identity(request, methods))
-        corpus = build_corpus(
-            model,
-            [source_of(text) for text in request.texts],
-            [source_of(text) for text in request.general],
-            folder.scratch / "base",
-            sequence_length=request.sequence_length,
-            heldout=request.heldout,
-            seed=request.seed,
-            progress=shown(),
-        )
-
-        def finished(row: TrialRow) -> None:
-            folder.add(row)
-            _show_row(row, request)
-
-        result = run_trial(
-            model,
-            corpus,
-            change,
-            methods,
-            settings,
-            shown(),
-            folder.scratch,
-            finished,
-            known=folder.rows,
-            distilled=distilled,
-        )
-        folder.finish(result)
-    return result
-
-
-def _identity(request: TrialRequest, methods: Sequence[EmbeddingsConfig]) -> dict[str, Any]:
-    """Return the request with the fingerprints of the files that it names."""
-    from cpt.initialiser_trial.trial import label
-
-    files = {*request.texts, *request.general, request.base, *filter(None, [request.change.get("replace")])}
-    files |= {file for embeddings in methods for file in embeddings.files().values()}
-    return {
-        **{field.name: getattr(request, field.name) for field in fields(request)},
-        "methods": [label(embeddings) for embeddings in methods],
-        "content": {name: fingerprint(located(name)) for name in sorted(files)},
-        "windows": "the same bytes for every tokenizer",  # rows with other windows cannot be continued
-    }
-
-
-def print_result(console: Console, result: TrialResult, output: Path) -> None:
-    """Print the table of a trial, the best method first."""
-    from cpt.initialiser_trial.trial import PICTURE, UNCHANGED
-
-    before, after = result.bytes_per_token
-    console.print(f"{before:.3f} bytes per token before, {after:.3f} after; bits per byte of held-out text:")
-    general = any(row.general for row in result.rows)
-    columns = [f"domain {step}#" for step in result.steps]
-    columns += [f"general {step}#" for step in result.steps] if general else []
-    table = rows("method", *columns, "rows in#")
-    unchanged = [row for row in result.rows if row.method == UNCHANGED]
-    for row in [*unchanged, *result.ranked()]:
-        if not row.failure:
-            seconds = "" if row in unchanged else duration(row.initialisation_seconds)
-            table.add_row("", row.method, *_figures(row, result, general), seconds)
-    console.print(table)
-    if any(row.epochs > 1 for row in result.rows):
-        console.print(
-            "Training repeated the text. More text, or fewer steps, makes the comparison more reliable."
-        )
-    for row in result.rows:
-        if row.failure:
-            console.print(f"  {row.method}: {row.failure}", soft_wrap=True)
-    console.print(f"{output / PICTURE}")
-
-
-def _figures(row: TrialRow, result: TrialResult, general: bool) -> list[str]:
-    curves = [row.domain, row.general] if general else [row.domain]
-    return [f"{curve[step]:.4f}" for curve in curves for step in result.steps]
-
-
-def _show_row(row: TrialRow, request: TrialRequest) -> None:
-    if row.failure:
-        return shown().message(f"{row.method}: {row.failure}")
-    curve = ", ".join(f"{row.domain[step]:.4f} at {step}" for step in request.steps)
-    return shown().message(f"{row.method}: {curve}")
-
-
-def _method(word: str, option: str = "--method") -> EmbeddingsConfig:
-    settings = method_settings(word)
-    try:
-        return EmbeddingsConfig.model_validate(settings)
-    except ValidationError as error:
-        reasons = "; ".join(str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
-        raise UsageError(f"{option} {word}: {reasons}") from error
-
-
-def _hypernetwork_methods(request: TrialRequest) -> list[EmbeddingsConfig]:
-    """Return the two ways to use the hypernetwork that `--hypernet` names."""
-    from tokenizer_tools.hypernetwork.reference import resolve_hypernetwork
-
-    if request.hypernet is None:
-        return []
-    folder = resolve_hypernetwork(located(request.hypernet), shown())
-    settings = {"method": "hypernetwork", "folder": request.hypernet, **base_for(folder, request.base)}
-    ways = ("copied", "predicted")
-    return [EmbeddingsConfig.model_validate(settings | {"shared": shared}) for shared in ways]
-
-
-def _every_method() -> list[EmbeddingsConfig]:
-    from cpt.initialiser_trial.trial import label
-    from tokenizer_tools.embeddings import methods
-
-    found = [EmbeddingsConfig(method=name) for name, each in methods() if not each.needs]
-    return sorted(found, key=label)

@@ -81,7 +81,7 @@ class TtyView:
                 self._readings[facts["probe"]] = facts
             case TrainingEvent(kind="verdict", facts=facts):
                 self._verdict = facts
-            case TrainingEvent(kind="action", facts=facts):
+            case TrainingEvent(kind="action" | "mixture", facts=facts):
                 self._messages.append(f"step {facts['step']:,}: {facts['said']}")
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, verdict=verdict):
                 self._outcomes[stage] = (verdict or outcome, seconds)

@@ -24,6 +24,7 @@ __all__ = [
     "DocumentLayout",
     "TreeLayout",
     "attend_within_documents",
+    "choose_kernel",
     "refuse_unsupported",
     "register",
 ]
@@ -63,6 +64,23 @@ def _backend(query: torch.Tensor) -> Callable[..., torch.Tensor]:
     if query.device.type == "cpu":
         return cpu_blockwise.attend
     return varlen.attend if varlen.supports(query) else bucketed_sdpa.attend
+
+
+def choose_kernel(model: Any, device: torch.device, dtype: torch.dtype) -> str:
+    """Choose the fastest kernel for a model on a GPU; return a message about it, or nothing.
+
+    Args:
+        model: Causal language model.
+        device: Device on which it computes.
+        dtype: Data type of its activations.
+    """
+    if device.type != "cuda":
+        return ""
+    config, capability = model.config, torch.cuda.get_device_capability(device)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if reason := varlen.obstacle(dtype, width, capability):
+        return f"attention is slower than it could be, because it cannot use flash attention: {reason}"
+    return varlen.activate_flash_attention_3(capability)
 
 
 def refuse_unsupported(module: torch.nn.Module, options: Mapping[str, Any]) -> None:

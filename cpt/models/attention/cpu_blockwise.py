@@ -28,6 +28,7 @@ _KEPT_UP_TO = 384
 """Longest document whose attention weights are kept for the backward pass."""
 
 
+@torch.compiler.disable  # loops over the lengths of documents: a graph for every row
 def attend(
     query: torch.Tensor,
     key: torch.Tensor,

@@ -10,7 +10,7 @@ Shapes: T tokens in the row, K key-value heads; a group holds D documents of at 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -26,10 +26,16 @@ class DocumentLayout:
     Attributes:
         lengths: tokens of each document, in row order; known on the host, so nothing waits for a device.
         boundaries: [documents + 1] int32, the first position of every document and the row's length.
+        longest: tokens of the longest document. It is computed once: a compiled layer that looked at all
+            lengths would be compiled again for every row.
     """
 
     lengths: tuple[int, ...]
     boundaries: torch.Tensor
+    longest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "longest", max(self.lengths, default=0))
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> DocumentLayout:

@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from cpt.models.attention.layout import Tree, TreeLayout
 
 
+@torch.compiler.disable  # loops over the lengths of documents: a graph for every row
 def attend(
     query: torch.Tensor,
     key: torch.Tensor,

@@ -47,7 +47,8 @@ class DriftProbe:
 
     def read(self, view: ModelView, share: float) -> Items:
         """Return nats and tokens of every sample."""
-        scores = score(view.module, self.samples.first(part(len(self.samples.bytes), share)))
+        samples = self.samples.first(part(len(self.samples.bytes), share))
+        scores = score(view.module, samples, readers=view.module.readers)
         return Items(scores.nats, scores.bytes.astype(float))
 
 

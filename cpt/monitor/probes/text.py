@@ -44,5 +44,6 @@ class TextProbe:
 
     def read(self, view: ModelView, share: float) -> Items:
         """Return bits and bytes of every document."""
-        scores = score(view.module, self.text.first(part(len(self.text.bytes), share)))
+        text = self.text.first(part(len(self.text.bytes), share))
+        scores = score(view.module, text, readers=view.module.readers)
         return Items(scores.nats / math.log(2), scores.bytes.astype(float))

@@ -21,6 +21,7 @@ from cpt.report.schema import (
     HypernetworkTraining,
     Merge,
     MergeInput,
+    MixtureUpdate,
     SchedulePhase,
     StageFact,
     StudyDocuments,
@@ -60,6 +61,7 @@ def gather_training(run: RunRecord) -> Training | None:
         points=[TrainingStep(**{**row, "smoothed": average}) for row, average in rows],
         ended=EarlyEnd(**summary["ended"]) if summary.get("ended") else None,
         phases=gather_phases(summary.get("schedule") or {}, steps),
+        mixture=[MixtureUpdate(**row) for row in run.training.mixture],
     )
 
 

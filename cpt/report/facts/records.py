@@ -32,7 +32,8 @@ class StageRecord:
 class TrainingRecord:
     """Content of a `training/` folder.
 
-    Its files: summary.json, steps.jsonl, probes.jsonl, ledger.json, actions.jsonl, samples.json.
+    Its files: summary.json, steps.jsonl, probes.jsonl, ledger.json, actions.jsonl, mixture.jsonl,
+    samples.json.
     """
 
     stage: str
@@ -41,6 +42,7 @@ class TrainingRecord:
     probes: Sequence[Mapping[str, Any]] = ()
     ledger: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     actions: Sequence[Mapping[str, Any]] = ()
+    mixture: Sequence[Mapping[str, Any]] = ()
     samples: Sequence[Mapping[str, Any]] = ()
 
     def readings(self, kind: str) -> dict[str, list[Mapping[str, Any]]]:
@@ -109,6 +111,15 @@ class ActionRow(FileShape):
 
     step: int
     action: str
+
+
+class MixtureRow(FileShape):
+    """Row of `mixture.jsonl`."""
+
+    step: int
+    tokens: int
+    losses: dict[str, float]
+    shares: dict[str, float]
 
 
 class ProbeRow(FileShape):

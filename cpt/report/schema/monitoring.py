@@ -46,6 +46,18 @@ class EarlyEnd(Fact):
     early: bool = True
 
 
+class MixtureUpdate(Fact):
+    """An update of online mixing.
+
+    losses: bits per byte of each part's held-out text. shares: of the domain's rows, by part.
+    """
+
+    step: int
+    tokens: int
+    losses: dict[str, float]
+    shares: dict[str, float]
+
+
 class Training(Fact):
     """The newest training stage, which the curves show; `trainings`: number of training stages."""
 
@@ -57,6 +69,7 @@ class Training(Fact):
     points: list[TrainingStep] = []
     phases: list[SchedulePhase] = []
     ended: EarlyEnd | None = None
+    mixture: list[MixtureUpdate] = []
 
 
 class TrainedTokens(Fact):

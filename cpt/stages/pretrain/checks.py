@@ -18,8 +18,8 @@ from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.advised_replay import advice_problems
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
-from cpt.stages.pretrain.continuation import consumed_before
-from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of
+from cpt.stages.pretrain.continuation import consumed_before, optimizer_problems
+from cpt.stages.pretrain.data import held_out, planned, start_checkpoint, steps_of, stream_of
 from cpt.stages.pretrain.input_noise import has_documents, noise_problems
 from cpt.stages.pretrain.mixture import (
     continuation_problems,
@@ -39,6 +39,7 @@ from cpt.stages.pretrain.probe_texts import (
     own_text_problems,
 )
 from cpt.stages.pretrain.probes import SOURCES, monitor_problems
+from cpt.stages.pretrain.skill_it import amount_problems, skill_problems, skill_setting_problems
 from cpt.training.distributed.launch import sharding_problems
 from cpt.training.feature import RunFacts
 from cpt.training.features import features_of
@@ -55,6 +56,8 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     """Return what is wrong in the settings, with the corpus, and with the model, as far as they are known."""
     from cpt.corpus.mixture import replay_rows
 
+    if unasked := skill_setting_problems(config):
+        return unasked
     if unadvised := advice_problems(config, inputs["model"].path("model") if "model" in inputs else None):
         return unadvised
     for key, share in config.replay_shares.items():
@@ -65,6 +68,9 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     found = start_checkpoint(config, inputs)
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
     problems = _rounding_problems(config) + objective_problems(config)
+    if "model" in inputs:
+        own = config.model_dump(mode="json")
+        problems += optimizer_problems(config.start, own, inputs["model"].config)
     problems += (unfit := monitor_problems(config.monitor, config.gates))
     if corpus is None or isinstance(found, Problem):
         problems += _feature_problems(config, inputs, None)
@@ -124,6 +130,7 @@ def environment_problems(
     if corpora:
         parts = corpora[-1].parts
         problems += part_problems(config, parts, corpora[-1].parts_not_made)
+        problems += skill_problems(config, parts)
         problems += _mixture_start_problems(config, chain, parts)
         problems += noise_problems(config, parts)
     if place.assumed_hardware is None:
@@ -135,9 +142,14 @@ def environment_problems(
 def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[Problem]:
     """Return a problem if the training to continue will keep no model from before an anneal."""
     continued = upstream[-1] if upstream else None
-    if config.start is None or config.start.checkpoint != "pre-anneal":
+    if config.start is None or not isinstance(continued, PretrainConfig):
         return []
-    if not isinstance(continued, PretrainConfig):
+    if config.start.optimizer and not continued.checkpoint.keep_optimizer:
+        name = continued.name or "pretrain"
+        message = f"{name} keeps no optimizer state with its checkpoints"
+        hint = f"Set checkpoint.keep_optimizer: true in {name}, or leave start.optimizer out."
+        return [Problem(message, key="start.optimizer", hint=hint)]
+    if config.start.checkpoint != "pre-anneal":
         return []
     reason = None
     if continued.trainable.kind == "lora":
@@ -197,6 +209,7 @@ def _corpus_problems(
         return None, missing
     sources = domain_sources(corpus) if config.mixture else [DOMAIN]
     wrong = part_problems(config, domain_parts(corpus)) + continuation_problems(begin, sources)
+    wrong += skill_problems(config, domain_parts(corpus), held_out(corpus, parts=True))
     if wrong:
         return None, wrong
     planned_stream = stream_of(config, corpus, 0, begin)
@@ -212,10 +225,11 @@ def _corpus_problems(
         return None, [Problem(message, key="epochs", hint=hint)]
     problems = _schedule_problems(config, steps)
     if config.mixture is not None:
+        how_often = amount_problems if config.skill_it else epoch_problems
         return steps, [
             *problems,
             *step_problems(config, planned_stream, steps),
-            *epoch_problems(config, planned_stream, stream, steps),
+            *how_often(config, planned_stream, stream, steps),
         ]
     most = stream.available_steps(config.epochs)
     if steps <= most:
@@ -271,7 +285,7 @@ def _facts(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int | 
     return RunFacts(
         config.for_tokens(config.most_tokens),
         steps,
-        probe_kinds(config.monitor, corpus, new_tokens),
+        probe_kinds(config, corpus, new_tokens),
         config.batch_sequences,
         replay_rows(config.first_replay, config.batch_sequences),
         None if corpus is None else has_texts(corpus, "replay", "train"),
@@ -279,14 +293,15 @@ def _facts(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int | 
     )
 
 
-def probe_kinds(monitor: Monitor, corpus: Path | None, new_tokens: bool) -> dict[str, Kind]:
+def probe_kinds(config: PretrainConfig, corpus: Path | None, new_tokens: bool) -> dict[str, Kind]:
     """Return the kinds of all probes, by name, as far as they are known.
 
     Args:
         corpus: folder of the corpus; None while it is not made: then every text is assumed to be held out.
         new_tokens: True if the model has new tokens, or may have some.
     """
-    texts = [name for name in HELD_OUT if corpus is None or has_texts(corpus, name, "heldout")]
+    monitor = config.monitor
+    texts = list(HELD_OUT) if corpus is None else list(held_out(corpus, config.probes_parts))
     found: dict[str, Kind] = dict.fromkeys([*texts, *monitor.texts], "text")
     found |= dict.fromkeys(monitor.tasks, "task")
     found |= {"drift": "drift"} if monitor.drift is not None else {}
@@ -352,13 +367,18 @@ def _rounding_problems(config: PretrainConfig) -> list[Problem]:
 
 
 def _precision_problems(config: PretrainConfig, place: Environment) -> list[Problem]:
-    """Return what the hardware cannot compute in, and stochastic rounding of float32."""
+    """Return what the hardware cannot compute in or compile, and stochastic rounding of float32."""
     problems = []
     if config.precision == "fp8":
         from cpt.training.float8 import float8_obstacle
 
         if reason := float8_obstacle(place.hardware):
             problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
+    if config.compile is True and place.hardware.is_here:
+        from cpt.training.compilation import compiler_obstacle
+
+        if reason := compiler_obstacle(on_gpu=place.hardware.is_gpu):
+            problems.append(Problem(reason, key="compile", hint="Set compile: false, or auto."))
     if config.master_weights == "stochastic-rounding":
         import torch
 

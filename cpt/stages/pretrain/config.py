@@ -167,6 +167,11 @@ class Monitor(_Scheduled):
     tasks: dict[Name, Task] = Field(
         default={}, description="Tasks of `cpt eval suites`, by name (piqa): accuracy, or p_gold."
     )
+    parts: bool = Field(
+        default=False,
+        description="Read the held-out text of each part of the domain, too, as a probe `domain.PART`. "
+        "Online mixing (`skill_it`) does so in any case, at its updates.",
+    )
     data: str | None = Field(
         default=None, description="Folder with the tasks' data; what it lacks comes from the hub."
     )
@@ -298,6 +303,11 @@ class PretrainConfig(TrainingConfig, StageConfig):
                 "number"
             )
         return epochs
+
+    @property
+    def probes_parts(self) -> bool:
+        """True if the held-out text of each part of the domain is probed."""
+        return self.monitor.parts or self.skill_it is not None
 
     @property
     def choosing_tasks(self) -> list[str]:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cpt.errors import Problem, StageFailed
 from cpt.json_file import read_json
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.training.checkpoint import CheckpointKind
+
+OPTIMIZER = "optimizer.safetensors"
+"""Name of the file of a kept optimizer state in a model's folder."""
 
 INDEX = "checkpoints.json"
 """Name of the list of models that a later stage can start from."""
@@ -26,8 +29,8 @@ INDEX = "checkpoints.json"
 class Start(BaseModel):
     """The start of a new run that continues an earlier pretrain stage (`from`).
 
-    It takes over the weights and the place in the data, and nothing else: the optimizer is fresh, the
-    schedule its own. A run that was only stopped needs no `start`: the same command resumes it.
+    It takes over the weights, the place in the data, and if asked the optimizer's state. The schedule is its
+    own. A run that was only stopped needs no `start`: the same command resumes it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +45,20 @@ class Start(BaseModel):
         description="go-on: with the text that the earlier stage has not seen; again: from the beginning. "
         "Another corpus begins at its beginning in any case.",
     )
+    optimizer: bool = Field(
+        default=False,
+        description="Go on with the optimizer's state of that checkpoint, in place of a fresh optimizer. The "
+        "earlier stage must have kept it (checkpoint.keep_optimizer).",
+    )
+
+    @model_validator(mode="after")
+    def _kept_with_the_model(self) -> Self:
+        if self.optimizer and self.checkpoint == "last":
+            raise ValueError(
+                "optimizer: the state is kept with milestones and the model before the anneal, not with the "
+                "last: set `checkpoint: pre-anneal` or a step"
+            )
+        return self
 
 
 class Checkpoint(BaseModel):
@@ -80,6 +97,13 @@ def find_start(start: Start, earlier: Artifact) -> Checkpoint | Problem:
     """Return the checkpoint that a stage starts from, or the reason why there is none."""
     kept = read_checkpoint_models(earlier)
     found = [checkpoint for checkpoint in kept if checkpoint.is_meant(start.checkpoint)]
+    if found and start.optimizer and not kept_optimizer(found[0], earlier).is_file():
+        return Problem(
+            f"{earlier.name} kept no optimizer state with its checkpoint of step {found[0].step}",
+            key="start.optimizer",
+            hint=f"Set checkpoint.keep_optimizer in {earlier.name}, and run it again: --force "
+            f"{earlier.name}.",
+        )
     if found:
         return found[0]
     there = ", ".join(f"{each.kind} (step {each.step})" for each in kept)
@@ -89,6 +113,36 @@ def find_start(start: Start, earlier: Artifact) -> Checkpoint | Problem:
         hint="Milestones are kept with checkpoint.keep_every, the model before the anneal by schedules that "
         "anneal; neither where an adapter trains.",
     )
+
+
+def kept_optimizer(found: Checkpoint, earlier: Artifact) -> Path:
+    """Return the file of a checkpoint's optimizer state, which may not be there."""
+    return earlier.folder / found.folder / OPTIMIZER
+
+
+def optimizer_problems(
+    start: Start | None, settings: Mapping[str, Any], earlier: Mapping[str, Any]
+) -> list[Problem]:
+    """Return the settings with which the earlier stage's optimizer state cannot go on.
+
+    Args:
+        settings, earlier: Settings of the stage and of the one that it continues, as JSON data.
+    """
+    if start is None or not start.optimizer:
+        return []
+    other = [key for key in _OF_THE_STATE if key in earlier and earlier[key] != settings[key]]
+    return [
+        Problem(
+            f"the optimizer's state cannot go on with another `{key}` than that of the earlier stage",
+            key=key,
+            hint="Give both stages the same, or leave start.optimizer out.",
+        )
+        for key in other
+    ]
+
+
+_OF_THE_STATE = ("optimizer", "trainable", "master_weights")
+"""Settings that the form of an optimizer's state depends on."""
 
 
 def consumed_before(

@@ -12,11 +12,12 @@ from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import Problem
 from cpt.monitor.budget import Demand, ProbeBudget, planned_shares
 from cpt.monitor.schedule import Moment
+from cpt.sources import DOMAIN, PART, REPLAY, STUDY
 from cpt.stages.base import Artifact, StageConfig, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import Checkpoint, consumed_before, find_start
-from cpt.stages.pretrain.mixture import described, domain_sources, epoch_bounds, phases_of
+from cpt.stages.pretrain.mixture import described, domain_parts, domain_sources, epoch_bounds, phases_of
 from cpt.stages.pretrain.probe_budget import (
     Sizes,
     over_budget,
@@ -24,10 +25,12 @@ from cpt.stages.pretrain.probe_budget import (
     probe_budget_of,
     probe_demands,
     sizes_of,
+    sources_of,
 )
 from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
 from cpt.stages.pretrain.probes import planned_names
 from cpt.stages.pretrain.recall_texts import unread
+from cpt.stages.pretrain.schedule_advice import schedule_advice
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import may_replay
 from cpt.training.objectives import Alm, SelfConstraint, SelfDistillation
@@ -97,7 +100,6 @@ def stream_of(
         begin: number of sequences of each source that an earlier training has consumed.
     """
     from cpt.corpus import TrainingStream, open_source
-    from cpt.sources import DOMAIN, REPLAY
 
     replay = any(config.replay_shares.values()) or may_replay(config.gates)
     opened = {REPLAY: open_source(corpus, REPLAY)} if replay and has_texts(corpus, REPLAY, "train") else {}
@@ -109,12 +111,6 @@ def stream_of(
     sizes = {name: len(part) for name, part in parts.items()}
     phases = phases_of(config, sizes)
     return TrainingStream({**parts, **opened}, 0, config.batch_sequences, seed, begin, phases)
-
-
-_ONE_BLEND = (
-    "the blend stays the same; `reuse` as published changes it where the rate has fallen to a fifth "
-    "(mixture: a phase with until: rate/5)"
-)
 
 
 def planned_tokens(
@@ -130,8 +126,8 @@ def planned_tokens(
         tokens = f"about {stream.tokens(steps):,} tokens in {steps:,} steps"
         named = config.tokens or config.mixture
         lost = unread(config, inputs["corpus"].path("corpus"), stream, steps)
-        blend = [_ONE_BLEND] if config.schedule.kind == "reuse" and len(config.mixture or ()) < 2 else []
-        said = [tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost, *blend]
+        advice = schedule_advice(config, inputs, stream.tokens(steps))
+        said = [tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost, *advice]
         return "; ".join(said)
     if config.tokens:
         return f"{config.tokens:,} tokens" + (f": {passes}" if config.mixture else "")
@@ -198,7 +194,8 @@ class Reading:
     def of(cls, config: PretrainConfig, facts: Facts, end: Moment, inputs: Mapping[str, Artifact]) -> Reading:
         """Return the readings of a run that ends at a moment."""
         monitor, gates = config.monitor, config.gates
-        more = {"weights": facts.weights, "new_tokens": facts.new_tokens}
+        mixed = config.skill_it.every if config.skill_it else None
+        more = {"weights": facts.weights, "new_tokens": facts.new_tokens, "mixed": mixed}
         sizes = sizes_of(monitor, gates, facts.held_out, end, **more)
         tokens = {name: sizes.tokens(name) for name in sizes.names}
         found = _measured(monitor, inputs, facts, sizes)
@@ -207,7 +204,7 @@ class Reading:
         texts = {name: text for name, text in found.items() if name in sizes.limits}
         documents = {name: text.documents_in(tokens[name]) for name, text in found.items()}
         demands = probe_demands(monitor, gates, tokens, end, documents=documents, **more)
-        return cls(sizes, texts, tokens, demands, probe_budget_of(monitor, len(facts.held_out)))
+        return cls(sizes, texts, tokens, demands, probe_budget_of(monitor, len(sources_of(facts.held_out))))
 
     def limits(self) -> Iterator[str]:
         """Describe for every limit the rise that will be found, or the sample that it needs."""
@@ -254,19 +251,28 @@ class Facts:
         if "corpus" in inputs:
             corpus = inputs["corpus"].path("corpus")
             stream, steps = planned(config, inputs, seed=0)
-            return cls(held_out(corpus), Moment(steps, stream.tokens(steps)), weights, new_tokens)
+            texts = held_out(corpus, config.probes_parts)
+            return cls(texts, Moment(steps, stream.tokens(steps)), weights, new_tokens)
         corpora = [each for each in upstream.get("corpus", ()) if isinstance(each, CorpusConfig)]
         tokens = expected_tokens(config, upstream.get("corpus", ()))
         if not corpora or not tokens:
             return cls(HELD_OUT, None, weights, new_tokens)
         texts = HELD_OUT if corpora[-1].general else HELD_OUT[:1]
+        if config.probes_parts:
+            texts = (*texts, *(f"{DOMAIN}{PART}{part}" for part in corpora[-1].parts if part not in STUDY))
         steps = math.ceil(tokens / (config.batch_sequences * corpora[-1].sequence_length))
         return cls(texts, Moment(steps, tokens), weights, new_tokens)
 
 
-def held_out(corpus: Path) -> tuple[str, ...]:
-    """Return the names of the corpus's texts that are probed."""
-    return tuple(name for name in HELD_OUT if has_texts(corpus, name, "heldout"))
+def held_out(corpus: Path, parts: bool = False) -> tuple[str, ...]:
+    """Return the names of the corpus's texts that are probed.
+
+    Args:
+        parts: True if each part of the domain is probed, too; parts without held-out text are left out.
+    """
+    names = [name for name in HELD_OUT if has_texts(corpus, name, "heldout")]
+    of_parts = domain_sources(corpus) if parts and domain_parts(corpus) else []
+    return (*names, *(name for name in of_parts if len(heldout_texts(corpus, name))))
 
 
 def _measured(
@@ -287,9 +293,15 @@ def _measured(
 def counted(corpus: Path, name: str, window: int) -> Measure:
     """Return the measure of a held-out text by the corpus's own counts, without a model.
 
-    Its length is too large if a document is longer than the window.
+    Its length is too large if a document is longer than the window. Documents of a part are taken to be as
+    long as the domain's.
     """
     from cpt.corpus import read_index
 
-    counts = read_index(corpus).sources[name].splits["heldout"]
-    return Measure(counts.documents, min(counts.tokens / counts.documents, window), counts.tokens)
+    whole = name.partition(PART)[0]
+    counts = read_index(corpus).sources[whole].splits["heldout"]
+    length = min(counts.tokens / counts.documents, window)
+    if name == whole:
+        return Measure(counts.documents, length, counts.tokens)
+    documents = len(heldout_texts(corpus, name))
+    return Measure(documents, length, round(documents * counts.tokens / counts.documents))

@@ -206,6 +206,9 @@ def part_problems(
     if phases and not parts and not any(phase.divides or phase.replay is not None for phase in phases):
         message = "the mixture changes nothing: the domain has no parts, and no phase has its own `replay`"
         problems.append(Problem(message, key="mixture", hint=hint))
+    if config.monitor.parts and not parts:
+        message = "the domain has no parts whose held-out text could be read"
+        problems.append(Problem(message, key="monitor.parts", hint=hint))
     for key, phase in keyed(phases):
         if phase.temperature is not None and len(parts) < 2:
             message = f"a temperature needs two parts of the domain or more; {there}"

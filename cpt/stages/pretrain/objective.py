@@ -149,18 +149,18 @@ def _any_chunk(aligner: Aligner, corpus: Path) -> bool:
 
 
 def load_teacher(objective: ObjectiveConfig, inputs: Mapping[str, Artifact], model: Path) -> Any:
-    """Return the teacher as `train` takes it, in float32; None if the objective has none.
+    """Return the teacher as `train` takes it, see `load_to_train`; None if the objective has none.
 
     Args:
         model: folder of the model that trains, with its tokenizer.
     """
-    from cpt.models.packed_model import load_model
+    from cpt.stages.pretrain.starting_model import load_to_train
 
     if not objective.needs_teacher:
         return None
     folder = inputs[TEACHER].path("model")
     if not isinstance(objective, Alm):
-        return load_model(folder)
+        return load_to_train(folder)
     return load_alm_teacher(folder, model, inputs["corpus"].path("corpus"))
 
 
@@ -176,10 +176,10 @@ def load_alm_teacher(folder: Path, model: Path, corpus: Path) -> AlignedTeacher:
         DataError: a tokenizer's tokens cannot be read as bytes, or the teacher has no counterpart of the
             token that starts or ends documents.
     """
-    from cpt.models.packed_model import load_model
+    from cpt.stages.pretrain.starting_model import load_to_train
     from cpt.training.objectives.reference_model import AlignedTeacher
 
-    return AlignedTeacher(load_model(folder), _aligner(model, folder, corpus))
+    return AlignedTeacher(load_to_train(folder), _aligner(model, folder, corpus))
 
 
 def _aligner(model: Path, teacher: Path, corpus: Path) -> Aligner:

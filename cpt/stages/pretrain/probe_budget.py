@@ -10,7 +10,8 @@ from types import MappingProxyType
 from cpt.monitor.budget import FORWARD, NEW_TOKENS, OTHERS, WEIGHTS, Demand, ProbeBudget, planned_shares
 from cpt.monitor.gates import Budget, Gate, acted_upon
 from cpt.monitor.noise import EXCESS, detectable_rise, needed_items
-from cpt.monitor.schedule import Moment
+from cpt.monitor.schedule import Every, Moment, When
+from cpt.sources import PART
 from cpt.stages.pretrain.config import DEFAULT_TOKENS, Monitor
 from cpt.stages.pretrain.probe_texts import FEWEST
 from cpt.stages.pretrain.samples import PROMPT
@@ -23,7 +24,7 @@ def probe_budget_of(monitor: Monitor, sources: int) -> ProbeBudget | None:
     """Return the work that probes may do, and what sampling before and after the training takes of it.
 
     Args:
-        sources: number of held-out texts of the corpus.
+        sources: number of sources of the corpus that have held-out text.
     """
     if monitor.budget is None:
         return None
@@ -42,6 +43,7 @@ def probe_demands(
     documents: Mapping[str, int] = MappingProxyType({}),
     weights: bool = True,
     new_tokens: bool = False,
+    mixed: int | None = None,
 ) -> dict[str, Demand]:
     """Return the demands of all probes as the settings ask for them, before what they read is known.
 
@@ -51,13 +53,15 @@ def probe_demands(
         documents: number of documents that are read of each text, as far as it is known.
         weights: True if the update of the weights can be probed.
         new_tokens: True if the model has new tokens.
+        mixed: steps between updates of online mixing, at which it needs every part's loss; None without it.
     """
     gated, usual = acted_upon(gates), monitor.regular
     found = {}
     for name, tokens in texts.items():
-        when = monitor.texts[name].when(usual) if name in monitor.texts else usual
-        items = documents.get(name)
-        found[name] = Demand.of(FORWARD * tokens, when, end, gated=name in gated, items=items)
+        when = text_schedule(name, monitor, mixed)
+        items, always = documents.get(name), mixed is not None and PART in name
+        work = FORWARD * tokens
+        found[name] = Demand.of(work, when, end, gated=name in gated, items=items, always=always)
     for name, task in monitor.tasks.items():
         work, when = FORWARD * ITEM * task.items, task.when(usual)
         found[name] = Demand.of(work, when, end, gated=name in gated, items=task.items)
@@ -71,6 +75,17 @@ def probe_demands(
     for name, (work, when) in whole.items():
         found[name] = Demand.of(work, when, end, divisible=False, gated=name in gated)
     return found
+
+
+def text_schedule(name: str, monitor: Monitor, mixed: int | None) -> When:
+    """Return the schedule of a text's probe.
+
+    Args:
+        mixed: steps between updates of online mixing; None without it.
+    """
+    if name in monitor.texts:
+        return monitor.texts[name].when(monitor.regular)
+    return Every(mixed) if mixed is not None and PART in name else monitor.regular
 
 
 def planned_readings(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str:
@@ -96,7 +111,8 @@ def over_budget(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand],
     if share <= probe_budget.share:
         return None
     gated = sorted(name for name, each in demands.items() if each.needed)
-    needed = f", and those that gates need ({', '.join(gated)})," if gated else ""
+    by = "gates or online mixing need" if any(each.always for each in demands.values()) else "gates need"
+    needed = f", and those that {by} ({', '.join(gated)})," if gated else ""
     return (
         f"the first and last readings{needed} take {share:.1%} of the training's work, more than the budget "
         f"of {100 * probe_budget.share:g}%, and are made all the same: raise monitor.budget, or lower "
@@ -125,6 +141,7 @@ class Sizes:
         limits: tightest limit of each text, in bits per byte.
         window: largest number of tokens of a document that are read at first.
         paid: largest number of tokens of each text that the budget of work pays for.
+        mixed: steps between updates of online mixing; None without it.
     """
 
     names: Sequence[str] = ()
@@ -132,6 +149,7 @@ class Sizes:
     limits: Mapping[str, Budget] = field(default_factory=dict)
     window: int = 1024
     paid: float = math.inf
+    mixed: int | None = None
 
     @property
     def growing(self) -> list[str]:
@@ -154,6 +172,10 @@ class Sizes:
         """Return the smallest number of tokens that are read of a text: enough documents for a gate."""
         enough = FEWEST * self.window if name in self.limits else 0
         return self.given.get(name, max(DEFAULT_TOKENS, enough))
+
+    def schedule(self, name: str, monitor: Monitor) -> When:
+        """Return the schedule of a text's probe."""
+        return text_schedule(name, monitor, self.mixed)
 
     def shown(self, name: str, tokens: int, documents: int, held: int) -> str:
         """Describe the rise of a text that will be found, and what is missing for a smaller one.
@@ -205,27 +227,33 @@ def sizes_of(
     *,
     weights: bool = True,
     new_tokens: bool = False,
+    mixed: int | None = None,
 ) -> Sizes:
     """Return the sizes of all texts.
 
     Args:
         held_out: names of the corpus's texts that are probed.
         end: end of the run; None: not known.
-        weights, new_tokens: see `probe_demands`.
+        weights, new_tokens, mixed: see `probe_demands`.
     """
     names = [*held_out, *monitor.texts]
     own = {name: text.tokens for name, text in monitor.texts.items()}
     given = {name: size for name in names if (size := own.get(name) or monitor.tokens)}
-    sizes = Sizes(names, given, tightest(gates, names), monitor.window)
-    probe_budget = probe_budget_of(monitor, len(held_out))
+    sizes = Sizes(names, given, tightest(gates, names), monitor.window, mixed=mixed)
+    probe_budget = probe_budget_of(monitor, len(sources_of(held_out)))
     if probe_budget is None or end is None or not sizes.growing:
         return sizes
     least = {name: sizes.least(name) for name in names}
-    demands = probe_demands(monitor, gates, least, end, weights=weights, new_tokens=new_tokens)
+    demands = probe_demands(monitor, gates, least, end, weights=weights, new_tokens=new_tokens, mixed=mixed)
     others = sum(2 * each.work for name, each in demands.items() if name not in sizes.growing)
     left = max(0.0, (1 - OTHERS) * (probe_budget.share * end.tokens - probe_budget.other_work - others))
     readings = sum(demands[name].least / demands[name].work for name in sizes.growing)
     return replace(sizes, paid=left / (FORWARD * readings))
+
+
+def sources_of(held_out: Sequence[str]) -> list[str]:
+    """Return the names of probed texts that are whole sources, and no part of one."""
+    return [name for name in held_out if PART not in name]
 
 
 def tightest(gates: Iterable[Gate], texts: Sequence[str]) -> dict[str, Budget]:

@@ -44,7 +44,7 @@ class ProbeContext:
     """The model and the data that probes are built from.
 
     Attributes:
-        model: starting model, whole and loaded.
+        model: starting model; without values if its weights are sharded (`unloaded_model`).
         folder: folder of its files.
         work: folder that keeps the samples of the starting model, for a run that continues.
         contents: reference -> fingerprint of a user's texts.
@@ -100,16 +100,16 @@ def text_probes(
             progress.message(sizes.shown(name, sample.text.tokens, documents, len(held)))
         return sample
 
-    for name in HELD_OUT:
-        if has_texts(probe_context.corpus, name, "heldout"):
+    for name in sizes.names:
+        if name not in monitor.texts:
             sample = sampled(name, heldout_texts(probe_context.corpus, name))
-            yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
+            yield TextProbe(name, sample.text, sizes.schedule(name, monitor), sample.fingerprint)
     for name, wanted in monitor.texts.items():
         try:
             sample = sampled(name, list(_own_texts(wanted, progress, probe_context.contents)))
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
-        yield TextProbe(name, sample.text, wanted.when(monitor.regular), sample.fingerprint)
+        yield TextProbe(name, sample.text, sizes.schedule(name, monitor), sample.fingerprint)
 
 
 def documents_read(probes: Iterable[Probe]) -> dict[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,19 +19,28 @@ from cpt.stages.choosing import CHOSEN_BY, ChosenBy, chosen_by
 from cpt.stages.gates import require_held
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.probe_texts import EARLY_END, ProbeContext, samples_read
+from cpt.training.features.skill_it import UPDATES
 from cpt.training.features.step_log import STEPS
 from cpt.training.features.trackers import TENSORBOARD
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
     from cpt.monitor.probes.base import Probe
+    from cpt.stages.pretrain.samples import Continued
     from cpt.training.settings import Settings
     from cpt.training.state import Result
 
 
-def save_model(model: Any, source: Path, folder: Path) -> None:
-    """Write the trained weights, with the tokenizer and the generation settings of the model before."""
-    model.save_pretrained(folder)
+def save_model(model: Any, source: Path, folder: Path, written: Path | None = None) -> None:
+    """Write the trained weights, with the tokenizer and the generation settings of the model before.
+
+    Args:
+        written: folder of the trained weights, which is moved; None if the model has them.
+    """
+    if written is None:
+        model.save_pretrained(folder)
+    else:
+        shutil.move(written, folder)
     for file in source.iterdir():
         if file.name == "config.json":
             continue  # save_pretrained has written it, with the data type of what it saved
@@ -52,8 +60,13 @@ def save_training(
     context: Context,
     probe_context: ProbeContext,
     probes: Sequence[Probe],
+    continued: Continued | None,
 ) -> dict[str, Any]:
-    """Write the training folder, and return the stage's metrics."""
+    """Write the training folder, and return the stage's metrics.
+
+    Args:
+        continued: continuations of the model before and after training, if there are any.
+    """
     from cpt.stages.pretrain.samples import seconds_spent
     from cpt.training.json_lines import write_lines
 
@@ -63,6 +76,8 @@ def save_training(
     write_lines(folder / "probes.jsonl", (reading.as_json() for reading in result.readings))
     write_lines(folder / "anomalies.jsonl", result.anomalies)
     write_lines(folder / "actions.jsonl", result.actions)
+    if result.mixture:
+        write_lines(folder / UPDATES, result.mixture)
     if (context.work / TENSORBOARD).is_dir():
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     if (context.work / "adapter").is_dir():
@@ -71,7 +86,7 @@ def save_training(
     for name, row in ledger.items():
         row.update(_listed(name, row, result, stream, probe_context.corpus))
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
-    probing = result.probe_seconds + _save_samples(config.monitor, probe_context, folder)
+    probing = result.probe_seconds + _save_samples(continued, folder)
     probing += seconds_spent(context.work, "samples.json", "drift.json")
     monitoring = _monitoring(settings, result, probes, probing)
     _report_cost(monitoring, context.progress)
@@ -178,16 +193,13 @@ def _mixture(result: Result, stream: TrainingStream) -> list[dict[str, Any]]:
     return phases
 
 
-def _save_samples(monitor: Monitor, probe_context: ProbeContext, folder: Path) -> float:
-    """Write the continuations of the model before and after training; return the seconds that it took."""
-    from cpt.stages.pretrain.samples import sample_after
-
-    if monitor.samples is None:
+def _save_samples(continued: Continued | None, folder: Path) -> float:
+    """Write the continuations of the model before and after training; return the seconds of the second."""
+    if continued is None:
         return 0.0
-    began = time.perf_counter()
-    samples = sample_after(monitor.samples, probe_context)
-    (folder / "samples.json").write_text(json.dumps(samples, indent=2, ensure_ascii=False), encoding="utf-8")
-    return time.perf_counter() - began
+    text = json.dumps(continued.samples, indent=2, ensure_ascii=False)
+    (folder / "samples.json").write_text(text, encoding="utf-8")
+    return continued.seconds
 
 
 def _monitoring(
@@ -231,8 +243,8 @@ def _report_cost(monitoring: Mapping[str, Any], progress: Progress) -> None:
     if budget is not None and work > budget:
         progress.message(
             f"probes did {work:.1%} of the training's work, over their budget of {budget:.1%}: first and "
-            "last readings, those that gates need, and samples are never left out; smaller ones are cheaper "
-            "(monitor.tokens, monitor.samples)"
+            "last readings, those that gates or online mixing need, and samples are never left out; smaller "
+            "ones are cheaper (monitor.tokens, monitor.samples)"
         )
 
 

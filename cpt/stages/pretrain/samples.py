@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,23 +66,23 @@ def drift_samples(
         StageFailed: the tokenizer has no token to start from.
     """
 
-    def make() -> dict[str, Any]:
+    def make(model: Any) -> dict[str, Any]:
         progress.message(f"sampling {drift.tokens:,} tokens to measure drift on")
-        return {"start": _start(probe_context), "samples": _sampled(drift, probe_context)}
+        return {"start": _start(probe_context), "samples": _sampled(drift, model, probe_context)}
 
-    kept = _kept(probe_context.work / "drift.json", _KeptDrift, make)
+    kept = _kept(probe_context, "drift.json", _KeptDrift, make)
     return kept["start"], kept["samples"]
 
 
 def sample_before(samples: Samples, probe_context: ProbeContext) -> list[dict[str, str]]:
     """Return beginnings of held-out documents and their continuations: source, prompt, before.
 
-    Only the main process calls this.
+    All processes call this.
     """
 
-    def make() -> dict[str, Any]:
+    def make(model: Any) -> dict[str, Any]:
         prompts = _prompts(samples.texts, probe_context)
-        written = _continued([ids for _, ids in prompts], samples.tokens, probe_context)
+        written = _continued([ids for _, ids in prompts], samples.tokens, model, probe_context)
         tokenizer = _tokenizer(probe_context)
         return {
             "prompts": [ids for _, ids in prompts],
@@ -91,14 +92,39 @@ def sample_before(samples: Samples, probe_context: ProbeContext) -> list[dict[st
             ],
         }
 
-    return list(_kept(probe_context.work / "samples.json", _KeptSamples, make)["samples"])
+    return list(_kept(probe_context, "samples.json", _KeptSamples, make)["samples"])
 
 
-def sample_after(samples: Samples, probe_context: ProbeContext) -> list[dict[str, str]]:
-    """Return the samples of `sample_before` with the continuations of the trained model: after."""
+@dataclass(frozen=True)
+class Continued:
+    """The samples of `sample_before` with the trained model's continuations, and the seconds they took."""
+
+    samples: list[dict[str, str]]
+    seconds: float
+
+
+def sample_after(samples: Samples, probe_context: ProbeContext, trained: Path | None) -> Continued | None:
+    """Return the samples of `sample_before` with the continuations of the trained model, in the main process.
+
+    All processes call this.
+
+    Args:
+        trained: folder of the trained model, if its weights were sharded; else the model itself has them.
+    """
+    from cpt.training.distributed.context import distributed_context
+    from cpt.training.distributed.reading import read_sharded
+
     kept = read_plain(probe_context.work / "samples.json", _KeptSamples, _AGAIN)
-    written = _continued(kept["prompts"], samples.tokens, probe_context)
-    return [{**each, "after": text} for each, text in zip(kept["samples"], written, strict=True)]
+
+    def write(model: Any) -> Continued:
+        began = time.perf_counter()
+        written = _continued(kept["prompts"], samples.tokens, model, probe_context)
+        both = [{**each, "after": text} for each, text in zip(kept["samples"], written, strict=True)]
+        return Continued(both, time.perf_counter() - began)
+
+    if trained is not None:
+        return read_sharded(trained, True, write)
+    return write(probe_context.model) if distributed_context().is_main else None
 
 
 def to_gpu(model: Any) -> None:
@@ -122,21 +148,39 @@ def seconds_spent(work: Path, *names: str) -> float:
     return sum(read_plain(file, _KeptWork, _AGAIN)["seconds"] for file in files if file.exists())
 
 
-def _kept(file: Path, shape: type[_KeptWork], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the content of a file; the main process makes it if need be, and the others wait for it."""
-    from cpt.training.distributed.context import distributed_context
+def _kept(
+    probe_context: ProbeContext,
+    name: str,
+    shape: type[_KeptWork],
+    make: Callable[[Any], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the content of a file in the work folder; if need be, it is made with the starting model.
 
-    if distributed_context().is_main and not file.exists():
+    All processes call this; the main one writes the file, and the others wait for it.
+    """
+    from cpt.models.unloaded_model import is_unloaded
+    from cpt.training.distributed.context import distributed_context
+    from cpt.training.distributed.reading import read_sharded
+
+    file = probe_context.work / name
+
+    def write(model: Any) -> None:
         began = time.perf_counter()
-        made = dict(make())
+        made = dict(make(model))
         write_text(file, json.dumps(made | {"seconds": time.perf_counter() - began}))
+
+    needed = distributed_context().is_main and not file.exists()
+    if is_unloaded(probe_context.model):
+        read_sharded(probe_context.folder, needed, write)
+    elif needed:
+        write(probe_context.model)
     while not file.exists():  # the launcher ends this process if the main one fails
         time.sleep(0.05)
     found: dict[str, Any] = read_plain(file, shape, _AGAIN)
     return found
 
 
-def _sampled(drift: Drift, probe_context: ProbeContext) -> list[list[int]]:
+def _sampled(drift: Drift, model: Any, probe_context: ProbeContext) -> list[list[int]]:
     """Return samples of the starting model with at least the number of tokens that the settings ask for."""
     from cpt.models.sampling import sample
 
@@ -147,7 +191,7 @@ def _sampled(drift: Drift, probe_context: ProbeContext) -> list[list[int]]:
         if missing <= 0:
             break
         rows = math.ceil(missing / drift.length * _SPARE)
-        made += sample(probe_context.model, start, ends, rows, drift.length, probe_context.seed + turn)
+        made += sample(model, start, ends, rows, drift.length, probe_context.seed + turn)
     return made
 
 
@@ -167,7 +211,7 @@ def _prompts(count: int, probe_context: ProbeContext) -> list[tuple[str, list[in
     return found
 
 
-def _continued(prompts: list[list[int]], tokens: int, probe_context: ProbeContext) -> list[str]:
+def _continued(prompts: list[list[int]], tokens: int, model: Any, probe_context: ProbeContext) -> list[str]:
     """Return the model's continuations, always with the likeliest token."""
     from evals.models.generation import GenerationRequest, generate
 
@@ -175,7 +219,7 @@ def _continued(prompts: list[list[int]], tokens: int, probe_context: ProbeContex
         return []
     start = _start(probe_context)
     wanted = [GenerationRequest([start, *ids], (), tokens, 0) for ids in prompts]
-    texts = dict(generate(probe_context.model, _tokenizer(probe_context), wanted))
+    texts = dict(generate(model, _tokenizer(probe_context), wanted))
     return [texts[number] for number in range(len(prompts))]
 
 

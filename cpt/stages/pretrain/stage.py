@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from cpt.errors import Problem, RecipeError
 from cpt.monitor.schedule import Moment
@@ -13,7 +13,13 @@ from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtif
 from cpt.stages.pretrain.advised_replay import described, law_references, other_start, read_again
 from cpt.stages.pretrain.checks import environment_problems, gate_text_problems, input_problems
 from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.continuation import consumed_before, wire_start, write_checkpoint_models
+from cpt.stages.pretrain.continuation import (
+    OPTIMIZER,
+    consumed_before,
+    kept_optimizer,
+    wire_start,
+    write_checkpoint_models,
+)
 from cpt.stages.pretrain.data import (
     against_forgetting,
     held_out,
@@ -26,16 +32,25 @@ from cpt.stages.pretrain.data import (
 from cpt.stages.pretrain.input_noise import ordinary_tokens
 from cpt.stages.pretrain.mixture import repeated
 from cpt.stages.pretrain.objective import load_teacher, wire_teacher
-from cpt.stages.pretrain.probe_budget import over_budget, planned_readings, probe_budget_of, sizes_of
+from cpt.stages.pretrain.probe_budget import (
+    over_budget,
+    planned_readings,
+    probe_budget_of,
+    sizes_of,
+    sources_of,
+)
 from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.results import require_budgets, save_model, save_training
+from cpt.stages.pretrain.schedule_advice import schedule_advice
+from cpt.stages.pretrain.skill_it import graph_read_again, graph_references, most_sequences
 from cpt.training.features.trackers import Tracking
 from cpt.training.settings import Settings
 
 if TYPE_CHECKING:
-    from cpt.training.distributed.environment import Environment
+    from cpt.corpus import TrainingStream
+    from cpt.training.distributed.environment import Environment, Hardware
 
 
 class PretrainStage(Stage[PretrainConfig]):
@@ -84,8 +99,8 @@ class PretrainStage(Stage[PretrainConfig]):
         return "; ".join([*words, *planned_probes(config, inputs, upstream)])
 
     def references(self, config: PretrainConfig) -> list[str]:
-        """Return the files of the monitor's texts, the folder of its tasks' data, and the law of replay."""
-        return [*monitor_references(config.monitor), *law_references(config)]
+        """Return the files of the monitor's texts, the folder of its tasks' data, law and skills graph."""
+        return [*monitor_references(config.monitor), *law_references(config), *graph_references(config)]
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Train, then save the model and the records of the training.
@@ -96,14 +111,19 @@ class PretrainStage(Stage[PretrainConfig]):
         """
         from cpt.models.packed_model import load_model
         from cpt.models.token_ids import read_new_tokens
-        from cpt.stages.pretrain.samples import sample_before, to_gpu
+        from cpt.models.unloaded_model import is_unloaded
+        from cpt.stages.pretrain.samples import sample_after, sample_before, to_gpu
+        from cpt.stages.pretrain.starting_model import load_to_train, weights_are_sharded
+        from cpt.training.checkpoint.kept_optimizer import keep_optimizer
         from cpt.training.checkpoint.store import load_weights
+        from cpt.training.data import followed
         from cpt.training.deterministic import deterministic
         from cpt.training.distributed.context import distributed_context
+        from cpt.training.distributed.writing import MODEL
         from cpt.training.features.probe_runner import demands_of
         from cpt.training.loop import train
 
-        config = read_again(config, context.contents)
+        config = graph_read_again(read_again(config, context.contents), context.contents)
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         found = start_checkpoint(config, inputs)
         if isinstance(found, Problem):
@@ -111,18 +131,24 @@ class PretrainStage(Stage[PretrainConfig]):
         if found is not None:
             model_folder = inputs["model"].folder / found.folder
         begin = consumed_before(config.start, found, inputs)
-        model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
+        model, stream = load_to_train(model_folder), stream_of(config, corpus, context.seed, begin)
+        sharded, unloaded = weights_are_sharded(), is_unloaded(model)
         steps = steps_of(config, corpus, stream)
         stream = stream.for_steps(steps)
         for warning in (
             *described(config),
             *repeated(stream, steps),
             *unread(config, corpus, stream, steps),
+            *schedule_advice(config, inputs, stream.tokens(steps)),
         ):
             context.progress.message(warning)
         new_tokens = read_new_tokens(model_folder)
         settings = settings_of(config, steps, stream.tokens(steps), new_tokens, context.seed)
         settings = replace(settings, tracking=_tracking(config, context))
+        if config.start is not None and config.start.optimizer and found is not None:
+            settings = replace(settings, optimizer_state=kept_optimizer(found, inputs["model"]))
+        if config.skill_it is not None:
+            settings = replace(settings, most_sequences=most_sequences(config, stream))
         if config.input_noise:
             rows = model.get_input_embeddings().num_embeddings
             settings = replace(settings, ordinary_tokens=ordinary_tokens(model_folder, corpus, rows))
@@ -139,7 +165,8 @@ class PretrainStage(Stage[PretrainConfig]):
         )
         with deterministic(config.deterministic):  # samples and probes multiply on the GPU, too
             to_gpu(model)
-            texts, end = held_out(corpus), Moment(settings.steps, settings.tokens)
+            texts = held_out(corpus, config.probes_parts)
+            end = Moment(settings.steps, settings.tokens)
             sizes = sizes_of(
                 config.monitor,
                 config.gates,
@@ -147,34 +174,42 @@ class PretrainStage(Stage[PretrainConfig]):
                 end,
                 weights=config.trainable.kind != "lora",
                 new_tokens=bool(settings.new_tokens),
+                mixed=config.skill_it.every if config.skill_it else None,
             )
             probes = build_probes(config.monitor, sizes, probe_context, context.progress)
             if few := few_documents(config.gates, documents_read(probes)):
                 raise RecipeError(few)
-            if config.monitor.samples is not None and distributed_context().is_main:
+            if config.monitor.samples is not None:
                 sample_before(config.monitor.samples, probe_context)
-            probe_budget = probe_budget_of(config.monitor, len(texts))
+            probe_budget = probe_budget_of(config.monitor, len(sources_of(texts)))
             demands = demands_of(probes, end, config.gates)
             settings = replace(settings, probe_budget=probe_budget)
             context.progress.message(planned_readings(probe_budget, demands, end.tokens))
             if excess := over_budget(probe_budget, demands, end.tokens):
                 context.progress.message(excess)
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
+        trained, continued = context.work / MODEL if sharded else None, None
+        if config.monitor.samples is not None:
+            by_shard = trained if unloaded else None
+            if trained and not unloaded and distributed_context().is_main:
+                probe_context = replace(probe_context, model=load_model(trained))
+            continued = sample_after(config.monitor.samples, probe_context, by_shard)
         if not distributed_context().is_main:
             return {}
         for warning in other_start(config, result.readings):
             context.progress.message(warning)
-        save_model(model, model_folder, context.output / "model")
-        followed = stream.with_phases(result.phases) if result.phases else stream
-        metrics = save_training(config, settings, result, followed, context, probe_context, probes)
+        save_model(model, model_folder, context.output / "model", trained)
+        taken = cast("TrainingStream", followed(stream, result))
+        metrics = save_training(config, settings, result, taken, context, probe_context, probes, continued)
 
         def save(step: int, folder: Path) -> None:
-            load_weights(context.work, step, model, settings.new_tokens)
-            save_model(model, model_folder, folder)
+            whole = load_model(context.output / "model") if sharded else model
+            load_weights(context.work, step, whole, settings.new_tokens)
+            save_model(whole, model_folder, folder)
+            if config.checkpoint.keep_optimizer:
+                keep_optimizer(context.work, step, folder / OPTIMIZER)
 
-        write_checkpoint_models(
-            context.output, result.kept, followed.consumed, save, context.progress.message
-        )
+        write_checkpoint_models(context.output, result.kept, taken.consumed, save, context.progress.message)
         require_budgets(metrics, config.monitor, settings.stage)
         return metrics
 
@@ -185,22 +220,25 @@ def settings_of(
     tokens: int,
     new_tokens: Sequence[int],
     seed: int,
-    bfloat16: bool | None = None,
+    hardware: Hardware | None = None,
 ) -> Settings:
     """Return the settings of the training loop, without the budget of probes and the names in trackers.
 
     Args:
         tokens: number of tokens in all steps.
         new_tokens: ids of the tokens that the model's base did not have.
-        bfloat16: True if the hardware multiplies bfloat16 matrices; None: as on this machine.
+        hardware: hardware to train on; None: this machine's.
     """
     from cpt.models.packed_model import resolve_precision
+    from cpt.training.distributed.environment import this_hardware
 
+    hardware = hardware or this_hardware()
     return Settings(
         config.for_tokens(tokens),
         steps=steps,
         micro_batch=config.micro_batch_sequences or config.batch_sequences,
-        dtype=resolve_precision(config.precision, bfloat16),
+        dtype=resolve_precision(config.precision, hardware.bfloat16),
+        on_gpu=hardware.is_gpu,
         tokens=tokens,
         new_tokens=new_tokens,
         seed=seed,

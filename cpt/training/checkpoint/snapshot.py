@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
 
+from cpt.errors import DiskFull
 from cpt.training.checkpoint.stateful import Stateful
+from cpt.training.checkpoint.stored import HostShard
 from cpt.training.clock import wait_for_gpu
-from cpt.training.distributed.tensors import Layout, whole
+from cpt.training.distributed.tensors import Layout
 
 _BLOCK = 1 << 30
 """Size in bytes of a block of memory for many tensors, if none of them needs a larger one."""
+
+STATE = "state.json"
+"""Name of the file with step and JSON data of a snapshot on the disk."""
+
+_SLACK = 1 << 20
+"""Space in bytes for JSON and headers."""
 
 _ALIGNED = 64
 """Alignment of every tensor, in bytes."""
@@ -27,13 +38,13 @@ class Snapshot:
 
     Attributes:
         step: number of global batches that were consumed when it was taken.
-        tensors: tensors of each object that has any.
+        tensors: tensors of each object that has any; those of a checkpoint on the disk are `StoredTensor`s.
         data: JSON data of each object.
         layouts: layouts of those tensors that are only this process's shard of a sharded one.
     """
 
     step: int
-    tensors: dict[str, dict[str, torch.Tensor]]
+    tensors: Mapping[str, Mapping[str, Any]]
     data: dict[str, dict[str, Any]]
     layouts: dict[str, dict[str, Layout]] = field(default_factory=dict)
 
@@ -54,51 +65,44 @@ class Snapshot:
     def bytes(self) -> int:
         """Size of all tensors in bytes, if they are whole."""
         return sum(
-            shape.numel() * dtype.itemsize
-            for found in self._shapes().values()
-            for shape, dtype in found.values()
+            (tensor.shape if layout is None else layout.shape).numel() * tensor.dtype.itemsize
+            for name, found in self.tensors.items()
+            for key, tensor in found.items()
+            for layout in [self.layout(name, key)]
         )
 
-    @property
-    def is_sharded(self) -> bool:
-        """True if several processes have shards of its tensors."""
-        return bool(self.layouts) or any(
-            isinstance(tensor, DTensor) for found in self.tensors.values() for tensor in found.values()
-        )
-
-    def hand_over(self) -> None:
-        """Give this process's shards to another one, which copies the state."""
-        for name, found in self.tensors.items():
-            for key in found:
-                whole(self._tensor(name, key))
+    def layout(self, name: str, key: str) -> Layout | None:
+        """Return the layout of a tensor of which this process has a shard; None if it is whole."""
+        tensor = self.tensors[name][key]
+        return Layout.of(tensor) if isinstance(tensor, DTensor) else self.layouts.get(name, {}).get(key)
 
     def copied(self, buffers: Snapshot | None = None) -> Snapshot:
         """Return a copy in main memory, in that of `buffers` (a copy that is no longer needed) where it fits.
 
-        Sharded tensors are made whole, one by one: all other processes must call `hand_over`. Memory that is
-        used again is mapped already, and with a GPU it stays pinned.
+        Of sharded tensors it has this process's shards. Memory that is used again is mapped already, and with
+        a GPU it stays pinned.
         """
-        copies = self._memory(buffers, self._shapes())
-        for name, found in self.tensors.items():
-            for key in found:
-                copies[name][key].copy_(whole(self._tensor(name, key)), non_blocking=True)
-        wait_for_gpu()
-        return Snapshot(self.step, copies, copy.deepcopy(self.data))
-
-    def shard_copied(self, buffers: Snapshot | None = None) -> Snapshot:
-        """Return a copy in main memory with this process's shards of sharded tensors; see `copied`."""
-        layouts: dict[str, dict[str, Layout]] = {}
-        local: dict[str, dict[str, torch.Tensor]] = {}
-        for name, found in self.tensors.items():
-            layouts[name] = {key: Layout.of(t) for key, t in found.items() if isinstance(t, DTensor)}
-            local[name] = {key: t.to_local() if isinstance(t, DTensor) else t for key, t in found.items()}
-        copies = self._memory(buffers, Snapshot(self.step, local, {})._shapes())
+        local = {
+            name: {key: t.to_local() if isinstance(t, DTensor) else t for key, t in found.items()}
+            for name, found in self.tensors.items()
+        }
+        layouts = {
+            name: {key: layout for key in found if (layout := self.layout(name, key))}
+            for name, found in self.tensors.items()
+        }
+        copies = _memory(local, buffers)
         for name, found in local.items():
             for key, tensor in found.items():
                 copies[name][key].copy_(tensor, non_blocking=True)
         wait_for_gpu()
         some = {name: found for name, found in layouts.items() if found}
         return Snapshot(self.step, copies, copy.deepcopy(self.data), some)
+
+    def write_data(self, folder: Path) -> Path:
+        """Write step and JSON data to a folder, and return the file's path."""
+        path = folder / STATE
+        path.write_text(json.dumps({"step": self.step, "parts": self.data}))
+        return path
 
     def restore(self, stateful: Mapping[str, Stateful], spare: Collection[str] = ()) -> None:
         """Restore the state of objects, in their order.
@@ -111,34 +115,27 @@ class Snapshot:
                 tensors = {key: self._tensor(name, key) for key in self.tensors.get(name, {})}
                 each.load_state_dict({**self.data.get(name, {}), **tensors})
 
-    def _tensor(self, name: str, key: str) -> torch.Tensor:
-        """Return a tensor, as a sharded one if the snapshot has a shard of it."""
+    def _tensor(self, name: str, key: str) -> torch.Tensor | HostShard:
+        """Return a tensor as it was saved."""
         tensor, layout = self.tensors[name][key], self.layouts.get(name, {}).get(key)
-        return tensor if layout is None else layout.join(tensor)
-
-    def _shapes(self) -> _Shapes:
-        """Return shapes and data types of all tensors, as if they were whole."""
-        return {
-            name: {
-                key: (own[key].shape if key in own else tensor.shape, tensor.dtype)
-                for key, tensor in found.items()
-            }
-            for name, found in self.tensors.items()
-            for own in [self.layouts.get(name, {})]
-        }
-
-    def _memory(self, buffers: Snapshot | None, shapes: _Shapes) -> dict[str, dict[str, torch.Tensor]]:
-        """Return tensors of some shapes in main memory: those of a copy, or new ones."""
-        if buffers is not None:
-            held = {n: {k: (t.shape, t.dtype) for k, t in f.items()} for n, f in buffers.tensors.items()}
-            if held == shapes:
-                return buffers.tensors
-        pinned = any(tensor.is_cuda for found in self.tensors.values() for tensor in found.values())
-        memory = iter(_host_memory([each for found in shapes.values() for each in found.values()], pinned))
-        return {name: {key: next(memory) for key in found} for name, found in shapes.items()}
+        return tensor if layout is None else HostShard(tensor, layout)
 
 
-_Shapes = dict[str, dict[str, tuple[torch.Size, torch.dtype]]]
+_Tensors = Mapping[str, Mapping[str, torch.Tensor]]
+
+
+def _memory(tensors: _Tensors, buffers: Snapshot | None) -> _Tensors:
+    """Return tensors of the same shapes in main memory: those of a copy, or new ones."""
+    if buffers is not None and _shapes(buffers.tensors) == _shapes(tensors):
+        return buffers.tensors
+    shapes = [(tensor.shape, tensor.dtype) for found in tensors.values() for tensor in found.values()]
+    pinned = any(tensor.is_cuda for found in tensors.values() for tensor in found.values())
+    memory = iter(_host_memory(shapes, pinned))
+    return {name: {key: next(memory) for key in found} for name, found in tensors.items()}
+
+
+def _shapes(tensors: _Tensors) -> dict[str, dict[str, tuple[torch.Size, torch.dtype]]]:
+    return {name: {key: (t.shape, t.dtype) for key, t in found.items()} for name, found in tensors.items()}
 
 
 def _host_memory(shapes: Sequence[tuple[torch.Size, torch.dtype]], pinned: bool) -> list[torch.Tensor]:
@@ -150,6 +147,21 @@ def _host_memory(shapes: Sequence[tuple[torch.Size, torch.dtype]], pinned: bool)
         memory[block][start : start + size].view(dtype).view(shape)
         for (shape, dtype), size, (block, start) in zip(shapes, sizes, places, strict=True)
     ]
+
+
+def require_space(folder: Path, snapshots: Mapping[str, Snapshot]) -> None:
+    """Raise if a checkpoint does not fit on the folder's disk, beside all that is there.
+
+    Args:
+        snapshots: snapshots of the checkpoint; of sharded tensors all shards are counted.
+
+    Raises:
+        DiskFull: there is less space than it needs.
+    """
+    needed = sum(snapshot.bytes + len(json.dumps(snapshot.data)) for snapshot in snapshots.values()) + _SLACK
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskFull(folder, needed, free)
 
 
 def pack_blocks(sizes: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:

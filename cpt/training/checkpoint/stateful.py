@@ -9,10 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from cpt.errors import StageFailed
-from cpt.training.distributed.tensors import shard_like
+from cpt.training.checkpoint.stored import load_like
 from cpt.training.state import State
 
 StateDict = Mapping[str, Any]
@@ -27,6 +26,9 @@ class Stateful(Protocol):
 
     def load_state_dict(self, saved: StateDict) -> None:
         """Restore a state by copying its tensors; none of them is kept.
+
+        Args:
+            saved: state; its tensors may be `StoredTensor`s, to be read with `load_like` or `clone`.
 
         Raises:
             StageFailed: the state is another model's or another run's.
@@ -51,7 +53,7 @@ class WeightState:
     def load_state_dict(self, saved: StateDict) -> None:
         _refuse_other_model(self._weights, saved)
         for name, weight in self._weights.items():
-            weight.copy_(shard_like(saved[name], weight))
+            weight.copy_(load_like(saved[name], weight))
         self._sync_to_model()
 
 
@@ -92,9 +94,8 @@ class OptimizerState:
         for key, value in saved.items():
             if key != self._HOST:
                 weight = self._of(key)
-                copied = value.clone()
                 self._optimizer.state[weight][key.rpartition("/")[2]] = (
-                    copied if key in host else shard_like(copied, weight)
+                    value.clone() if key in host else load_like(value, weight)
                 )
 
     def _of(self, key: str) -> nn.Parameter:
@@ -129,8 +130,7 @@ class RandomNumbers:
 class SavedState:
     """A copy of the state of some objects after some step, to go back to; it is empty until it is taken.
 
-    Its tensors are where the originals are, sharded as they are; after a restart those that are not sharded
-    are in main memory.
+    Its tensors are where the originals are, sharded as they are.
     """
 
     _DATA = "point"
@@ -158,7 +158,31 @@ class SavedState:
 
     def take(self, score: float | None = None) -> None:
         """Copy the present state; the memory of the copy before is free first."""
-        self._tensors, self._data = {}, {}
+        parts = self._copy()
+        self._data = {"step": self._run.step, "score": score, "parts": parts, "run": self._run.trained()}
+
+    def go_back(self) -> int:
+        """Restore the copy, count later batches as dropped, and return its step."""
+        step = self.step
+        if step is None:
+            raise AssertionError("no state was saved")
+        self._restore(self._tensors)
+        self._run.forget_since(self._data["run"], step)
+        return step
+
+    def state_dict(self) -> StateDict:
+        return {**self._tensors, self._DATA: self._data}
+
+    def load_state_dict(self, saved: StateDict) -> None:
+        """Restore the copy by way of the originals, which know how it is sharded; restore those after it."""
+        self._tensors, self._data = {}, dict(saved.get(self._DATA, {}))
+        if self._data:
+            self._restore({key: value for key, value in saved.items() if key != self._DATA})
+            self._copy()
+
+    def _copy(self) -> dict[str, dict[str, Any]]:
+        """Copy the tensors of the originals, and return their JSON data."""
+        self._tensors = {}
         tensors: dict[str, torch.Tensor] = {}
         data: dict[str, dict[str, Any]] = {}
         for name, each in self._stateful.items():
@@ -169,36 +193,13 @@ class SavedState:
                 else:
                     data[name][key] = value
         self._tensors = tensors
-        self._data = {"step": self._run.step, "score": score, "parts": data, "run": self._run.trained()}
+        return data
 
-    def go_back(self) -> int:
-        """Restore the copy, count later batches as dropped, and return its step."""
-        step = self.step
-        if step is None:
-            raise AssertionError("no state was saved")
+    def _restore(self, tensors: StateDict) -> None:
         for name, each in self._stateful.items():
             prefix = f"{name}/"
-            own = {k.removeprefix(prefix): t for k, t in self._tensors.items() if k.startswith(prefix)}
+            own = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
             each.load_state_dict({**self._data["parts"][name], **own})
-        self._run.forget_since(self._data["run"], step)
-        return step
-
-    def state_dict(self) -> StateDict:
-        return {**self._tensors, self._DATA: self._data}
-
-    def load_state_dict(self, saved: StateDict) -> None:
-        self._data = dict(saved.get(self._DATA, {}))
-        originals = {
-            f"{name}/{key}": value
-            for name, each in self._stateful.items()
-            for key, value in each.state_dict().items()
-            if isinstance(value, DTensor)
-        }
-        self._tensors = {
-            key: shard_like(value, originals[key]) if key in originals else value.clone()
-            for key, value in saved.items()
-            if isinstance(value, torch.Tensor)
-        }
 
 
 class FixedSettings:

@@ -6,57 +6,46 @@ checkpoint.json            size and SHA-256 of every other file
 state.json                 JSON data of all objects with state
 <name>.safetensors         tensors of one of them
 last-good/…                the same for the snapshot that an anomaly rolls back to, if it is older
+
+That of sharded weights has other files of tensors (`shards.py`).
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from cpt.atomic import atomic_folder
 from cpt.errors import DiskFull, StageFailed
-from cpt.training.checkpoint.snapshot import Snapshot
+from cpt.training.checkpoint.manifest import (
+    Unreadable,
+    facts_of,
+    is_full,
+    read_manifest,
+    verify,
+    write_manifest,
+)
+from cpt.training.checkpoint.shards import INDEX, OneProcess, Processes, read_index, write_shards
+from cpt.training.checkpoint.snapshot import STATE, Snapshot
 from cpt.training.checkpoint.stateful import WeightState
+from cpt.training.checkpoint.stored import TENSORS, file_opener, load_like, whole_tensors
 from cpt.training.optimizers.groups import NEW_ROWS
 
 LAST_GOOD = "last-good"
-_MANIFEST, _STATE, _TENSORS = "checkpoint.json", "state.json", ".safetensors"
-_SLACK = 1 << 20
-"""Space in bytes for JSON and headers."""
-
-
-class Unreadable(Exception):
-    """The error of a checkpoint's folder that is not as it was written; it names the file and the damage."""
-
-
-def require_space(folder: Path, snapshots: Mapping[str, Snapshot]) -> None:
-    """Raise if a checkpoint does not fit on the folder's disk, beside all that is there.
-
-    Raises:
-        DiskFull: there is less space than it needs.
-    """
-    needed = sum(snapshot.bytes + len(json.dumps(snapshot.data)) for snapshot in snapshots.values()) + _SLACK
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DiskFull(folder, needed, free)
 
 
 def write(folder: Path, snapshots: Mapping[str, Snapshot]) -> None:
     """Write a checkpoint to a folder that does not exist; after a failure nothing is left of it.
 
     Args:
-        snapshots: snapshots by subfolder, "" for the folder itself.
+        snapshots: snapshots by subfolder, "" for the folder itself; their tensors are whole.
 
     Raises:
         DiskFull: the disk is full after all.
@@ -65,78 +54,74 @@ def write(folder: Path, snapshots: Mapping[str, Snapshot]) -> None:
         with atomic_folder(folder) as scratch:
             for place, snapshot in snapshots.items():
                 _write_snapshot(scratch / place, snapshot)
-            files = {path.relative_to(scratch).as_posix(): _facts(path) for path in sorted(_files(scratch))}
-            (scratch / _MANIFEST).write_text(json.dumps({"files": files}))
+            files = [path for path in sorted(scratch.rglob("*")) if path.is_file()]
+            write_manifest(scratch, {path.relative_to(scratch).as_posix(): facts_of(path) for path in files})
     except BaseException as error:
-        if _is_full(error):
+        if is_full(error):
             size = sum(snapshot.bytes for snapshot in snapshots.values())
             raise DiskFull(folder.parent, size, shutil.disk_usage(folder.parent).free) from None
         raise
 
 
-def read(folder: Path) -> dict[str, Snapshot]:
-    """Return the snapshots of a checkpoint, by subfolder.
+def _write_snapshot(folder: Path, snapshot: Snapshot) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    snapshot.write_data(folder)
+    for name, tensors in snapshot.tensors.items():
+        save_file({key: t.contiguous() for key, t in tensors.items()}, folder / f"{name}{TENSORS}")
+
+
+def read(folder: Path, processes: Processes | None = None) -> dict[str, Snapshot]:
+    """Return the snapshots of a checkpoint, by subfolder. Their tensors are on the disk.
+
+    Args:
+        processes: processes that verify the files together, and all call this; by default this one alone.
 
     Raises:
         Unreadable: a file is missing, cut off or changed.
         StageFailed: the system refuses to read a file, which may be whole.
     """
+    processes = processes or OneProcess()
+    damaged, refused = _damage(folder, processes.rank, processes.count)
+    told = processes.gather((damaged, refused))
+    for _, reason in told:
+        if reason is not None:
+            raise StageFailed(
+                f"the checkpoint {folder} cannot be read: {reason}",
+                hint="Run again when it can be read. If it is lost, remove this folder: the run then "
+                "continues from the checkpoint before.",
+            )
+    for reason, _ in told:
+        if reason is not None:
+            raise Unreadable(reason)
+    places = ["", *([LAST_GOOD] if (folder / LAST_GOOD).is_dir() else [])]
+    return {place: _read_snapshot(folder / place) for place in places}
+
+
+def _damage(folder: Path, rank: int, count: int) -> tuple[str | None, str | None]:
+    """Verify one process's share of a checkpoint's files.
+
+    Returns:
+        The damage, and why a file cannot be read: both None if there is none.
+    """
     try:
-        files: Mapping[str, Mapping[str, Any]] = json.loads((folder / _MANIFEST).read_text())["files"]
-        for name, facts in files.items():
-            _verify(folder / name, name, facts)
-        places = ["", *([LAST_GOOD] if f"{LAST_GOOD}/{_STATE}" in files else [])]
-        return {place: _read_snapshot(folder / place) for place in places}
-    except FileNotFoundError as error:
-        raise Unreadable(f"{Path(error.filename).name} is missing") from error
+        files = read_manifest(folder)
+        largest_first = sorted(files, key=lambda name: (-files[name]["bytes"], name))
+        for name in largest_first[rank::count]:
+            verify(folder, name, files[name])
+    except Unreadable as error:
+        return str(error), None
     except OSError as error:
-        raise StageFailed(
-            f"the checkpoint {folder} cannot be read: {error}",
-            hint="Run again when it can be read. If it is lost, remove this folder: the run then "
-            "continues from the checkpoint before.",
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        raise Unreadable(f"{_MANIFEST} is damaged") from error
-
-
-def _write_snapshot(folder: Path, snapshot: Snapshot) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _STATE).write_text(json.dumps({"step": snapshot.step, "parts": snapshot.data}))
-    for name, tensors in snapshot.tensors.items():
-        save_file({key: t.contiguous() for key, t in tensors.items()}, folder / f"{name}{_TENSORS}")
+        return None, str(error)
+    return None, None
 
 
 def _read_snapshot(folder: Path) -> Snapshot:
-    state = json.loads((folder / _STATE).read_text())
-    tensors = {path.stem: load_file(path) for path in sorted(folder.glob(f"*{_TENSORS}"))}
+    state = json.loads((folder / STATE).read_text())
+    if (folder / INDEX).exists():
+        return Snapshot(state["step"], read_index(folder), state["parts"])
+    opened = file_opener()
+    tensors = {path.stem: whole_tensors(path, opened) for path in sorted(folder.glob(f"*{TENSORS}"))}
     return Snapshot(state["step"], tensors, state["parts"])
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _verify(path: Path, name: str, expected: Mapping[str, Any]) -> None:
-    if not path.is_file():
-        raise Unreadable(f"{name} is missing")
-    found = _facts(path)
-    if found["bytes"] != expected["bytes"]:
-        raise Unreadable(f"{name} has {found['bytes']:,} bytes instead of {expected['bytes']:,}")
-    if found["sha256"] != expected["sha256"]:
-        raise Unreadable(f"{name} does not match its checksum")
-
-
-def _is_full(error: BaseException) -> bool:
-    """Return True if the disk is full; safetensors has the system's error as text only."""
-    numbers = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, SafetensorError):
-        return any(f"os error {number}" in str(error) for number in numbers)
-    return isinstance(error, OSError) and error.errno in numbers
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 _NAME = re.compile(r"step-(\d{9})")
@@ -164,37 +149,56 @@ class Store:
         """Return the folder of a step's checkpoint."""
         return self.folder / f"step-{step:09d}"
 
-    def save(self, snapshots: Mapping[str, Snapshot]) -> None:
+    def save(self, snapshots: Mapping[str, Snapshot], processes: Processes | None = None) -> None:
         """Write a checkpoint, then remove those that are too old now.
 
         Args:
-            snapshots: see `write`.
+            snapshots: see `write` and `write_shards`.
+            processes: processes that each have shards of the snapshots, and all call this; None: the
+                snapshots are whole.
         """
         folder = self.path(snapshots[""].step)
-        if not folder.exists():  # what is there was read, or written, by this very run
-            write(folder, snapshots)
-        for old in self.steps()[self._keep :]:
-            if self._stays(old) is None:
-                shutil.rmtree(self.path(old))
+        there = folder.exists()  # it was read, or written, by this very run
+        if processes is None:
+            if not there:
+                write(folder, snapshots)
+        elif not processes.gather(there)[0]:
+            write_shards(folder, snapshots, processes)
+        if processes is None or processes.rank == 0:
+            for old in self.steps()[self._keep :]:
+                if self._stays(old) is None:
+                    shutil.rmtree(self.path(old))
 
-    def newest(self, writes: bool = True) -> tuple[dict[str, Snapshot] | None, list[str]]:
+    def newest(self, processes: Processes | None = None) -> tuple[dict[str, Snapshot] | None, list[str]]:
         """Return the newest readable checkpoint, or None, and the damage of newer ones, which are removed.
 
         If they stayed, they would count as the newest, and the readable one would be removed next. Unfinished
         writes are removed, too.
 
         Args:
-            writes: True for the process, of several, that removes files.
+            processes: processes that continue from it, and all call this; by default this one alone.
+
+        Raises:
+            StageFailed: the processes see different checkpoints.
         """
-        for aside in self.folder.glob(".step-*") if writes else ():
+        processes = processes or OneProcess()
+        is_main = processes.rank == 0
+        for aside in self.folder.glob(".step-*") if is_main else ():
             shutil.rmtree(aside)
+        seen = processes.gather(self.steps())
+        if any(steps != seen[0] for steps in seen):
+            newest = ", ".join(str(steps[0] if steps else 0) for steps in seen)
+            raise StageFailed(
+                f"the processes disagree on the checkpoint to continue from: {newest}",
+                hint="All of them must see the same files: use a folder that every machine shares.",
+            )
         wrong: list[str] = []
-        for step in self.steps():
+        for step in seen[0]:
             try:
-                return read(self.path(step)), wrong
+                return read(self.path(step), processes), wrong
             except Unreadable as error:
                 wrong.append(f"the checkpoint of step {step} is unreadable and is removed: {error}")
-                if writes:
+                if is_main:
                     shutil.rmtree(self.path(step))
         return None, wrong
 
@@ -221,4 +225,4 @@ def load_weights(folder: Path, step: int, model: nn.Module, new_tokens: Sequence
     WeightState(trained, lambda: None).load_state_dict(matrices)
     for name in saved.keys() - matrices.keys():
         matrix = parameters[name.removesuffix(NEW_ROWS)]
-        matrix[list(new_tokens)] = saved[name].to(matrix.device)
+        matrix[list(new_tokens)] = load_like(saved[name], matrix)

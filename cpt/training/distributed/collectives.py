@@ -7,14 +7,12 @@ rows of it: no batch is sent, and the order of the data does not depend on the n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed
 
-from cpt.errors import StageFailed
 from cpt.training.distributed.context import COLLECTIVE_TIMEOUT, DistributedContext
 from cpt.training.distributed.launch import refuse_unsupported_launch, replicas_of_shards
 
@@ -23,7 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BUCKET = 32 * 1024 * 1024
-"""Number of elements that one call sums: 128 MB of float32."""
+"""Number of elements of a bucket of gradients: 128 MB of float32."""
+
+_IN_PLACE = 2**18
+"""Number of elements (1 MB) from which on a call of its own costs less than two copies."""
 
 
 class ProcessGroup:
@@ -36,6 +37,7 @@ class ProcessGroup:
         processes;
             None if every process has all of them.
         replicas: Number of groups of processes that each shard all weights.
+        background: The same processes for a thread that writes checkpoints, if weights are sharded.
     """
 
     def __init__(self, context: DistributedContext) -> None:
@@ -52,6 +54,7 @@ class ProcessGroup:
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         self.sharding: FullyShardedDataParallelPlugin | None = None
         self.replicas = 1
+        self.background: BackgroundGroup | None = None
         if self.count == 1:
             self.device: torch.device = PartialState(cpu=on_cpu).device
             return
@@ -68,11 +71,17 @@ class ProcessGroup:
         if parse_flag_from_env("ACCELERATE_USE_FSDP"):
             self.sharding = FullyShardedDataParallelPlugin()
             self.replicas = replicas_of_shards(self.count)
+            self.background = BackgroundGroup(self.rank, self.count)
 
     @property
     def is_main(self) -> bool:
         """Return True for the process that writes files."""
         return self.rank == 0
+
+    @property
+    def has_own_shards(self) -> bool:
+        """Return True if weights are sharded, and no process of lower rank has the same shards."""
+        return self.sharding is not None and self.rank < self.count // self.replicas
 
     def share(self, rows: Sequence[T], rank: int | None = None) -> Sequence[T]:
         """Return the rows of a global batch that a process trains on: a contiguous slice.
@@ -109,12 +118,32 @@ class ProcessGroup:
 
     def sum_all(self, tensors: Iterable[torch.Tensor]) -> None:
         """Overwrite many tensors with their sums over all processes, in few calls."""
+        for wait in [self.start_sum(bucket) for bucket in buckets(tensors)]:
+            wait()
+
+    def start_sum(self, tensors: Sequence[torch.Tensor]) -> Callable[[], None]:
+        """Begin to overwrite tensors of one data type with their sums over all processes.
+
+        Large tensors are summed where they are, small ones in one copy of all.
+
+        Returns:
+            Function that waits for the sums. Until then the tensors must not be used.
+        """
         if self.count == 1:
-            return
-        for bucket in buckets(tensors):
-            flat = self.sum(torch.cat([tensor.flatten() for tensor in bucket]))
-            for tensor, total in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
-                tensor.copy_(total.view_as(tensor))
+            return lambda: None
+        small = [tensor for tensor in tensors if is_small(tensor)]
+        flat = torch.cat([tensor.flatten() for tensor in small]) if small else None
+        summed = [tensor for tensor in tensors if not is_small(tensor)] + ([] if flat is None else [flat])
+        works = [distributed.all_reduce(tensor, async_op=True) for tensor in summed]
+
+        def wait() -> None:
+            for work in works:
+                work.wait()
+            if flat is not None:
+                for tensor, total in zip(small, flat.split([t.numel() for t in small]), strict=True):
+                    tensor.copy_(total.view_as(tensor))
+
+        return wait
 
     def any(self, flag: bool) -> bool:
         """Return True if the flag is set in any process, so that all processes act alike."""
@@ -126,32 +155,6 @@ class ProcessGroup:
         """Wait until every process reaches this call."""
         if self.count > 1:
             self.sum(torch.zeros((), device=self.device)).item()
-
-    @contextmanager
-    def main_first(self) -> Iterator[None]:
-        """Run the block in the main process first, then in all others."""
-        if not self.is_main:
-            self.wait()
-        yield
-        if self.is_main:
-            self.wait()
-
-    def check_same(self, number: int, what: str) -> None:
-        """Compare a number over all processes.
-
-        Raises:
-            StageFailed: The processes have different numbers.
-        """
-        if self.count == 1:
-            return
-        numbers = torch.zeros(self.count, dtype=torch.long, device=self.device)
-        numbers[self.rank] = number
-        found = self.sum(numbers).tolist()
-        if len(set(found)) > 1:
-            raise StageFailed(
-                f"the processes disagree on {what}: {', '.join(map(str, found))}",
-                hint="All of them must see the same files: use a folder that every machine shares.",
-            )
 
     def data_from_main(self, data: T) -> T:
         """Return the main process's JSON data in every process."""
@@ -166,11 +169,55 @@ class ProcessGroup:
         received: T = json.loads(bytes(sent.cpu().numpy()))
         return received
 
+    def gather(self, data: T) -> list[T]:
+        """Return the JSON data of every process, in the order of their ranks."""
+        return _gather(data, self.rank, self.count, self.device)
+
     def close(self) -> None:
         """Disconnect: this process is alone again."""
         if self.count > 1:
             distributed.destroy_process_group()
             _forget_other_states()
+
+
+class BackgroundGroup:
+    """The same processes, connected once more: a thread can use them while training uses the others.
+
+    Attributes:
+        rank, count: Rank of this process, and number of processes.
+    """
+
+    def __init__(self, rank: int, count: int) -> None:
+        """Connect to the other processes, which do the same at the same time."""
+        self.rank, self.count = rank, count
+        self._group = distributed.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+
+    def gather(self, data: T) -> list[T]:
+        """Return the JSON data of every process, in the order of their ranks."""
+        return _gather(data, self.rank, self.count, torch.device("cpu"), self._group)
+
+
+def _gather(data: T, rank: int, count: int, device: torch.device, group: Any = None) -> list[T]:
+    if count == 1:
+        return [data]
+    text = json.dumps(data).encode()
+    sizes = torch.zeros(count, dtype=torch.long, device=device)
+    sizes[rank] = len(text)
+    distributed.all_reduce(sizes, group=group)
+    longest = int(sizes.max())
+    sent = torch.zeros(longest, dtype=torch.uint8, device=device)
+    sent[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    received = [torch.empty_like(sent) for _ in range(count)]
+    distributed.all_gather(received, sent, group=group)
+    return [
+        json.loads(bytes(each[:size].cpu().numpy()))
+        for each, size in zip(received, sizes.tolist(), strict=True)
+    ]
+
+
+def is_small(tensor: torch.Tensor) -> bool:
+    """Return True for a tensor that is copied to be summed with others, and not where it is."""
+    return tensor.numel() < _IN_PLACE or not tensor.is_contiguous()
 
 
 def buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
-    FSDPModule,
     MixedPrecisionPolicy,
     fully_shard,
     register_fsdp_forward_method,
@@ -26,8 +25,10 @@ from torch.distributed.fsdp import (
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
+from cpt.models.unloaded_model import is_unloaded
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.launch import sharding_problems
+from cpt.training.distributed.loading import check_shards, known_rows, load_shards, reshard
 from cpt.training.distributed.tensors import SHARD, first_row, whole
 from cpt.training.master_weights import Weights, next_seed, prepare_local_weights, round_stochastically
 from cpt.training.settings import Settings
@@ -44,7 +45,7 @@ class ShardedWeights:
     """
 
     def __init__(self, module: PackedLanguageModel, dtype: torch.dtype, processes: ProcessGroup) -> None:
-        """Shard a float32 model, of which every process has the same copy, on the CPU or not.
+        """Shard a float32 model, which is on the meta device, or of which every process has the same copy.
 
         Args:
             module: Model to shard in place.
@@ -54,7 +55,7 @@ class ShardedWeights:
         precision = MixedPrecisionPolicy(
             param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
-        _shard(module, precision, processes)
+        shard(module, precision, processes)
         self._module: Any = module
         self._is_main = processes.is_main
         self.parameters = dict(module.model.named_parameters())
@@ -68,13 +69,8 @@ class ShardedWeights:
         """Do nothing: torch sums gradients in float32 in the shards."""
 
     def sync_to_model(self) -> None:
-        """Reshard gathered layers, so that the next forward pass sees the current weights.
-
-        A module's own `reshard` leaves the layers below it as they are.
-        """
-        for part in self._module.modules():
-            if isinstance(part, FSDPModule):
-                part.reshard()
+        """Reshard gathered layers, so that the next forward pass sees the current weights."""
+        reshard(self._module)
 
     @torch.no_grad()
     def restore_model(self, model: Any) -> bool:  # noqa: ARG002
@@ -178,15 +174,32 @@ def prepare_reference(reference: ReferenceModel, settings: Settings, processes: 
         reference.prepare(settings.dtype, processes.device)
         return
     reference.prepare(settings.dtype, torch.device("cpu"), shared=False)
+    unloaded = is_unloaded(reference.module)
     # embeddings and head stay gathered, because a loss takes the head from `states`
-    _shard(reference.module, MixedPrecisionPolicy(cast_forward_inputs=False), processes)
+    shard(reference.module, MixedPrecisionPolicy(cast_forward_inputs=False), processes)
     register_fsdp_forward_method(reference.module, "states")
+    if unloaded:
+        check_shards(reference.module, settings.dtype, processes)
 
 
-def _shard(module: PackedLanguageModel, precision: MixedPrecisionPolicy, processes: ProcessGroup) -> None:
+def shard(module: PackedLanguageModel, precision: MixedPrecisionPolicy, processes: ProcessGroup) -> None:
+    """Shard a model over all processes, and load the shards of one that is on the meta device."""
+    _shard(module, module.model, precision, processes)
+    for method in ("per_token_loss", "score", "probabilities", "embeddings", "all_logits"):
+        register_fsdp_forward_method(module, method)
+
+
+def shard_for_reading(model: Any, processes: ProcessGroup) -> None:
+    """Shard a causal language model over all processes, to be called itself; see `shard`."""
+    _shard(model, model, MixedPrecisionPolicy(cast_forward_inputs=False), processes)
+
+
+def _shard(root: nn.Module, model: Any, precision: MixedPrecisionPolicy, processes: ProcessGroup) -> None:
+    """Shard the layers of a model each by itself, and all else with the module whose forward pass is run."""
     plugin = processes.sharding
     if plugin is None:
         raise ValueError("these processes do not shard weights")
+    rows = known_rows(root)
     device, replicas = processes.device.type, processes.replicas
     if replicas == 1:
         mesh = init_device_mesh(device, (processes.count,))
@@ -197,11 +210,11 @@ def _shard(module: PackedLanguageModel, precision: MixedPrecisionPolicy, process
         "mesh": mesh,
         "mp_policy": precision,
     }
-    for layer in layers_of(module.model, plugin.transformer_cls_names_to_wrap):
+    for layer in layers_of(model, plugin.transformer_cls_names_to_wrap):
         fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **options)
-    fully_shard(module, reshard_after_forward=False, **options)
-    for method in ("per_token_loss", "score", "probabilities", "embeddings"):
-        register_fsdp_forward_method(module, method)
+    fully_shard(root, reshard_after_forward=False, **options)
+    if rows:
+        load_shards(root, rows, processes.device)
 
 
 def layers_of(model: Any, chosen: Iterable[str] | None = None) -> list[nn.Module]:

@@ -52,6 +52,13 @@ class Layout:
         """Return the layout of a sharded tensor."""
         return cls(tensor.device_mesh, tensor.placements, tensor.shape, tensor.stride())
 
+    @property
+    def shards(self) -> int:
+        """Return the number of shards."""
+        dimension = next(number for number, each in enumerate(self.placements) if each.is_shard())
+        size: int = self.mesh.size(dimension)
+        return size
+
     def join(self, shard: torch.Tensor) -> DTensor:
         """Return the tensor of which this process has a shard, on any device."""
         return DTensor.from_local(
@@ -59,11 +66,27 @@ class Layout:
         )
 
 
-def first_row(tensor: DTensor) -> int:
-    """Return the number of the first row of this process's shard. Shards but the last have equally many."""
+def own_rows(tensor: DTensor, rows: int) -> tuple[int, int]:
+    """Return the first row of this process's shard and the one after its last.
+
+    Args:
+        tensor: Sharded tensor.
+        rows: Number of rows of a tensor that is sharded as it is; see `rows_per_shard`.
+    """
     dimension = next(number for number, each in enumerate(tensor.placements) if each.is_shard())
-    rows = -(-tensor.shape[0] // tensor.device_mesh.size(dimension))
-    return min(rows * tensor.device_mesh.get_local_rank(dimension), tensor.shape[0])
+    size = rows_per_shard(rows, tensor.device_mesh.size(dimension))
+    first = min(size * tensor.device_mesh.get_local_rank(dimension), rows)
+    return first, min(first + size, rows)
+
+
+def rows_per_shard(rows: int, shards: int) -> int:
+    """Return the number of rows of every shard but the last ones, which may have fewer or none."""
+    return -(-rows // shards)
+
+
+def first_row(tensor: DTensor) -> int:
+    """Return the number of the first row of this process's shard."""
+    return own_rows(tensor, tensor.shape[0])[0]
 
 
 def take_rows(matrix: torch.Tensor, rows_N: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from cpt.training.features.input_noise import InputNoise
 from cpt.training.features.l2_sp import L2SP
 from cpt.training.features.probe_runner import ProbeRunner
 from cpt.training.features.proofs import TrainingProofs
+from cpt.training.features.skill_it import SkillIt
 from cpt.training.features.step_log import StepLog
 from cpt.training.features.trackers import TrackerLogging
 from cpt.training.features.weight_averaging import WeightAveraging
@@ -28,6 +29,7 @@ FEATURES: tuple[type[TrainingFeature], ...] = (
     TrackerLogging,
     StepLog,
     ProbeRunner,
+    SkillIt,  # before the gates, which may end the run
     GateController,  # after the probes, on whose readings it acts
     CheckpointManager,  # last: a checkpoint holds what all others did in the step
 )

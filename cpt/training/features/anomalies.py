@@ -55,7 +55,8 @@ class Anomalies(BaseModel):
         default=10,
         gt=0,
         description="Steps between the snapshots in memory that are rolled back to (12 bytes per trained "
-        "weight with AdamW, in every process; in the main one twice that while one is written to the disk).",
+        "weight with AdamW, in every process; twice that where one is written to the disk at the same time. "
+        "Sharded weights, FSDP2: of each process's shards).",
     )
     most: int = Field(default=10, ge=0, description="Skips and roll-backs of a run; one more stops it.")
 

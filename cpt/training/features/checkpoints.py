@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,7 +43,16 @@ class Checkpoints(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    every: int = Field(default=50, gt=0, description="Steps between checkpoints.")
+    every: int | None = Field(
+        default=None, gt=0, description="Steps between checkpoints; 50 if there are no `minutes` either."
+    )
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Minutes between checkpoints, by the main process's clock; beside `every` where both are "
+        "set.",
+    )
     keep: int = Field(
         default=2,
         gt=0,
@@ -54,23 +64,43 @@ class Checkpoints(BaseModel):
         description="Steps between milestones: checkpoints that stay, and that are models in the result. "
         "A run that is finished is not run again for them.",
     )
+    keep_optimizer: bool = Field(
+        default=False,
+        description="Keep the optimizer's state beside each milestone and the model before the anneal (8 "
+        "bytes per trained weight with AdamW), so that a later stage can go on with it (start.optimizer).",
+    )
     mode: Literal["blocking", "async"] = Field(
         default="async",
         description="async: training waits for a copy in memory (12 bytes per trained weight with AdamW), "
-        "which is written while it goes on; blocking: it waits until the checkpoint is on the disk. Weights "
-        "that are sharded over processes (FSDP2) are gathered in the main one's memory in either mode.",
+        "which is written while it goes on; blocking: it waits until the checkpoint is on the disk. Where "
+        "weights are sharded (FSDP2), each process copies and writes its shards.",
     )
+
+    @property
+    def steps_between(self) -> int | None:
+        """Return the number of steps between checkpoints; None if only time decides."""
+        return _STEPS if self.every is None and self.minutes is None else self.every
+
+
+_STEPS = 50
+"""Steps between checkpoints by default."""
 
 
 class Policy:
-    """The steps of a run that get a checkpoint, and those whose checkpoint stays."""
+    """The steps of a run that get a checkpoint however long they take, and those whose checkpoint stays."""
 
     def __init__(self, config: Checkpoints, steps: int, pre_anneal: int | None = None) -> None:
         self._config, self._steps, self._pre_anneal = config, steps, pre_anneal
 
     def due(self, step: int) -> bool:
         """Return True if a checkpoint is written after `step`; after the last step the model itself is."""
-        return 0 < step < self._steps and (step % self._config.every == 0 or self.stays(step) is not None)
+        every = self._config.steps_between
+        by_steps = every is not None and step % every == 0
+        return self.is_within(step) and (by_steps or self.stays(step) is not None)
+
+    def is_within(self, step: int) -> bool:
+        """Return True after any step but the last."""
+        return 0 < step < self._steps
 
     def stays(self, step: int) -> CheckpointKind | None:
         """Return the reason why the checkpoint of `step` stays, or None."""
@@ -87,15 +117,18 @@ class CheckpointManager(TrainingFeature):
     features, so that a checkpoint holds what all others did in the same step.
     """
 
-    def __init__(self, config: Checkpoints) -> None:
+    def __init__(self, config: Checkpoints, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin without a run.
+
+        Args:
+            clock: function that returns the time in seconds.
+        """
         from cpt.training.checkpoint.writer import Background
 
-        self._config = config
+        self._config, self._clock = config, clock
         self._writer = Background()
         self._last_good: Snapshot | None = None
         self._spare: Snapshot | None = None  # memory for the next copy
-        self._whole_last_good = False
-        self._gathered: dict[str, Snapshot] = {}  # memory for the next whole copies of sharded tensors
         self._being_written: tuple[Snapshot, ...] = ()
 
     @classmethod
@@ -131,15 +164,17 @@ class CheckpointManager(TrainingFeature):
         anomalies = settings.config.anomalies
         self._snapshot_every = anomalies.snapshot_every if anomalies.rolls_back else None
         features = run.features_with_state()
+        spared = {name: each for name, each in features.items() if not each.rolls_back}
         self._stateful: Mapping[str, Stateful] = {
             # first: they refuse the checkpoint of another run
             "settings": FixedSettings(settings.fixed_values(), _OTHER_SETTINGS),
+            **spared,  # they restore copies of the others by way of these
             **run.stateful,
-            **features,
+            **{name: each for name, each in features.items() if each.rolls_back},
             "random": RandomNumbers(),
             _RUN: run.state,
         }
-        self._spared = {_RUN, *(name for name, each in features.items() if not each.rolls_back)}
+        self._spared = {_RUN, *spared}
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -156,20 +191,18 @@ class CheckpointManager(TrainingFeature):
         """Restore the newest readable checkpoint, if there is one, and report what is lost."""
         from cpt.training.checkpoint.store import LAST_GOOD
 
-        processes, progress = self._run.processes, self._run.progress
-        with processes.main_first():  # which removes what is unreadable
-            saved, wrong = self._store.newest(writes=processes.is_main)
-        processes.check_same(saved[""].step if saved else 0, "the checkpoint to continue from")
+        saved, wrong = self._store.newest(self._run.processes)
         for message in wrong:
-            progress.message(message)
+            self._run.progress.message(message)
         if saved is not None:
+            if self._snapshot_every and (good := saved.get(LAST_GOOD)):
+                good.restore(self._stateful)  # only the objects know what of it is this process's shard
+                self._last_good = replace(self._now().copied(), step=good.step, data=good.data)
             saved[""].restore(self._stateful)
-        if self._snapshot_every:
-            good = saved.get(LAST_GOOD) if saved else None
-            # one from the disk is whole in every process until the next is taken
-            self._last_good = good.copied() if good else self._now().shard_copied()
-            self._whole_last_good = good is not None and bool(processes.sharding)
-        if processes.is_main:
+        if self._snapshot_every and self._last_good is None:
+            self._last_good = self._now().copied()
+        self._saved_at = self._clock()
+        if self._run.processes.is_main:
             self._report_lost_steps(last_step(self._run.work / STEPS))
 
     def after_step(self, run: Run, step: StepOutcome) -> None:  # noqa: ARG002
@@ -178,9 +211,10 @@ class CheckpointManager(TrainingFeature):
         done = run.state.step
         if self._snapshot_every and done % self._snapshot_every == 0:
             self.remember()
-        if self._policy.due(done):
+        if self._policy.due(done) or self._is_overdue(done):
             with self._timed():
                 self.save(in_background=self._config.mode == "async")
+            self._saved_at = self._clock()
 
     def on_rollback(self, run: Run) -> None:  # noqa: ARG002
         self.remember()
@@ -190,8 +224,6 @@ class CheckpointManager(TrainingFeature):
         if self._snapshot_every:
             with self._timed():
                 self._last_good, self._spare = self._copied_now(), self._last_good
-                if self._whole_last_good:  # its tensors do not fit those of a shard
-                    self._spare, self._whole_last_good = None, False
 
     def save(self, in_background: bool = False) -> None:
         """Write a checkpoint.
@@ -199,28 +231,37 @@ class CheckpointManager(TrainingFeature):
         Raises:
             DiskFull: it does not fit on the disk beside the one before, which stays.
         """
-        from cpt.training.checkpoint.store import LAST_GOOD, require_space
+        from cpt.training.checkpoint.snapshot import Snapshot, require_space
+        from cpt.training.checkpoint.store import LAST_GOOD
 
         self._writer.wait()
-        good, now = self._last_good, self._now()
+        processes, good, now = self._run.processes, self._last_good, self._now()
         snapshots = {"": now} | ({LAST_GOOD: good} if good is not None and good.step != now.step else {})
-        if not self._run.processes.is_main:
-            for snapshot in snapshots.values():
-                snapshot.hand_over()
+        if processes.sharding:
+            if not processes.has_own_shards:
+                snapshots = {place: Snapshot(each.step, {}, {}) for place, each in snapshots.items()}
+        elif processes.is_main:
+            require_space(self._store.folder, snapshots)
+        else:
             return
-        require_space(self._store.folder, snapshots)
-        if now.is_sharded:
-            gathered = {place: each.copied(self._gathered.get(place)) for place, each in snapshots.items()}
-            self._gathered = snapshots = gathered
-        elif good is not None and good.step == now.step:
+        if good is not None and good.step == now.step and snapshots[""].tensors:
             snapshots[""] = good
-        elif in_background:
+        elif in_background and snapshots[""].tensors:
             self._spare = snapshots[""] = self._copied_now()
         if not in_background:
-            self._store.save(snapshots)
+            self._store.save(snapshots, processes.background)
             return
         self._being_written = tuple(snapshots.values())
-        self._writer.start(lambda: self._store.save(snapshots))
+        self._writer.start(lambda: self._store.save(snapshots, processes.background))
+
+    def _is_overdue(self, step: int) -> bool:
+        """Return True in all processes if the last checkpoint is too old by the main one's clock."""
+        if self._config.minutes is None or not self._policy.is_within(step):
+            return False
+        processes = self._run.processes
+        return processes.any(
+            processes.is_main and self._clock() - self._saved_at >= 60 * self._config.minutes
+        )
 
     def roll_back(self) -> int:
         """Restore the last good snapshot and return its step.
@@ -256,7 +297,7 @@ class CheckpointManager(TrainingFeature):
         """Copy the state into memory that neither the last good snapshot nor a write in progress uses."""
         if any(snapshot is self._spare for snapshot in self._being_written):
             self._writer.wait()
-        made, self._spare = self._now().shard_copied(self._spare), None
+        made, self._spare = self._now().copied(self._spare), None
         return made
 
     def _report_lost_steps(self, reached: int) -> None:
@@ -288,7 +329,6 @@ def bytes_of_copies(
     state: int,
     *,
     is_model: bool,
-    shards: int = 1,
     writes: bool = True,
 ) -> int:
     """Return the most bytes of copies that a process holds in main memory while a later step is taken.
@@ -297,30 +337,26 @@ def bytes_of_copies(
     is older than `state`. It is no `extra_bytes`, because it depends on what all features save.
 
     Args:
-        weights: bytes of tensors that a checkpoint holds from the start on.
+        weights: bytes of this process's tensors that a checkpoint holds from the start on: of sharded ones,
+            its shards.
         state: bytes of tensors that it holds later: the optimizer's state, and points that gates go back to.
         is_model: see `TrainableSpec`; then one checkpoint stays before annealing.
-        shards: number of processes that weights are sharded over. Snapshots for rollbacks are shards then,
-            and what is written is copied whole in either mode.
-        writes: True for the process that writes checkpoints.
+        writes: True for a process that writes checkpoints.
     """
     config = settings.config
-    copies = config.checkpoint.mode == "async" or shards > 1
-    saves = writes and copies and _writes_checkpoints(settings, is_model)
-    whole = weights + state
+    saves = writes and config.checkpoint.mode == "async" and _writes_checkpoints(settings, is_model)
     if not config.anomalies.rolls_back:
-        return whole if saves else 0
+        return weights + state if saves else 0
     snapshots = (settings.steps - 1) // config.anomalies.snapshot_every
-    if shards > 1:
-        own = (min(snapshots, 2) * whole + (weights if snapshots < 2 else 0)) // shards
-        return own + (2 * whole if saves else 0)
-    return min(snapshots + saves, 2) * whole + (weights if snapshots + saves < 2 else 0)
+    copies = snapshots + saves
+    return min(copies, 2) * (weights + state) + (weights if copies < 2 else 0)
 
 
 def _writes_checkpoints(settings: Settings, is_model: bool) -> bool:
     before = _expected_anneal(settings) if is_model else None
     policy = Policy(settings.config.checkpoint, settings.steps, before)
-    return any(policy.due(step) for step in range(1, settings.steps))
+    by_time = settings.config.checkpoint.minutes is not None
+    return any(by_time or policy.due(step) for step in range(1, settings.steps))
 
 
 def _expected_anneal(settings: Settings) -> int | None:

@@ -97,17 +97,17 @@ class GateController(TrainingFeature):
         return "bounded: " + ", ".join(f"{gate.budget} ({gate.consequence})" for gate in self._gates)
 
     def extra_bytes(self, weights: WeightBytes) -> ExtraMemory:
-        """Return the memory of the saved states, once all of them were taken, where the originals are.
-
-        After a restart those of the checkpoint are in main memory until they are taken again.
-        """
+        """Return the memory of the saved states, once all of them were taken, where the originals are."""
         actions = {gate.action for gate in self._gates if gate.goes_back}
         host = len(actions) * weights.host
         copies = len(actions) * weights.saved + ("roll-back" in actions) * weights.optimizer
         return ExtraMemory("gates", held=copies - host, host=host, saved_later=copies)
 
     def on_start(self, run: Run) -> None:
+        from cpt.training.data import FollowedStream
+
         self._run, self._state, self._stream = run, run.state, run.stream
+        self._followed = FollowedStream(run.stream, run.state)
         own = {name: each for name, each in run.features_with_state().items() if each.rolls_back}
         self._saved = saved_states(self._gates, {**run.stateful, **own}, run.state)
         self._file = run.work / "actions.jsonl" if run.processes.is_main and self._gates else None
@@ -132,11 +132,8 @@ class GateController(TrainingFeature):
 
     @property
     def stream(self) -> Stream:
-        """Training stream with the replay share that gates have set."""
-        if not self._state.phases:
-            return self._stream
-        phased = cast("PhasedStream", self._stream)
-        return phased.with_phases([(first, rows) for first, rows in self._state.phases])
+        """Training stream with the replay share that gates have set, and the weights that updates have."""
+        return self._followed.now
 
     @property
     def rate_factor(self) -> float:

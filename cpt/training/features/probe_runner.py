@@ -1,27 +1,32 @@
 """Read the probes of a run when they are due and the budget allows, and keep their readings.
 
-Readings are in the run's state and, for live views, in `probes.jsonl`. The readings that the budget pays for
-are planned before the first step (`cpt.monitor.budget`).
+Readings are appended to `probes.jsonl`. A checkpoint has the file's length and checksum, and a run that
+continues cuts it back. The readings that the budget pays for are planned before the first step
+(`cpt.monitor.budget`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
+from cpt.errors import StageFailed
 from cpt.monitor.budget import Demand, planned_shares
 from cpt.monitor.gates import Gate, acted_upon
 from cpt.monitor.reading import Items, Reading
-from cpt.monitor.schedule import Moment
+from cpt.monitor.schedule import Every, Moment
 from cpt.training.clock import wait_for_gpu
 from cpt.training.feature import Run, StepOutcome, TrainingFeature
 from cpt.training.features.weight_averaging import WeightAveraging
-from cpt.training.json_lines import JsonLines, open_lines
+from cpt.training.json_lines import JsonLines
 
 if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
+    from cpt.training.checkpoint.stateful import StateDict
     from cpt.training.settings import TrainingConfig
 
 READINGS = "probes.jsonl"
@@ -31,8 +36,12 @@ READINGS = "probes.jsonl"
 class ProbeRunner(TrainingFeature):
     """The probes of a run; their readings go to the state, the file, the listener and the other features."""
 
+    state_name: ClassVar[str] = "probes"
+    rolls_back: ClassVar[bool] = False  # readings of steps that are rolled back stay
+
     def __init__(self) -> None:
         self._file: JsonLines | None = None
+        self._length, self._digest = 0, hashlib.sha256()
 
     @classmethod
     def of(cls, config: TrainingConfig) -> Self:  # noqa: ARG003
@@ -40,19 +49,20 @@ class ProbeRunner(TrainingFeature):
 
     def on_start(self, run: Run) -> None:
         settings = run.settings
+        self._path, self._state = run.work / READINGS, run.state
         self._end = Moment(settings.steps, settings.tokens)
         demands = demands_of(run.probes, self._end, settings.config.gates)
         self._shares = planned_shares(settings.probe_budget, settings.tokens, demands)
 
     def on_resume(self, run: Run) -> None:
-        """Cut the file back to the state; read before the first step, unless the state has those readings."""
+        """Cut the file back to the checkpoint; read before the first step, unless that is done."""
         from cpt.monitor.probes.base import ModelView
 
         state = run.state
         self._subject = ModelView(run.module, run.trained.master_weights)
         self._before = Moment(state.step, state.tokens)
         if run.processes.is_main:
-            self._file = open_lines(run.work / READINGS, state.readings)
+            self._file = JsonLines(self._path, self._length)
         if not (state.step or state.readings):
             self._read_due(run)
 
@@ -62,6 +72,28 @@ class ProbeRunner(TrainingFeature):
     def on_end(self, run: Run) -> None:  # noqa: ARG002
         if self._file:
             self._file.close()
+
+    def state_dict(self) -> StateDict:
+        """Return length and checksum of the readings, all of which are then on the disk."""
+        length = self._file.length() if self._file else self._length
+        return {"bytes": length, "sha256": self._digest.hexdigest()}
+
+    def load_state_dict(self, saved: StateDict) -> None:
+        """Read the readings of a checkpoint.
+
+        Raises:
+            StageFailed: the file does not hold them any more.
+        """
+        self._length = saved["bytes"]
+        data = self._path.read_bytes()[: self._length] if self._path.exists() else b""
+        self._digest = hashlib.sha256(data)
+        if self._digest.hexdigest() != saved["sha256"]:
+            damage = "is damaged" if len(data) == self._length else f"has fewer than {self._length:,} bytes"
+            raise StageFailed(
+                f"{self._path}, which has the readings of the run so far, {damage}",
+                hint="Put the file back, or train in an empty work folder.",
+            )
+        self._state.readings = [json.loads(line) for line in data.splitlines()]
 
     def read_result(self, run: Run) -> None:
         """Read the result of a run that a gate has ended, whose weights are in place.
@@ -112,7 +144,7 @@ class ProbeRunner(TrainingFeature):
         for reading in readings:
             run.state.readings.append(reading.as_json())
             if self._file:
-                self._file.write(reading.as_json())
+                self._digest.update(self._file.write(reading.as_json()))
             run.progress.note("reading", reading.as_json())
         run.state.probe_seconds += time.perf_counter() - started
         run.report_readings(readings)
@@ -148,6 +180,7 @@ class ProbeRunner(TrainingFeature):
 def demands_of(probes: Sequence[Probe], end: Moment, gates: Sequence[Gate]) -> dict[str, Demand]:
     """Return the demands of probes in a run that ends at a moment, by name."""
     gated = acted_upon(gates)
+    needed = {probe.name for probe in probes if isinstance(probe.when, Every)}
     return {
         probe.name: Demand.of(
             probe.work,
@@ -156,6 +189,7 @@ def demands_of(probes: Sequence[Probe], end: Moment, gates: Sequence[Gate]) -> d
             divisible=probe.divisible,
             gated=probe.name in gated,
             items=probe.items,
+            always=probe.name in needed,
         )
         for probe in probes
     }

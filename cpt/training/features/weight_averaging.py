@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -238,11 +238,11 @@ class MovingAverage(WeightAverage):
         return {"steps": self._count, **self._means}
 
     def load_state_dict(self, saved: StateDict) -> None:
-        from cpt.training.distributed.tensors import shard_like
+        from cpt.training.checkpoint.stored import load_like
 
         self._count = saved["steps"]
         for name, mean in self._means.items():
-            mean.copy_(shard_like(saved[name], mean))
+            mean.copy_(load_like(saved[name], mean))
 
 
 class LatestAverage(WeightAverage):
@@ -279,7 +279,7 @@ class LatestAverage(WeightAverage):
     def load_state_dict(self, saved: StateDict) -> None:
         self._taken = {
             step: {
-                name: _offloaded(_sharded_like(weight, saved[f"{step}/{name}"]))
+                name: _offloaded(_loaded(saved[f"{step}/{name}"], weight))
                 for name, weight in self._weights.items()
             }
             for step in saved["steps"]
@@ -293,10 +293,11 @@ def _offloaded(weight: torch.Tensor) -> torch.Tensor:
     return weight.clone() if isinstance(weight, DTensor) else weight.to("cpu", copy=True)
 
 
-def _sharded_like(weight: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """Return a whole tensor, sharded if `weight` is."""
+def _loaded(saved: Any, weight: torch.Tensor) -> torch.Tensor:
+    """Return a saved tensor, sharded if `weight` is; else in main memory."""
     from torch.distributed.tensor import DTensor
 
-    from cpt.training.distributed.tensors import shard_like
+    from cpt.training.checkpoint.stored import load_like
 
-    return shard_like(whole, weight) if isinstance(weight, DTensor) else whole
+    loaded: torch.Tensor = load_like(saved, weight) if isinstance(weight, DTensor) else saved.clone()
+    return loaded

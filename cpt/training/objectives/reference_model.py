@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cpt.models.packed_model import PackedLanguageModel
+from cpt.models.unloaded_model import initial_rows, set_initial_rows
 
 if TYPE_CHECKING:
     from cpt.training.objectives.aligned_rows import Aligner
@@ -56,9 +57,10 @@ class StartingModel:
                         own = (
                             weight.detach().clone()
                             if shared
-                            else weight.detach().to(device, dtype, copy=True)
+                            else weight.detach().to(_place(weight, device), dtype, copy=True)
                         )
                         copies[weight] = nn.Parameter(own, requires_grad=False)
+                        set_initial_rows(copies[weight], initial_rows(weight))
                     part._parameters[name] = copies[weight]
 
 
@@ -73,7 +75,7 @@ class Teacher:
         """Convert the weights to the working precision; buffers keep their data type."""
         for weight in self.module.parameters():
             weight.requires_grad_(False)
-            weight.data = weight.data.to(device, dtype)
+            weight.data = weight.data.to(_place(weight, device), dtype)
         _move_buffers(self.module, device)
 
 
@@ -88,6 +90,11 @@ class AlignedTeacher(Teacher):
         """Take a float32 model."""
         super().__init__(model)
         self.aligner = aligner
+
+
+def _place(weight: torch.Tensor, device: torch.device) -> torch.device:
+    """Return the device of a weight from now on: one without values gets them when it is sharded."""
+    return weight.device if weight.is_meta else device
 
 
 def _move_buffers(module: nn.Module, device: torch.device) -> None:

@@ -64,7 +64,12 @@ class Power(_Decaying):
     """
 
     kind: Literal["power"] = "power"
-    peak: float = Field(default=0.02, gt=0, description="Highest learning rate.")
+    peak: float = Field(
+        default=0.02,
+        gt=0,
+        description="Highest learning rate. As published, for models in muP (maximal update "
+        "parametrization); for others `cpt plan` offers one by the model's width.",
+    )
     a: float = Field(default=4.6, gt=0, description="Factor of the power law.")
     b: float = Field(default=-0.51, lt=0, description="Exponent of the tokens seen.")
     batch: int | None = Field(default=None, gt=0, description="Sequences of a step; default: the run's.")

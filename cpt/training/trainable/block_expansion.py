@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -80,13 +82,20 @@ def _number(layer: Any, index: int) -> None:
 
 def _copy(layer: nn.Module) -> nn.Module:
     """Return a copy of a layer with weights of its own and the same configuration object."""
+    from cpt.models.unloaded_model import initial_rows, set_initial_rows
+
     configs = [module.config for module in layer.modules() if hasattr(module, "config")]
-    return copy.deepcopy(layer, {id(config): config for config in configs})
+    copied = copy.deepcopy(layer, {id(config): config for config in configs})
+    for before, after in zip(layer.parameters(), copied.parameters(), strict=True):
+        set_initial_rows(after, initial_rows(before))
+    return copied
 
 
 def _zero_outputs(model: Any, layer: nn.Module) -> None:
     """Zero the matrices whose outputs a layer adds to the residual stream."""
     import torch
+
+    from cpt.models.unloaded_model import set_initial_rows
 
     outputs: list[Any] = [
         module for name, module in layer.named_modules() if name.rsplit(".", 1)[-1] in _OUTPUTS
@@ -97,6 +106,13 @@ def _zero_outputs(model: Any, layer: nn.Module) -> None:
         for module in outputs:
             for parameter in module.parameters():
                 parameter.zero_()
+                set_initial_rows(parameter, partial(_zero_rows, parameter.shape[1:]))
+
+
+def _zero_rows(rest: torch.Size, start: int, stop: int) -> torch.Tensor:
+    import torch
+
+    return torch.zeros(stop - start, *rest)
 
 
 def _expand_config(model: Any, origins: Sequence[int]) -> None:
@@ -153,4 +169,5 @@ class Expansion(TrainableConfig):
         names = [name for name, _ in model.named_parameters() if name.startswith(added)]
         # behind a zero matrix there is no gradient in the first step
         embeddings = resolved_rows(self.embeddings, setup)
-        return select_weights(model, setup, self.rates, names, embeddings, settling_steps=2)
+        spec = select_weights(model, setup, self.rates, names, embeddings, settling_steps=2)
+        return replace(spec, added_layers=tuple(name.removesuffix(".") for name in added))

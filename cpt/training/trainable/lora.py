@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -146,9 +147,34 @@ class PeftAdapter:
         """Add the adapter to the matrices and remove it: the model is a plain one again."""
         self._wrapped.merge_and_unload()
 
+    def wraps(self, module: Any) -> bool:
+        """See `Adapter`."""
+        return hasattr(module, "unload_and_optionally_merge_module") or hasattr(module, "base_layer")
+
+    def around(self, wrapper: Any) -> Any:
+        """See `Adapter`."""
+        return wrapper.original_module if hasattr(wrapper, "modules_to_save") else self.plain(wrapper)
+
+    def plain(self, wrapper: Any) -> Any:
+        """See `Adapter`."""
+        return _unloaded(wrapper, merge=False)
+
+    def merged(self, wrapper: Any) -> Any:
+        """See `Adapter`."""
+        return _unloaded(wrapper, merge=True)
+
     @property
     def _config(self) -> Any:
         return self._wrapped.peft_config[self._wrapped.active_adapter]
+
+
+def _unloaded(wrapper: Any, merge: bool) -> Any:
+    """Return the module that stays where peft removes a wrapper, as its own `merge_and_unload` does."""
+    if hasattr(wrapper, "unload_and_optionally_merge_module"):
+        return wrapper.unload_and_optionally_merge_module(merge=merge, safe_merge=False, adapter_names=None)
+    if merge:
+        wrapper.merge()
+    return wrapper.get_base_layer()
 
 
 def add_adapter(model: Any, settings: Lora, setup: Setup) -> TrainableSpec:
@@ -157,6 +183,9 @@ def add_adapter(model: Any, settings: Lora, setup: Setup) -> TrainableSpec:
     Raises:
         RecipeError: The settings do not fit the model.
     """
+    from cpt.models.unloaded_model import initial_rows
+    from cpt.training.trainable.adapter_values import drawn_values_kept, set_copied_values
+
     problems, embeddings = _target_problems(model, settings), resolved_rows(settings.embeddings, setup)
     if embeddings == "new-tokens":
         problems += new_token_problems(model, setup, "embeddings")
@@ -171,7 +200,11 @@ def add_adapter(model: Any, settings: Lora, setup: Setup) -> TrainableSpec:
     if problems:
         raise RecipeError(problems)
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
-    wrapped = _wrapped(model, _peft_config(model, settings, setup, tied), setup.seed)
+    known = initial_rows(model.get_input_embeddings().weight) is not None
+    with drawn_values_kept() if known else nullcontext():
+        wrapped = _wrapped(model, _peft_config(model, settings, setup, tied), setup.seed)
+    if known:
+        set_copied_values(model)
     if tied:
         _require_tied(model, embeddings)
     if unused := unused_rates(model, settings.rates, {}):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from cpt.training.distributed.tensors import put_rows, take_rows
-from cpt.training.master_weights import Weights
+from cpt.training.master_weights import MasterWeights, Weights
 from cpt.training.optimizers.groups import NEW_ROWS, NEW_TOKENS, Group, group_weights
 from cpt.training.trainable.spec import TrainableSpec
+
+if TYPE_CHECKING:
+    from cpt.training.distributed.collectives import ProcessGroup
+
+
+ADAPTER = "adapter"
+"""Name of the trained adapter's folder in a run's work folder."""
 
 
 class NewTokenRows:
@@ -84,6 +92,11 @@ class TrainableParameters:
         """Return the weights that accumulate gradients: whole matrices, also if only rows of them train."""
         return self._master.weights
 
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Return the model's parameters, which backward passes give their gradients."""
+        return self._master.parameters
+
     def groups(self, model: Any) -> list[Group]:
         """Return the weights in groups, each with its multiple of the rate."""
         return group_weights(model, self.weights, self._spec.rates)
@@ -115,6 +128,11 @@ class TrainableParameters:
     def accumulate_grads(self) -> None:
         """Add the model's gradients to those of the master weights, after each backward pass."""
         self._master.accumulate_grads()
+
+    def accumulate_grad(self, name: str) -> None:
+        """Add the gradient of one parameter to that of its master weight, if they are two tensors."""
+        if isinstance(self._master, MasterWeights):
+            self._master.accumulate_grad(name)
 
     def mask_grads(self) -> None:
         """Drop the gradients of weights that do not move in this step, after its last backward pass."""
@@ -150,6 +168,30 @@ class TrainableParameters:
             if adapter_folder is not None:
                 self._spec.adapter.save(adapter_folder, self._ranks)
             self._spec.adapter.merge()
+
+    def write_shards(self, model: Any, work: Path, processes: ProcessGroup) -> None:
+        """Write the sharded model that trained as a plain float32 one; all processes must call this together.
+
+        transformers composes some parameters of several stored tensors. Such a model is gathered whole in the
+        main process.
+
+        Args:
+            model: Model that trained; it is of no use any more afterwards.
+            work: Folder that gets `model`, and `adapter` if an adapter trained.
+            processes: Process group of the run.
+        """
+        from cpt.training.distributed.writing import MODEL, write_adapter, write_model
+
+        self.sync_to_model()
+        if getattr(model, "_weight_conversions", None):
+            self.restore_model(model, work / ADAPTER if processes.is_main else None)
+            if processes.is_main:
+                shutil.rmtree(work / MODEL, ignore_errors=True)
+                model.save_pretrained(work / MODEL)
+            return
+        if self._spec.adapter:
+            write_adapter(model, self._spec.adapter, self._ranks, work / ADAPTER, processes)
+        write_model(model, self._spec.adapter, work / MODEL, processes)
 
     @property
     def first_steps(self) -> int:

@@ -57,6 +57,18 @@ class Adapter(Protocol):
     def merge(self) -> None:
         """Add the adapter to the matrices and remove it from the model."""
 
+    def wraps(self, module: nn.Module) -> bool:
+        """Return True if a module stands in the place of one of the model's, which is inside it."""
+
+    def around(self, wrapper: nn.Module) -> nn.Module:
+        """Return the module of the model that a wrapper stands in the place of, with its frozen weights."""
+
+    def plain(self, wrapper: nn.Module) -> nn.Module:
+        """Return the module that replaces a wrapper in the end, with names and shapes of its parameters."""
+
+    def merged(self, wrapper: nn.Module) -> nn.Module:
+        """Return that module with the adapter merged into it; its weights are whole."""
+
 
 @dataclass(frozen=True)
 class TrainableSpec:
@@ -74,6 +86,7 @@ class TrainableSpec:
         occasional: Names of weights that have a gradient only in steps in which a new token occurs: rows of
             an input embedding that is not tied to the output embedding.
         adapter: Adapter around the model's weights.
+        added_layers: Names of layers that were added to the model and add nothing to its states at first.
     """
 
     rates: Mapping[Part, float]
@@ -84,6 +97,7 @@ class TrainableSpec:
     settling_steps: int = 1
     occasional: frozenset[str] = frozenset()
     adapter: Adapter | None = None
+    added_layers: tuple[str, ...] = ()
 
     @property
     def is_model(self) -> bool:

@@ -26,7 +26,7 @@ class Pattern:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         self.ranks = dict(saved["ranks"])
-        self.scores.copy_(saved["scores"])
+        self.scores.copy_(saved["scores"].clone())
 
 
 class Made:
@@ -67,5 +67,9 @@ def equal(a: Snapshot, b: Snapshot) -> bool:
     return (
         (a.step, a.data) == (b.step, b.data)
         and {name: set(part) for name, part in a.tensors.items()} == {n: set(p) for n, p in b.tensors.items()}
-        and all(torch.equal(t, b.tensors[name][key]) for name, p in a.tensors.items() for key, t in p.items())
+        and all(
+            torch.equal(t.clone(), b.tensors[name][key].clone())
+            for name, p in a.tensors.items()
+            for key, t in p.items()
+        )
     )

@@ -11,9 +11,11 @@ from made_parts import Made, equal
 from safetensors import SafetensorError
 
 from cpt.errors import DiskFull, StageFailed
+from cpt.training.checkpoint import manifest, snapshot
 from cpt.training.checkpoint import store as folders
+from cpt.training.checkpoint.snapshot import require_space
 from cpt.training.checkpoint.stateful import RandomNumbers
-from cpt.training.checkpoint.store import LAST_GOOD, Store, require_space
+from cpt.training.checkpoint.store import LAST_GOOD, Store
 
 FILES = [
     "weights.safetensors",
@@ -113,22 +115,10 @@ def test_what_the_system_refuses_to_read_is_not_taken_for_damaged(
     def refused(*_: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "weights.safetensors")
 
-    monkeypatch.setattr(folders, "_facts", refused)
+    monkeypatch.setattr(manifest, "facts_of", refused)
     with pytest.raises(StageFailed, match=r"step-000000002 cannot be read: .*Permission denied"):
         Store(tmp_path, keep=2).newest()
     assert names(tmp_path) == ["step-000000001", "step-000000002"]
-
-
-def test_one_of_several_processes_that_does_not_write_removes_nothing(tmp_path: Path) -> None:
-    store = Store(tmp_path, keep=2)
-    saved(store, 1, 2)
-    (store.path(2) / "state.json").unlink()
-    (tmp_path / ".step-000000003").mkdir()
-    found, (wrong,) = Store(tmp_path, keep=2).newest(writes=False)
-    assert found is not None
-    assert found[""].step == 1
-    assert "step 2 is unreadable" in wrong
-    assert names(tmp_path) == [".step-000000003", "step-000000001", "step-000000002"]
 
 
 def test_when_none_is_readable_all_are_named(tmp_path: Path) -> None:
@@ -201,7 +191,7 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_written(
     made.train()
     free = made.snapshot().bytes + 100
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: usage(0, 0, free))
+    monkeypatch.setattr(snapshot.shutil, "disk_usage", lambda _: usage(0, 0, free))
     with pytest.raises(DiskFull) as caught:
         require_space(tmp_path, {"": made.snapshot()})
     assert caught.value.free == free < caught.value.needed

@@ -8,6 +8,7 @@ import pytest
 from gated import Phased, gate
 from tiny_runs import SETTINGS, PlainRun, equal, run, tiny_probes
 
+from cpt.errors import StageFailed
 from cpt.monitor.budget import ProbeBudget
 from cpt.training.state import Result
 
@@ -84,6 +85,42 @@ def test_a_run_that_was_killed_reads_the_same(tiny_model: Path, tmp_path: Path, 
     assert without_seconds(result) == without_seconds(whole)
     assert result.wanted == whole.wanted
     assert lines(tmp_path / "killed/probes.jsonl") == [reading.as_json() for reading in result.readings]
+
+
+def test_a_checkpoint_has_only_the_length_of_the_readings_and_the_file_is_cut_back(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    asked = probes(tiny_model, *ALL)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, die_at=6, probes=asked)
+    file = tmp_path / "probes.jsonl"
+    text, written = (tmp_path / "step-000000004/state.json").read_text(), file.read_bytes()
+    state = json.loads(text)["parts"]
+    assert "standard_error" not in text
+    known = written[: state["probes"]["bytes"]]
+    assert known.count(b"\n") < written.count(b"\n")
+    file.write_bytes(written + b'{"step": 6, "pro')
+    _, result, _ = run(tiny_model, tmp_path, probes=asked)
+    assert file.read_bytes().startswith(known)
+    assert lines(file) == [reading.as_json() for reading in result.readings]
+    assert [reading.step for reading in result.readings] == list(ALL)
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "remove"])
+def test_readings_that_are_lost_are_an_error_and_nothing_is_removed(
+    tiny_model: Path, tmp_path: Path, harm: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, die_at=3, probes=probes(tiny_model, *ALL))
+    file = tmp_path / "probes.jsonl"
+    content = bytearray(file.read_bytes())
+    content[5] ^= 1
+    file.unlink() if harm == "remove" else file.write_bytes(content if harm == "flip" else content[:40])
+    with pytest.raises(StageFailed) as caught:
+        run(tiny_model, tmp_path, probes=probes(tiny_model, *ALL))
+    assert "probes.jsonl, which has the readings of the run so far" in caught.value.message
+    assert ("is damaged" if harm == "flip" else "has fewer than") in caught.value.message
+    assert (tmp_path / "step-000000002").is_dir()
 
 
 def test_without_an_allowance_all_is_read(tiny_model: Path, tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from torch import Tensor
 from cpt.errors import StageFailed
 from cpt.models.packed_model import resolve_precision
 from cpt.progress import Progress
-from cpt.training.checkpoint.snapshot import Snapshot
+from cpt.training.checkpoint.snapshot import Snapshot, require_space
 from cpt.training.checkpoint.stateful import FixedSettings, OptimizerState, Stateful, WeightState
-from cpt.training.checkpoint.store import Store, require_space
+from cpt.training.checkpoint.store import Store
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.json_lines import JsonLines
 from cpt.training.optimizers import AdamW
@@ -335,9 +335,7 @@ class HypernetworkTraining:
         state.probe_seconds += time.perf_counter() - began
 
     def _resume(self) -> None:
-        with self._processes.main_first():  # which removes what is unreadable
-            saved, wrong = self._store.newest(writes=self._processes.is_main)
-        self._processes.check_same(saved[""].step if saved else 0, "the checkpoint to continue from")
+        saved, wrong = self._store.newest(self._processes)
         for message in wrong:
             self._progress.message(message)
         if saved is not None:

@@ -1,0 +1,71 @@
+"""Say where a schedule departs from what its paper did, or would not work for the model at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.stages.base import Artifact
+from cpt.training.schedules import Power
+
+if TYPE_CHECKING:
+    from cpt.stages.pretrain.config import PretrainConfig
+
+_ONE_BLEND = (
+    "the blend stays the same; `reuse` as published changes it where the rate has fallen to a fifth "
+    "(mixture: a phase with until: rate/5)"
+)
+
+BASE_WIDTH = 256
+"""Width at which muP leaves the rate of matrices as it is (MiniCPM, arXiv 2404.06395, `dim_model_base`)."""
+
+_MUP = ("dim_model_base", "logits_scaling", "mup_base_hidden_size")
+"""Settings of a model that was trained in the maximal update parametrization, where they are not 1."""
+
+_LOOKS = 200
+"""Steps of a run at which its rate is read."""
+
+
+def schedule_advice(config: PretrainConfig, inputs: Mapping[str, Artifact], tokens: int) -> list[str]:
+    """Return advice on the schedule, for `cpt plan` and the log of a run.
+
+    Args:
+        inputs: Finished inputs; the model's width is read from it.
+        tokens: Number of tokens of the run.
+    """
+    if config.schedule.kind == "reuse":
+        return [_ONE_BLEND] if len(config.mixture or ()) < 2 else []
+    if isinstance(config.schedule, Power) and "model" in inputs:
+        return power_advice(config.for_tokens(tokens).schedule, inputs["model"].path("model"))
+    return []
+
+
+def power_advice(schedule: Any, model: Path) -> list[str]:
+    """Return a warning where the power schedule's rate is one for models in muP, and this model is none.
+
+    muP divides the rate of the matrices inside the layers by width / base width (Yang et al., arXiv
+    2203.03466, table 8). The published constants (arXiv 2408.13359: a 4.6, peak 0.02) are those before that
+    division. For a model without muP it is made here, in `peak` and `a`.
+
+    Args:
+        schedule: Power schedule of a run.
+        model: Folder of the model.
+    """
+    from cpt.models.loading import settings
+
+    found = settings(model).get_text_config()
+    if any(getattr(found, name, 1) not in (None, 1) for name in _MUP):
+        return []
+    divisor = found.hidden_size / BASE_WIDTH
+    published = type(schedule).model_fields["peak"].default
+    highest = max(schedule.rate(done, _LOOKS) for done in range(_LOOKS))
+    if divisor <= 1 or highest <= 1.05 * published / divisor:  # the advised peak has two digits
+        return []
+    adapted = f"peak: {published / divisor:.2g}, a: {schedule.a / divisor:.2g}"
+    return [
+        f"the power schedule reaches a rate of {highest:.2g}, and its published constants are for models in "
+        f"muP: without it training may diverge. muP would divide them by width / {BASE_WIDTH} = "
+        f"{divisor:.3g}: schedule: {{kind: power, {adapted}}}; for released models rates of 1e-4 to 3e-4 are "
+        "usual"
+    ]

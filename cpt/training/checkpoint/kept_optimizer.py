@@ -1,0 +1,58 @@
+"""Keep the optimizer's state of a checkpoint beside its model, and begin another run with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from cpt.errors import DamagedFile, StageFailed
+from cpt.training.checkpoint.store import Store, Unreadable, read
+
+_NAME, _DATA = "optimizer", "data"
+
+
+def keep_optimizer(work: Path, step: int, file: Path) -> None:
+    """Write the optimizer's state of a checkpoint to a file.
+
+    Args:
+        work: Folder of the checkpoints.
+
+    Raises:
+        StageFailed: The checkpoint is unreadable.
+    """
+    try:
+        snapshot = read(Store(work, keep=1).path(step))[""]
+    except Unreadable as error:
+        raise StageFailed(f"the checkpoint of step {step} is unreadable: {error}") from error
+    tensors = {key: value.clone().contiguous() for key, value in snapshot.tensors[_NAME].items()}
+    save_file(tensors, file, metadata={_DATA: json.dumps(snapshot.data[_NAME])})
+
+
+def read_kept_optimizer(file: Path, weights: Collection[str]) -> dict[str, Any]:
+    """Read the state that `OptimizerState.load_state_dict` restores.
+
+    Args:
+        weights: Names of the weights that the optimizer moves.
+
+    Raises:
+        DamagedFile: The file is missing or damaged.
+        StageFailed: The state is of other weights.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
+            data: dict[str, Any] = json.loads(opened.metadata()[_DATA])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(file, f"no optimizer state: {error}") from error
+    named = {key.rpartition("/")[0] for key in tensors}
+    if other := sorted(named ^ set(weights)):
+        raise StageFailed(
+            f"the kept optimizer state is not of the weights that train here: {', '.join(other[:3])}",
+            hint="Give both stages the same `trainable`, or leave start.optimizer out.",
+        )
+    return tensors | data
