@@ -167,8 +167,7 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
     settings = job.settings
     with recorder:
         with timeline.moment("load"), recorder.filing_under("weights"):
-            others = [inputs.reference.module] if inputs.reference else []
-            for each in (model, *others):
+            for each in (model, *([inputs.reference.module] if inputs.reference else [])):
                 for tensor in (*each.parameters(), *each.buffers()):
                     recorder.enter(tensor)
             masters, trained = take_over(model, inputs.spec, settings)
