@@ -92,6 +92,7 @@ def test_features_have_one_order_and_only_those_that_are_asked_for(toy: type[Toy
         {
             "input_noise": 0.1,
             "l2_sp": {"strength": 1},
+            "skill_it": {},
             "average": {"kind": "ema"},
             "trackers": ["tensorboard"],
         }
