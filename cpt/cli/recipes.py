@@ -63,7 +63,7 @@ def plan(
 
     With launcher options after `--`, as in `cpt run`, also check what several processes cannot do.
     """
-    from cpt.estimate.recipe import cached_peaks
+    from cpt.estimate.cached_peaks import cached_peaks
 
     place = requested_place(context)
     checked = load(recipe, overrides or (), place=place)

@@ -1,29 +1,18 @@
-"""From a recipe to jobs: finished inputs are read, others estimated; and cached peaks for `cpt plan`."""
+"""From a recipe to jobs: finished inputs are read, others estimated."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cpt import __version__
-from cpt.atomic import write_text
 from cpt.corpus.mixture import replay_rows
-from cpt.errors import CptError, DamagedFile
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
-from cpt.json_file import read_json
 from cpt.monitor.budget import FORWARD
 from cpt.monitor.schedule import Moment
-from cpt.recipe.plan import Entry, Plan
 from cpt.recipe.schema import Recipe, Step
-from cpt.references import cache_folder
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.hypernetwork.config import HypernetworkStageConfig
@@ -32,11 +21,6 @@ from cpt.stages.pretrain.data import expected_tokens, planned, planned_work
 from cpt.stages.pretrain.probe_budget import DEFAULT_TOKENS
 from cpt.stages.pretrain.stage import settings_of
 from cpt.training.distributed.environment import Environment
-
-if TYPE_CHECKING:
-    from cpt.estimate.devices import Device
-    from cpt.estimate.memory import Memory
-
 
 _BATCHES = 256
 """Number of global batches among which the heaviest is found."""
@@ -178,65 +162,3 @@ def _probe(config: PretrainConfig) -> Lengths:
     tokens = config.monitor.tokens or DEFAULT_TOKENS
     window, most = min(config.monitor.window, tokens), min(BATCH_TOKENS, tokens)
     return (window,) * max(1, most // window)
-
-
-def cached_peaks(plan: Plan, place: Environment | None = None) -> dict[str, int]:
-    """Return the peak bytes of a process on this machine, by training stage, for `cpt plan`.
-
-    Stages whose model is not local are left out: nothing is downloaded. Results are cached.
-
-    Args:
-        plan: Plan of the run.
-        place: Environment of the run; by default one process on this machine.
-    """
-    place = place or Environment()
-    training = training_steps(plan.recipe)
-    peaks = {entry.step.name: _peak(plan, entry, place) for entry in plan.to_run if entry.step in training}
-    return {name: peak for name, peak in peaks.items() if peak is not None}
-
-
-def _peak(plan: Plan, entry: Entry, place: Environment) -> int | None:
-    from cpt.estimate.devices import this_machine
-
-    device = this_machine()
-    file = _cache_file(plan, entry, place, device)
-    with contextlib.suppress(DamagedFile, KeyError):
-        return int(read_json(file, dict[str, int])["peak_bytes"])
-    try:
-        memory = _memory(plan, entry.step, place, device)
-    except CptError:  # `cpt estimate` reports it
-        return None
-    if memory is None:
-        return None
-    peak = memory.peak
-    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps({"peak_bytes": peak}), durable=False, concurrent=True)
-    return peak
-
-
-def _memory(plan: Plan, step: Step, place: Environment, device: Device) -> Memory | None:
-    """Return the peak memory of a training stage; None if its model is not local."""
-    from cpt.estimate.hypernetwork_stage import network_memory, plan_network
-    from cpt.estimate.memory import memory_of
-
-    if isinstance(step.located, HypernetworkStageConfig):
-        network = plan_network(plan.recipe, step, plan.artifacts, place, fetch=False)
-        return None if network is None else network_memory(network, device)
-    planned = plan_job(plan.recipe, step, plan.artifacts, fetch=False, place=place)
-    return None if planned is None else memory_of(planned.job, device)
-
-
-def _cache_file(plan: Plan, entry: Entry, place: Environment, device: Device) -> Path:
-    """Return the cache file of a peak, named by a hash of everything that the peak depends on."""
-    made = sorted(name for name in entry.step.inputs.values() if name in plan.artifacts)
-    key: list[Any] = [
-        entry.fingerprint,
-        entry.step.located.model_dump_json(),
-        made,
-        __version__,
-        version("torch"),
-    ]
-    key += [device.as_json(), place.processes, place.sharded, place.replicas]
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    return cache_folder() / "estimates" / f"{digest[:32]}.json"

@@ -18,7 +18,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """What a tool makes of a model.
+    """A finding on what another tool makes of a model.
 
     Attributes:
         what: Tool, or part of the model.

@@ -44,7 +44,7 @@ _SMALLEST_BATCH, _LARGEST_BATCH = 8, 64
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user asks for.
+    """The wishes of a user.
 
     Attributes:
         hours: Time for the whole recipe.
@@ -74,7 +74,7 @@ class BaseFacts:
 
 @dataclass(frozen=True)
 class Training:
-    """What the machine can do.
+    """The speed and memory of a machine.
 
     Attributes:
         name: Name of the device.

@@ -30,7 +30,7 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a written tensor comes from: a tensor of a module, which may be wrapped by an adapter's."""
+    """The origin of a written tensor: a tensor of a module, which an adapter may wrap."""
 
     holder: nn.Module
     name: str
