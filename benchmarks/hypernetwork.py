@@ -1,6 +1,7 @@
 """Tokenizers transferred by a hypernetwork, against other initialisers, and what this costs.
 
     python benchmarks/hypernetwork.py HYPERNETWORK --text FILE --general FILE
+    python benchmarks/hypernetwork.py HYPERNETWORK --text FILE --general FILE --so-far
     python benchmarks/hypernetwork.py HYPERNETWORK --cost --text FILE
     python benchmarks/hypernetwork.py HYPERNETWORK --curve
 
@@ -64,10 +65,15 @@ def command(hypernetwork: Path, change: str, options: argparse.Namespace, output
 
 
 def compare(hypernetwork: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures of every change."""
-    figures = {}
+    """Return the figures of every change; with `--so-far` the rows that are measured, and run nothing."""
+    figures: dict[str, Any] = {}
     for change in CHANGES:
         output = Path(tempfile.gettempdir()) / f"cpt-hypernetwork-{change.replace(' ', '-')}"
+        rows = output / "rows.jsonl"
+        if options.so_far and not (output / "comparison.json").is_file():
+            lines = rows.read_text(encoding="utf-8").splitlines() if rows.is_file() else []
+            figures[change] = {"rows": [json.loads(line) for line in lines], "finished": False}
+            continue
         if not (output / "comparison.json").is_file():
             subprocess.run(command(hypernetwork, change, options, output), check=True)
         found = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
@@ -182,6 +188,7 @@ def main() -> None:
     parser.add_argument("--steps", default="0,50,200", metavar="N,N")
     parser.add_argument("--trained", default="all", help="weights of the short training: all or embeddings")
     parser.add_argument("--cost", action="store_true", help="measure seconds and memory instead")
+    parser.add_argument("--so-far", action="store_true", help="record the rows that are measured already")
     parser.add_argument("--curve", action="store_true", help="report the training instead")
     parser.add_argument("--training-steps", type=int, default=5, metavar="N")
     options = options_or_step(parser, throughput)

@@ -179,7 +179,7 @@ def test_a_model_that_cannot_be_rehearsed_does_not_spoil_the_plan(
     def fail(*_: Any) -> None:
         raise StageFailed("no such thing")
 
-    monkeypatch.setattr("cpt.estimate.memory.memory_of", fail)
+    monkeypatch.setattr("cpt.estimate.cached_peaks.memory_of", fail)
     assert "memory" not in call(capsys, "plan", "recipe.yaml")[1]
 
 
