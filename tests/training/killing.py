@@ -147,7 +147,7 @@ def _attempt(
     """One attempt, killed some seconds after its training began; with None it is left alone."""
     reader, begun = _FORKED.Pipe(duplex=False)
     processes = [
-        _FORKED.Process(target=attempt, args=(model, work, chosen, place | environment, begun))
+        _FORKED.Process(target=attempt, args=(model, work, chosen, place | (environment or {}), begun))
         for place in _places(count)
     ]
     for process in processes:
