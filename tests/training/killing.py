@@ -24,6 +24,7 @@ from tiny_training import Said
 
 from cpt.models.packed_model import load_model
 from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.writing import MODEL
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
 from cpt.training.settings import Settings
@@ -52,7 +53,11 @@ def attempt(model_folder: Path, work: Path, chosen: Settings, place: dict[str, s
     begun.send(True)
     train(model, Batches(), [], chosen, work, Said())
     if is_main:
-        save_file({name: p.detach().clone() for name, p in model.named_parameters()}, work / "aside")
+        written = work / MODEL  # sharded weights are written there, and never whole in the model
+        found = (
+            load_file(written / "model.safetensors") if written.exists() else dict(model.named_parameters())
+        )
+        save_file({name: found[name].detach().clone() for name in sorted(found)}, work / "aside")
         (work / "aside").rename(work / "final")
 
 
