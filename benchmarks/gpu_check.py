@@ -77,7 +77,7 @@ def memory(result: dict[str, Any], job: Job) -> dict[str, Any]:
 
 
 def resumed(result: dict[str, Any], job: Job) -> dict[str, Any]:
-    """Whether a run that was interrupted ended with the same weights."""
+    """Say if a run that was interrupted ended with the same weights."""
     differing = result["differing"]
     return {"note": "the same weights to the bit" if not differing else f"{differing} tensors differ"}
 
@@ -115,7 +115,7 @@ def lines(tiny: bool, until: float) -> Iterator[dict[str, Any]]:
 
 
 def job_of(tiny: bool, folder: Path) -> Job:
-    """What all parts train on, if they do not change it."""
+    """Return the job of all parts, as far as they do not change it."""
     shape, length, micro, accumulate, steps = ("tiny", 128, 1, 2, 4) if tiny else ("1b", 4096, 4, 2, 10)
     count = steps * micro * accumulate
     pieces = training.random_pieces(shapes.SHAPES[shape]["rows"])

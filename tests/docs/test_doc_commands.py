@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
-import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pytest
-from doc_pages import PAGES, ROOT, blocks, spans
+from doc_pages import PAGES, ROOT, blocks, script, spans
 from typer.core import TyperGroup
 
 from cpt.cli.commands import COMMANDS, load
@@ -94,13 +92,7 @@ def _unknown_keys(name: str, words: list[str]) -> Iterator[str]:
 @cache
 def _keys() -> frozenset[str]:
     """Return all keys as overrides name them: `name`, `pretrain.schedule.peak`."""
-    spec = importlib.util.spec_from_file_location("recipe_keys_of_docs", ROOT / "docs" / "recipe_keys.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    paths = (re.sub(r"\[[^]]*\]", "", key.path) for key in module.all_keys())
+    paths = (re.sub(r"\[[^]]*\]", "", key.path) for key in script("recipe_keys").all_keys())
     return frozenset(path.removeprefix("recipe.") for path in paths)
 
 

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from doc_pages import PAGES, ROOT, links
+from doc_pages import PAGES, links, script
 
-
-def _module() -> Any:
-    spec = importlib.util.spec_from_file_location("docs_plots", ROOT / "docs" / "plots.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-plots = _module()
+plots = script("plots")
 
 
 @pytest.mark.parametrize("name", plots.PICTURES)

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pytest
-from doc_pages import ROOT
+from doc_pages import script
 from pydantic import BaseModel, Field
 
-
-def _module() -> Any:
-    spec = importlib.util.spec_from_file_location("recipe_reference", ROOT / "docs" / "recipe_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _module()
+reference = script("recipe_reference")
 
 
 class Inner(BaseModel):

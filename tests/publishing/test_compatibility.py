@@ -1,4 +1,4 @@
-"""What other tools make of a published model."""
+"""Compatibility of a published model with other tools."""
 
 import json
 import shutil

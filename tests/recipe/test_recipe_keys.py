@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from doc_pages import script
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
 def recipe_keys() -> Any:
-    spec = importlib.util.spec_from_file_location("recipe_keys", DOCS / "recipe_keys.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("recipe_keys")
 
 
 def test_the_page_is_up_to_date(recipe_keys: Any) -> None:

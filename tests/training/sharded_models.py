@@ -1,4 +1,4 @@
-"""What each of several processes does with a sharded model, for `test_sharded_loading.py`."""
+"""Run the work of each of several processes on a sharded model, for `test_sharded_loading.py`."""
 
 from __future__ import annotations
 

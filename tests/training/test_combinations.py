@@ -5,7 +5,6 @@ And a run goes on with another number of processes: sharded weights on one proce
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from alm_runs import Documents, aligned
 from combinations import CASES, REFUSED, Case, settings_of
 from compiling import without_kernels
+from doc_pages import script
 from gated import Phased, forgetting
 from several import FSDP2, HSDP, facts, weights
 from tiny import write_tiny_model
@@ -173,10 +173,5 @@ def test_what_cannot_be_combined_is_refused_with_the_reason(name: str) -> None:
 
 
 def test_the_table_of_the_guide_is_up_to_date() -> None:
-    page = Path(__file__).parents[2] / "docs" / "several_processes.py"
-    spec = importlib.util.spec_from_file_location("several_processes", page)
-    assert spec
-    assert spec.loader
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.PAGE.read_text() == script.page(), "run python docs/several_processes.py"
+    table = script("several_processes")
+    assert table.PAGE.read_text() == table.page(), "run python docs/several_processes.py"

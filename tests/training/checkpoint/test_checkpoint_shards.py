@@ -70,7 +70,7 @@ def together(count: int, do: Callable[[Peer], Any]) -> list[Any]:
 
 
 def shard_of(rank: int, count: int, step: int = 2) -> Snapshot:
-    """What one of some processes has of the tensors of `WHOLE`, and a number that each of them has."""
+    """Return one process's rows of the tensors of `WHOLE`, and a number that each process has."""
     mesh = SimpleNamespace(size=lambda _: count)
     layouts = {k: Layout(mesh, [Shard(0)], t.shape, t.stride()) for k, t in WHOLE.items()}
     own = {}
