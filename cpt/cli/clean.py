@@ -34,15 +34,15 @@ def clean(
 
     Example: cpt clean medical --yes
     """
-    chosen = [find_run(runs, name) for name in run] if run else all_runs(runs)
+    named = [find_run(runs, name) for name in run] if run else all_runs(runs)
+    chosen = list({each.folder.resolve(): each for each in named}.values())
     skipped = {each.name: reason for each in chosen if (reason := _reason(each))}
     able = [each for each in chosen if each.name not in skipped]
     found = [left for each in able for left in leftovers(each)]
     freed = {each.folder: freed_bytes([each]) for each in found}
     total = freed_bytes(found)
     if yes:
-        for each in able:
-            remove(each)
+        found = [left for each in able for left in remove(each)]
     if as_json:
         return print_json(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +15,11 @@ from cpt.cli.output import out, print_json
 from cpt.cli.tokenizer.options import shown, staged_output
 from cpt.errors import UsageError
 from cpt.publishing.bundle import Bundle, budgets_not_held, fill, final_model
-from cpt.publishing.hub import upload
+from cpt.publishing.hub import require_repository_id, upload
+from cpt.recipe.failures import interruptible
 from cpt.recipe.journal import Run, find_run
+
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*", re.IGNORECASE)
 
 
 def publish(
@@ -50,6 +54,12 @@ def publish(
     """
     if output is None and to is None:
         raise UsageError("give --out DIR, --to ORG/NAME, or both", hint="--out writes a folder to look at.")
+    if to is not None:
+        require_repository_id(to)
+    if licence is not None and not _LICENCE.fullmatch(licence):
+        raise UsageError(
+            f"--licence {licence} is no id of a licence", hint="Such as apache-2.0, mit, llama3.2."
+        )
     found = find_run(runs, run)
     final_model(found)
     _require_budgets(found, force)
@@ -59,7 +69,11 @@ def publish(
             bundle = fill(folder, found, name, licence)
         address = upload(output, to, private=not public) if to else None
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        with (
+            interruptible("Nothing is left. The same command begins again."),
+            # beside the run, where weights can be links
+            tempfile.TemporaryDirectory(prefix=".tmp-publish-", dir=found.folder.parent) as folder,
+        ):
             bundle = fill(Path(folder), found, name, licence)
             shown().message(f"uploading to {to}")
             address = upload(Path(folder), name, private=not public)
@@ -70,6 +84,7 @@ def publish(
                 "folder": str(output) if output else None,
                 "address": address,
                 "stage": bundle.stage,
+                "measured": bundle.measured,
                 "compatibility": findings,
                 "budgets_not_held": bundle.budgets,
             }
@@ -91,6 +106,8 @@ def _print(bundle: Bundle, output: Path | None, address: str | None, licence: st
     for finding in bundle.findings:
         sign = "ok" if finding.right else "note"
         console.print(Text(f"{sign:5} {finding.what}: {finding.text}"), soft_wrap=True)
+    if not bundle.measured:
+        console.print("The card has no figures: no last `evaluate` stage compares this model with its base.")
     if licence is None:
         console.print("The card names no licence: --licence ID, once you know what base and text allow.")
     if output is not None:

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import UsageError
-from cpt.publishing.card import model_card
+from cpt.publishing.card import model_card, without_folders
 from cpt.publishing.compatibility import Finding, compatibility
 from cpt.recipe.journal import Run
 from cpt.recipe.reported_runs import run_facts
 from cpt.recipe.store import Record
+from cpt.stages.base import BASE
 
 CARD, RECIPE = "README.md", "recipe.yaml"
 _TEXTS = 100
@@ -31,25 +34,33 @@ class Bundle:
         stage: Stage whose model it is.
         findings: What other tools make of the model.
         budgets: Messages of budgets that are not held, by stage.
+        measured: True if the card has figures.
     """
 
     folder: Path
     stage: str
     findings: Sequence[Finding]
     budgets: dict[str, str]
+    measured: bool
 
 
 def final_model(run: Run) -> Record:
     """Return the result with the run's final model.
 
     Raises:
-        UsageError: The run is not finished, or trains no model.
+        UsageError: The run or a stage of it is not finished, or it makes no model.
     """
     if run.state != "finished":
         raise UsageError(
             f"the run `{run.name}` is {run.state}", hint="Finish it first: cpt run with the same arguments."
         )
-    models = [record for record in run.finished().values() if "model" in record.kinds]
+    finished = run.finished()
+    if missing := [name for name in run.stages if name not in finished]:
+        raise UsageError(
+            f"stages of the run `{run.name}` have no result: {', '.join(missing)}",
+            hint="Finish it first: cpt run without --until, --only and --from.",
+        )
+    models = [record for record in finished.values() if "model" in record.kinds]
     if not models:
         raise UsageError(f"the run `{run.name}` has no stage that makes a model")
     return models[-1]
@@ -58,6 +69,13 @@ def final_model(run: Run) -> Record:
 def budgets_not_held(run: Run) -> dict[str, str]:
     """Return the messages of budgets that are not held, by stage."""
     return {name: record.gate for name, record in run.finished().items() if record.gate}
+
+
+def is_measured(run: Run, record: Record) -> bool:
+    """Return True if a stage of the run compares the model of a result with the base, the last one of all."""
+    evaluated = [each.sources for each in run.finished().values() if "scores" in each.kinds]
+    last = evaluated[-1] if evaluated else {}
+    return (last.get("before"), last.get("after")) == (BASE, record.name)
 
 
 def fill(folder: Path, run: Run, name: str, licence: str | None) -> Bundle:
@@ -80,9 +98,12 @@ def fill(folder: Path, run: Run, name: str, licence: str | None) -> Bundle:
         _place(source, target)
     changed = facts.vocabulary.after is not None and facts.vocabulary.after != facts.vocabulary.before
     findings = compatibility(model, _texts(run), changed=changed)
-    (folder / CARD).write_text(model_card(facts, name, licence, findings), encoding="utf-8")
-    (folder / RECIPE).write_text(facts.recipe, encoding="utf-8")
-    return Bundle(folder, record.name, findings, budgets_not_held(run))
+    measured = is_measured(run, record)
+    card = model_card(facts, name, licence, findings, measured=measured)
+    (folder / CARD).write_text(card, encoding="utf-8")
+    with (folder / RECIPE).open("w", encoding="utf-8") as file:
+        YAML().dump(without_folders(YAML(typ="safe").load(facts.recipe)), file)
+    return Bundle(folder, record.name, findings, budgets_not_held(run), measured)
 
 
 def _place(source: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _SIGNS = re.compile(r"([\\`*_\[\]|#~])")
 
 
-def model_card(facts: Facts, name: str, licence: str | None, findings: Sequence[Finding]) -> str:
+def model_card(
+    facts: Facts, name: str, licence: str | None, findings: Sequence[Finding], *, measured: bool = True
+) -> str:
     """Return the model card of a run in Markdown, with the metadata that the Hugging Face hub reads.
 
     Args:
@@ -31,7 +33,11 @@ def model_card(facts: Facts, name: str, licence: str | None, findings: Sequence[
         name: Id of the repository, or name of the folder.
         licence: Licence of the model, as the hub names it; None to leave it out.
         findings: What other tools can do with the model.
+        measured: False if the figures of the facts are not those of this model against its base; they are
+            left out.
     """
+    if not measured:
+        facts = facts.model_copy(update={"probes": {}, "tasks": {}, "suites": None, "verdict": ""})
     environment = Environment(
         loader=PackageLoader("cpt.publishing", "."), undefined=StrictUndefined, keep_trailing_newline=True
     )
@@ -50,6 +56,7 @@ def model_card(facts: Facts, name: str, licence: str | None, findings: Sequence[
         metadata=_metadata(facts, licence),
         findings=findings,
         averages=averages,
+        measured=measured,
     )
 
 
@@ -60,7 +67,16 @@ def markdown(text: str) -> str:
 
 def source_name(path: str) -> str:
     """Return the name of a source: of an absolute path its last part alone, since folders name people."""
-    return Path(path).name if Path(path).is_absolute() else path
+    return Path(path).name if Path(path).expanduser().is_absolute() else path
+
+
+def without_folders(data: Any) -> Any:
+    """Return the data of a recipe with the last part alone of every absolute path in it."""
+    if isinstance(data, Mapping):
+        return {key: without_folders(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [without_folders(value) for value in data]
+    return source_name(data) if isinstance(data, str) else data
 
 
 def _interval(difference: Interval | None, digits: int) -> str:

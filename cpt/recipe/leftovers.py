@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cpt.recipe.journal import Run
-from cpt.recipe.store import Store
+from cpt.recipe.journal import Run, find_run
+from cpt.recipe.store import MODEL, Store
 
 Kind = Literal["older result", "abandoned attempt", "unfinished write"]
 
@@ -35,18 +35,35 @@ class Leftover:
 def leftovers(run: Run) -> list[Leftover]:
     """Return the leftovers of a run, by name.
 
-    Results and attempts of the last command's stages stay, and the data that several results share.
+    Results and attempts of the last command's stages stay, the data that several results share, and the model
+    that the run's link names. A stage that the last command has not finished keeps its newest result: it may
+    be all that is left of a finished run.
     """
-    used = {run.store.artifact_folder(name, each["fingerprint"]).name for name, each in run.stages.items()}
+    used = _used(run)
     found = [_leftover(run.name, folder, used) for folder in run.folder.iterdir() if folder.is_dir()]
     return sorted((each for each in found if each is not None), key=lambda each: each.folder.name)
+
+
+def _used(run: Run) -> set[str]:
+    """Return the names of the folders of results that stay."""
+    used, store = set(), run.store
+    for name, state in run.stages.items():
+        used.add(store.artifact_folder(name, state["fingerprint"]).name)
+        if store.find(name, state["fingerprint"]) is None and (older := store.artifacts(name)):
+            used.add(older[-1].folder.name)
+    model = run.folder / MODEL
+    if model.is_symlink():
+        used.add(model.readlink().parts[0])
+    return used
 
 
 def _leftover(run: str, folder: Path, used: set[str]) -> Leftover | None:
     if folder.is_symlink():
         return None
     kind, name = Store.kind_of(folder.name)
-    if kind == "unfinished":
+    if kind == "replaced" and not (folder.parent / name).exists():
+        return None  # a finished result that a kill left under this name: `cpt run` restores it
+    if kind in ("unfinished", "replaced"):
         return Leftover(run, folder, "unfinished write")
     if kind is None or name in used:
         return None
@@ -79,7 +96,7 @@ def remove(run: Run) -> list[Leftover]:
         UsageError: A process runs it.
     """
     with run.store.lock():
-        found = leftovers(run)
+        found = leftovers(find_run(run.folder.parent, str(run.folder)))  # as it is now that nothing runs
         for each in found:
             shutil.rmtree(each.folder)
     return found

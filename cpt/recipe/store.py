@@ -79,10 +79,11 @@ class Store:
         return folder.with_name(folder.name + _PARTIAL)
 
     @staticmethod
-    def kind_of(name: str) -> tuple[Literal["result", "attempt", "unfinished"] | None, str]:
+    def kind_of(name: str) -> tuple[Literal["result", "attempt", "unfinished", "replaced"] | None, str]:
         """Return the kind of a folder in a run's folder, None for others, and the name of its result."""
-        if name.startswith((_STAGING, _OLD)):
-            return "unfinished", name.removeprefix(_STAGING).removeprefix(_OLD)
+        for start, kind in ((_STAGING, "unfinished"), (_OLD, "replaced")):
+            if name.startswith(start):
+                return kind, name.removeprefix(start)  # type: ignore[return-value]
         result = name.removesuffix(_PARTIAL)
         if not _ARTIFACT.match(result):
             return None, name

@@ -5,6 +5,8 @@ from typing import Any
 
 import fake_stages
 
+from cpt.recipe.journal import find_run
+from cpt.recipe.leftovers import remove
 from cpt.recipe.store import Store
 
 
@@ -54,6 +56,55 @@ def test_attempts_that_can_be_continued_stay(cpt: Any) -> None:
     assert kept.exists()
     assert shared.exists()
     assert Path("runs/medical/model").exists()
+
+
+def test_an_interrupted_run_keeps_what_was_finished_before(cpt: Any) -> None:
+    cpt("run", "recipe.yaml")
+    model = Path("runs/medical/model").resolve()
+    before = {path.name for path in Path("runs/medical").iterdir()}
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    fake_stages.HOOKS["pretrain"] = stop
+    assert cpt("run", "recipe.yaml", "pretrain.schedule.peak=1e-4").code == 130
+    fake_stages.HOOKS.clear()
+    assert listed(cpt, "--yes")["leftovers"] == []
+    assert before <= {path.name for path in Path("runs/medical").iterdir()}
+    assert model.exists()
+
+
+def test_a_result_that_a_kill_left_beside_its_place_is_kept(cpt: Any) -> None:
+    cpt("run", "recipe.yaml")
+    (folder,) = Path("runs/medical").glob("pretrain-*")
+    aside = folder.rename(folder.with_name(f".old-{folder.name}"))
+    assert listed(cpt, "--yes")["leftovers"] == []
+    assert aside.exists()
+    fake_stages.RAN.clear()
+    assert cpt("run", "recipe.yaml").code == 0
+    assert "pretrain" not in fake_stages.RAN
+    again = folder.with_name(f".old-{folder.name}")
+    again.mkdir()
+    assert [each["kind"] for each in listed(cpt, "--yes")["leftovers"]] == ["unfinished write"]
+    assert not again.exists()
+
+
+def test_what_is_removed_is_decided_when_nothing_runs_any_more(cpt: Any) -> None:
+    """A run that went on after it was listed loses nothing of its new results."""
+    cpt("run", "recipe.yaml")
+    listed_before = find_run(Path("runs"), "medical")
+    cpt("run", "recipe.yaml", "pretrain.schedule.peak=1e-4")
+    removed = {each.folder.name for each in remove(listed_before)}
+    used = find_run(Path("runs"), "medical").finished().values()
+    assert removed
+    assert not removed & {record.folder.name for record in used}
+    assert all(record.folder.exists() for record in used)
+
+
+def test_a_run_named_twice_is_counted_once(cpt: Any) -> None:
+    cpt("run", "recipe.yaml")
+    cpt("run", "recipe.yaml", "pretrain.schedule.peak=1e-4")
+    assert listed(cpt, "medical", "runs/medical") == listed(cpt, "medical")
 
 
 def test_files_that_another_run_uses_take_no_space(cpt: Any) -> None:

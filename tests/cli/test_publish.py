@@ -1,6 +1,7 @@
 """`cpt publish`: a folder to look at, and the upload."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,10 @@ import huggingface_hub
 import pytest
 
 from cpt.models.packed_model import load_model
+
+
+class LibraryError(Exception):
+    """An error as the HTTP library of the hub's client raises it: no OSError."""
 
 
 @pytest.fixture
@@ -59,12 +64,17 @@ def test_an_upload_goes_to_a_private_repository(
 def test_a_failed_upload_is_one_message(runs: Path, called: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Api:
         def create_repo(self, *_: Any, **__: Any) -> None:
-            raise OSError("no route to host")
+            raise LibraryError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     found = called("publish", "tiny", "--runs", runs, "--to", "org/tiny", "--force")
     assert (found.code, "no route to host" in found.err) == (2, True)
-    assert "--to not an id" in called("publish", "tiny", "--runs", runs, "--to", "not an id", "--force").err
+    assert not list(runs.glob(".tmp-publish-*"))
+    wrong = called("publish", "tiny", "--runs", runs, "--to", "not an id", "--out", "made", "--force")
+    assert "--to not an id" in wrong.err
+    assert not Path("made").exists()
+    wrong = called("publish", "tiny", "--runs", runs, "--out", "made", "--licence", "a: [b", "--force")
+    assert (wrong.code, "no id of a licence" in wrong.err) == (2, True)
 
 
 def test_what_cannot_be_published(runs: Path, called: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,4 +88,43 @@ def test_what_cannot_be_published(runs: Path, called: Any, monkeypatch: pytest.M
     other.mkdir(parents=True)
     (other / "run.json").write_text(json.dumps(state))
     assert "is interrupted" in called("publish", "tiny", "--out", "x").err
+    state["state"] = "finished"
+    state["stages"]["merge"]["fingerprint"] = "0" * 64
+    (other / "run.json").write_text(json.dumps(state))
+    assert "merge" in called("publish", "tiny", "--out", "x").err
     assert not Path("x").exists()
+
+
+def test_no_folder_of_the_user_is_published(runs: Path, called: Any, tmp_path: Path) -> None:
+    """Neither the card nor the recipe names the folders of data and base."""
+    here = tmp_path / "jane.doe"
+    shutil.copytree(runs.parent, here, symlinks=True)
+    recipe = here / "recipe.yaml"
+    named = recipe.read_text().replace("base: model", f"base: {here}/model")
+    recipe.write_text(named.replace("domain.jsonl", f"{here}/domain.jsonl"))
+    assert called("run", recipe, "--runs", here / "new").code in (0, 3, 4)
+    found = called("publish", "tiny", "--runs", here / "new", "--out", "made", "--force")
+    assert found.code == 0, found.err
+    for file in Path("made").iterdir():
+        if file.suffix != ".safetensors":
+            assert "jane.doe" not in file.read_text(), file
+    assert "domain.jsonl (domain)" in Path("made/README.md").read_text()
+
+
+def test_figures_of_another_model_are_left_out(runs: Path, called: Any, tmp_path: Path) -> None:
+    """Evaluated before the merge, its figures are not those of the published model."""
+    here = tmp_path / "other"
+    shutil.copytree(runs.parent, here, symlinks=True)
+    recipe = here / "recipe.yaml"
+    lines = recipe.read_text().splitlines()
+    (merge,) = (line for line in lines if line.startswith("  - merge:"))
+    lines.remove(merge)
+    lines.insert(next(i for i, line in enumerate(lines) if line.startswith("  - report")), merge)
+    recipe.write_text("\n".join(lines) + "\n")
+    assert called("run", recipe, "--runs", here / "new").code in (0, 3, 4)
+    found = called("publish", "tiny", "--runs", here / "new", "--out", "made", "--force", "--json")
+    assert found.code == 0, found.err
+    assert (found.json["stage"], found.json["measured"]) == ("merge", False)
+    card = Path("made/README.md").read_text()
+    assert "there are no figures here" in card
+    assert "| domain |" not in card
