@@ -1,7 +1,8 @@
-"""A compiler that makes no kernels and counts the graphs that it gets, and flash attention on a CPU."""
+"""On a CPU: a compiler that makes no kernels and counts its graphs, flash attention, 8-bit products."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.nn.attention import varlen as torch_varlen
 
 from cpt.models import attention
 from cpt.models.attention import varlen
-from cpt.training import compilation
+from cpt.training import compilation, float8
 
 
 class CountingCompiler:
@@ -39,6 +40,20 @@ def without_kernels(patch: pytest.MonkeyPatch) -> None:
     """Let layers be compiled into graphs that run as they are."""
     patch.setattr(compilation, "BACKEND", "aot_eager")
     patch.setattr(compilation, "compiler_obstacle", lambda **_: None)
+
+
+def emulated_float8(patch: pytest.MonkeyPatch) -> None:
+    """Let linear layers round to 8 bits as on a GPU, and multiply the rounded numbers by the CPU."""
+
+    import torchao.float8
+
+    on_gpu = torchao.float8.convert_to_float8_training
+
+    def convert(model: Any, *, config: Any, module_filter_fn: Any) -> None:
+        on_gpu(model, config=dataclasses.replace(config, emulate=True), module_filter_fn=module_filter_fn)
+
+    patch.setattr(float8, "float8_obstacle", lambda *_: None)
+    patch.setattr(torchao.float8, "convert_to_float8_training", convert)
 
 
 def kernel_on_cpu(patch: pytest.MonkeyPatch) -> None:
