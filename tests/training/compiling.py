@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,18 +43,38 @@ def without_kernels(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(compilation, "compiler_obstacle", lambda **_: None)
 
 
+class EmulatedFloat8Linear(torch.nn.Linear):
+    """A linear layer with the weight of another, which rounds input and weight to 8 bits."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(_rounded(input), _rounded(self.weight), self.bias)
+
+
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    kind = torch.float8_e4m3fn
+    scale = torch.finfo(kind).max / tensor.detach().abs().max().clamp(min=1e-12)
+    exact = tensor.detach()
+    return tensor + ((exact * scale).to(kind).to(tensor.dtype) / scale - exact)
+
+
 def emulated_float8(patch: pytest.MonkeyPatch) -> None:
-    """Let linear layers round to 8 bits as on a GPU, and multiply the rounded numbers by the CPU."""
-
-    import torchao.float8
-
-    on_gpu = torchao.float8.convert_to_float8_training
+    """Let linear layers be converted as torchao does it, to layers that round on any processor."""
 
     def convert(model: Any, *, config: Any, module_filter_fn: Any) -> None:
-        on_gpu(model, config=dataclasses.replace(config, emulate=True), module_filter_fn=module_filter_fn)
+        assert config.pad_inner_dim
+        for holder in list(model.modules()):
+            for name, part in list(holder.named_children()):
+                if type(part) is torch.nn.Linear and module_filter_fn(part, name):
+                    made = EmulatedFloat8Linear(1, 1, part.bias is not None, device="meta")
+                    made.__dict__.update(part.__dict__)
+                    setattr(holder, name, made)
 
+    module = ModuleType("torchao.float8")
+    patch.setattr(module, "Float8LinearConfig", SimpleNamespace, raising=False)
+    patch.setattr(module, "convert_to_float8_training", convert, raising=False)
+    patch.setitem(sys.modules, "torchao", ModuleType("torchao"))
+    patch.setitem(sys.modules, "torchao.float8", module)
     patch.setattr(float8, "float8_obstacle", lambda *_: None)
-    patch.setattr(torchao.float8, "convert_to_float8_training", convert)
 
 
 def kernel_on_cpu(patch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,13 @@
 """Float8 without a GPU: when it is refused, which layers it is for, and its rounding, emulated."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from compiling import emulated_float8
+from compiling import EmulatedFloat8Linear, emulated_float8
 from tiny_runs import SETTINGS, records, run
 
 from cpt.errors import StageFailed
@@ -49,23 +50,32 @@ def test_a_gpu_or_a_package_that_is_missing_is_named(gpu, capability, torchao: b
 
 
 def test_linear_layers_of_fitting_size_multiply_in_float8_but_the_head_does_not(
-    gpu, tiny_model: Path
+    gpu, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torchao.float8.float8_linear import Float8Linear
-
     gpu((8, 9), torchao=True)
     assert float8_obstacle() is None
+    emulated_float8(monkeypatch)
     model = load_model(tiny_model)
     model.model.layers[0].mlp.up_proj.out_features = 63
     to_float8(model)
-    converted = [name for name, part in model.named_modules() if isinstance(part, Float8Linear)]
+    parts = model.named_modules()
+    converted = [name for name, part in parts if isinstance(part, EmulatedFloat8Linear)]
     assert len(converted) == 2 * 7 - 1
     assert "lm_head" not in converted
     assert "model.layers.0.mlp.up_proj" not in converted
 
 
-def test_products_are_rounded_but_for_the_proof(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    emulated_float8(monkeypatch)
+@pytest.mark.parametrize("by", ["the emulation", "torchao"])
+def test_products_are_rounded_but_for_the_proof(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    if by == "torchao":
+        torchao = pytest.importorskip("torchao.float8")
+        monkeypatch.setattr("cpt.training.float8.float8_obstacle", lambda *_: None)
+        emulated = functools.partial(torchao.Float8LinearConfig, emulate=True)
+        monkeypatch.setattr(torchao, "Float8LinearConfig", emulated)
+    else:
+        emulated_float8(monkeypatch)
     model = load_model(tiny_model)
     module, document = PackedLanguageModel(model), pack([np.arange(1, 17)])
     before = module.per_token_loss(document)
