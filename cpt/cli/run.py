@@ -194,8 +194,8 @@ def continue_(
         typer.Option(
             "--optimizer",
             metavar="STATE",
-            help="State of the optimizer at the start: `fresh`, or `carried` on from the checkpoint, which must "
-            "have kept it (checkpoint.keep_optimizer).",
+            help="State of the optimizer at the start: `fresh`, or `carried` on from the checkpoint, which "
+            "must have kept it (checkpoint.keep_optimizer).",
         ),
     ] = "fresh",
     name: Annotated[str, typer.Option("--name", help="Name of the new stage.")] = "continued",
