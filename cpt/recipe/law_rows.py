@@ -74,7 +74,7 @@ def rows_of_runs(runs: Sequence[tuple[str, Run]], stage: str | None = None) -> l
 
 
 class _Origin(NamedTuple):
-    """What the held-out text of a run, and its loss before training, follow from: all but the seed."""
+    """The settings that the held-out text of a run and its first loss follow from, and the seed."""
 
     settings: str
     seed: int
