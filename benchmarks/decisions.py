@@ -123,7 +123,10 @@ def levels_after(names: list[str], runs: Path) -> dict[str, Any]:
 
 
 def random_base(base: str, folder: Path) -> Path:
-    """Write a model of the shape and the tokenizer of a base, with random weights; return its folder."""
+    """Write a model of the shape and the tokenizer of a base; return its folder.
+
+    Its weights are random, and the same for all seeds of the trainings.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
