@@ -96,7 +96,7 @@ def main() -> None:
             points = [point(grown, cache, source, reader, document, share) for share in options.shares]
             curves[name] = {"steps": read_facts(network).training.steps, "points": points}
     settings = {"bytes": options.bytes, "window": options.window, "overlap": options.overlap}
-    print(record.write("dynamic", {**settings, "curves": curves}))
+    print(record.write(f"dynamic_{Path(options.text).stem}", {**settings, "curves": curves}))
 
 
 def point(
