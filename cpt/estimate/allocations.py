@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
@@ -143,7 +144,9 @@ class Recorder(TorchDispatchMode):
         if func is torch.ops.prim.device.default:  # most calls, and not an operation
             return func(*args, **kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        faked = any(isinstance(tensor, FakeTensor) for tensor in inputs)
+        if any(isinstance(tensor, DTensor) for tensor in inputs):  # its operations on shards come here next
+            return NotImplemented
+        faked = any(isinstance(tensor, FakeTensor) or tensor.is_meta for tensor in inputs)
         if faked and func in _ANSWERS:
             return _ANSWERS[func](self._on_gpu)
         if not faked and (inputs or func.overloadpacket is torch.ops.aten.arange):

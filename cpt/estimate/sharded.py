@@ -85,8 +85,20 @@ class SimulatedShards:
         """Record this process's shard of the summed gradients."""
         timeline.allocate(self.gradient_bytes, "gradients")
 
-    def differentiate(self, loss: torch.Tensor, recorder: Recorder, timeline: Timeline) -> None:
-        """Run the backward pass: the gradients of a group are held until all of them are summed."""
+    def differentiate(
+        self, loss: torch.Tensor, recorder: Recorder, timeline: Timeline, gathered: Iterable[Block]
+    ) -> None:
+        """Run the backward pass: the gradients of a group are held until all of them are summed.
+
+        The sum's own shard is no more memory: the gradients are free before it is made.
+
+        Args:
+            loss: Loss to differentiate.
+            recorder: Recorder of the allocations.
+            timeline: Timeline to write to.
+            gathered: Blocks of gathered weights. FSDP2 frees them before the last sum, that of the weights
+                outside the layers.
+        """
         waiting: dict[int, set[int]] = {}
         hooks = []
         for number, group in enumerate(self._groups):
@@ -98,8 +110,11 @@ class SimulatedShards:
                 recorder.enter(parameter.grad, "gradients")
                 waiting[number].discard(id(parameter))
                 if not waiting[number]:
+                    if number == len(self._groups) - 1:
+                        for block in gathered:
+                            timeline.release(block)
                     size = FLOAT_BYTES * sum(p.numel() for p in trained)
-                    timeline.release(timeline.allocate(size + size // self._processes, "gradients"))
+                    timeline.release(timeline.allocate(size, "gradients"))
                     for p in trained:
                         p.grad = None
 

@@ -275,7 +275,7 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
                 if not several:
                     masters.summed(timeline)
                     timeline.allocate(rows, "gradients")
-                masters.differentiate(total, recorder, timeline)
+                masters.differentiate(total, recorder, timeline, blocks)
                 _release(timeline, blocks)
         with timeline.moment("update"):
             _release(timeline, _sharded_update(masters, trained, settings, timeline))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_architectures import write_architecture
+from transformers import LlamaForCausalLM
 
 from cpt.errors import ModelError
 from cpt.models import weights
@@ -90,3 +91,10 @@ def test_a_damaged_folder_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     (copy / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ModelError, match="lacks the weights"):
         unloaded_model(copy)
+
+
+def test_a_model_with_a_buffer_that_nothing_sets_is_loaded_whole(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaForCausalLM, "initialize_weights", lambda _: None)
+    assert unloaded_model(tiny_model) is None

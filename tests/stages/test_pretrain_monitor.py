@@ -223,17 +223,17 @@ def test_without_a_token_that_ends_texts_there_is_nothing_to_read(
     assert any("no token is known to end a text" in message for message in heard.messages)
 
 
-def test_weights_are_read_unless_an_adapter_trains(inputs, tmp_path: Path) -> None:
+def test_weights_are_read_unless_others_train_beside_them(inputs, tmp_path: Path) -> None:
     rows = readings(inputs, tmp_path / "all", "weights", weights={"every": 1})
     assert rows[0]["value"] == 0
     values = [row["value"] for row in rows]
     assert 0 < values[1] < values[-1]
     assert len(rows) == rows[-1]["step"] + 1
     assert len(readings(inputs, tmp_path / "few", "weights", weights={"every_tokens": 10**6})) < len(rows)
-    heard = Heard()
-    adapter = {"trainable": {"kind": "lora"}}
-    run_stage(PRETRAIN, config(weights={}) | adapter, inputs, tmp_path / "lora", heard)
-    assert any("an adapter trains beside them" in message for message in heard.messages)
+    for kind, what in {"lora": "an adapter trains", "expansion": "added layers train"}.items():
+        heard, others = Heard(), {"trainable": {"kind": kind} | ({"every": 1} if kind == "expansion" else {})}
+        run_stage(PRETRAIN, config(weights={}) | others, inputs, tmp_path / kind, heard)
+        assert any(f"not probed: {what} beside them" in message for message in heard.messages)
 
 
 def test_samples_show_how_the_model_went_on_before_and_after(inputs, tmp_path: Path) -> None:

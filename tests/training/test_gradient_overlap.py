@@ -19,7 +19,7 @@ class Twins:
     """Two processes with equal gradients; notes what is summed, and what has no gradient then."""
 
     def __init__(self, model: nn.Module, count: int = 2) -> None:
-        self.count, self.model = count, model
+        self.count, self.model, self.device = count, model, torch.device("cpu")
         self.sums: list[int] = []
         self.late: list[int] = []
 
@@ -27,6 +27,14 @@ class Twins:
         self.sums.append(sum(tensor.numel() for tensor in tensors))
         self.late.append(sum(p.grad is None for p in self.model.parameters()))
         return lambda: [tensor.mul_(2) for tensor in tensors] and None
+
+
+class Beside(Twins):
+    """A process without gradients beside one whose gradients are all 1."""
+
+    def start_sum(self, tensors: list[torch.Tensor]) -> Callable[[], None]:
+        super().start_sum(tensors)
+        return lambda: [tensor.add_(1) for tensor in tensors] and None
 
 
 @pytest.fixture
@@ -54,9 +62,10 @@ def test_buckets_are_summed_in_one_order_and_before_all_gradients_are_there(
     monkeypatch.setattr(collectives, "BUCKET", 20)
     processes, alone = Twins(model), copy.deepcopy(model)
     found = summed(model, processes, passes, dtype)
-    assert processes.sums == [20] * 4, "a matrix and a bias each, the last layer's first"
+    flags = 8  # one for each weight: whether any process has a gradient of it
+    assert processes.sums == [20] * 4 + [flags], "a matrix and a bias each, the last layer's first"
     if passes == 1:
-        assert processes.late == [6, 4, 2, 0]
+        assert processes.late == [6, 4, 2, 0, 0]
     expected = summed(alone, Twins(alone, count=1), passes, dtype)
     for name, grad in expected.items():
         assert torch.equal(found[name], 2 * grad)
@@ -64,10 +73,20 @@ def test_buckets_are_summed_in_one_order_and_before_all_gradients_are_there(
 
 def test_a_process_without_rows_adds_zeros_in_the_same_order(model: nn.Module, monkeypatch) -> None:
     monkeypatch.setattr(collectives, "BUCKET", 20)
-    processes = Twins(model)
+    processes = Beside(model)
     found = summed(model, processes, 0)
-    assert processes.sums == [20] * 4
-    assert all(not grad.any() for grad in found.values())
+    assert processes.sums == [20] * 4 + [8]
+    assert all((grad == 1).all() for grad in found.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_weight_without_gradient_in_any_process_has_none_afterwards(
+    model: nn.Module, dtype: torch.dtype
+) -> None:
+    model.unused = nn.Linear(2, 2)
+    model.forward = lambda x: model[0](x)
+    found = summed(model, Twins(model), 1, dtype)
+    assert {name for name, grad in found.items() if grad is not None} == {"0.weight", "0.bias"}
 
 
 def test_weights_that_do_not_train_now_hold_up_no_other(model: nn.Module, monkeypatch) -> None:
@@ -78,10 +97,10 @@ def test_weights_that_do_not_train_now_hold_up_no_other(model: nn.Module, monkey
         parameter.requires_grad_(False)
     sums.begin()
     model(torch.ones(1, 4)).sum().backward()
-    assert len(processes.sums) == 4
+    assert processes.sums == [0, 20, 20, 20]
     sums.finish()
-    assert len(processes.sums) == 4
-    assert not masters.weights["3.weight"].grad.any()
+    assert processes.sums == [0, 20, 20, 20, 8]
+    assert masters.weights["3.weight"].grad is None
 
 
 def test_a_second_gradient_of_one_pass_is_an_error(model: nn.Module) -> None:

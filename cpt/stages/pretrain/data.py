@@ -269,7 +269,7 @@ class Facts:
         else:
             chain = upstream.get("model", ())
             new_tokens = any(each.brings_new_tokens for each in chain)
-        weights = config.trainable.kind != "lora"
+        weights = config.trainable.moves_own_weights
         if "corpus" in inputs:
             corpus = inputs["corpus"].path("corpus")
             stream, steps = planned(config, inputs, seed=0)

@@ -203,8 +203,9 @@ def _weights_probe(monitor: Monitor, probe_context: ProbeContext, progress: Prog
     from cpt.monitor.probes.weights import WeightsProbe
 
     assert monitor.weights is not None
-    if probe_context.trainable.kind == "lora":
-        progress.message("the update of the weights is not probed: an adapter trains beside them")
+    if not probe_context.trainable.moves_own_weights:
+        what = "an adapter trains" if probe_context.trainable.kind == "lora" else "added layers train"
+        progress.message(f"the update of the weights is not probed: {what} beside them")
         return []
     model = probe_context.model
     names = {id(weight): name for name, weight in model.named_parameters()}

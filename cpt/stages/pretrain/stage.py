@@ -173,7 +173,7 @@ class PretrainStage(Stage[PretrainConfig]):
                 config.gates,
                 texts,
                 end,
-                weights=config.trainable.kind != "lora",
+                weights=config.trainable.moves_own_weights,
                 new_tokens=bool(settings.new_tokens),
                 mixed=config.skill_it.every if config.skill_it else None,
             )

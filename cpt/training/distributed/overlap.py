@@ -20,7 +20,8 @@ class OverlappedSum:
     """The sums of one step's gradients after another.
 
     A process calls `begin` before its last backward pass, if it has one, and `finish` after it. Gradients
-    that it does not have count as zero.
+    that it does not have count as zero. A weight of which no process has a gradient has none afterwards, as
+    in a single process: an optimizer would still decay it.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class OverlappedSum:
         self._open = False
         self._missing: list[set[str]] = []
         self._waits: list[Callable[[], None]] = []
+        self._absent: set[str] = set()
         if processes.count == 1:
             return
         names = {id(weight): name for name, weight in weights.items()}
@@ -69,9 +71,16 @@ class OverlappedSum:
         self._open = False
         for bucket in self._buckets[len(self._waits) :]:
             self._start(bucket)
+        present = [float(name not in self._absent) for name in self._weights]
+        counts = torch.tensor(present, device=self._processes.device)
+        self._waits.append(self._processes.start_sum([counts]))
         for wait in self._waits:
             wait()
-        self._waits = []
+        if self._absent:  # only then the host waits for a device
+            for name, count in zip(self._weights, counts.tolist(), strict=True):
+                if not count:
+                    self._weights[name].grad = None
+        self._waits, self._absent = [], set()
 
     def _arrived(self, number: int, name: str, _: torch.Tensor) -> None:
         if not self._open:
@@ -88,7 +97,10 @@ class OverlappedSum:
         gradients = []
         for name in bucket:
             weight = self._weights[name]
+            if not self._parameters[name].requires_grad:  # in no process
+                continue
             if weight.grad is None:
+                self._absent.add(name)
                 weight.grad = torch.zeros_like(weight, dtype=torch.float32)
             gradients.append(weight.grad)
         self._waits.append(self._processes.start_sum(gradients))

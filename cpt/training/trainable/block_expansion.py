@@ -9,7 +9,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -155,6 +155,8 @@ def _same(before: torch.Tensor | None, after: torch.Tensor | None) -> bool:
 
 class Expansion(TrainableConfig):
     """Settings of block expansion: a copy with zero outputs follows every few layers; the copies train."""
+
+    moves_own_weights: ClassVar[bool] = False
 
     kind: Literal["expansion"] = Field(description="Layers are added, and only they train (LLaMA Pro).")
     every: int = Field(default=4, ge=1, description="Layers after which a copy of the last of them is added.")

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -65,6 +65,8 @@ class Lora(TrainableConfig):
     In continual pretraining updates are of high rank: Biderman et al. 2024 (arXiv 2405.09673) find that LoRA
     learns less there and forgets less, and advise large ranks on all matrices.
     """
+
+    moves_own_weights: ClassVar[bool] = False
 
     kind: Literal["lora"] = Field(description="Low-rank adapters train.")
     variant: Literal["lora", "rslora", "dora", "adalora"] = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -139,7 +139,13 @@ class AdapterRates(Rates):
 
 
 class TrainableConfig(Strict):
-    """Base of the settings of what trains."""
+    """Base of the settings of what trains.
+
+    Attributes:
+        moves_own_weights: True if weights of the starting model train; False if only what is put beside them.
+    """
+
+    moves_own_weights: ClassVar[bool] = True
 
     def apply(self, model: Any, setup: Setup) -> TrainableSpec:
         """Mark the weights that train on a float32 model, after adding layers or adapters to it.

@@ -114,6 +114,21 @@ def test_what_is_read_is_what_all_have_written(tmp_path: Path, count: int) -> No
                 assert torch.equal(rows, tensor[first:last])
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_rows_without_numbers_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setitem(WHOLE, "none", torch.zeros(5, 0))  # moments of FRUGAL with density: 0
+    found, _ = saved(tmp_path, count, 2).newest()
+    stored = found[""].tensors["weights"]["none"]
+    assert [stored.rows(first, last).shape for first, last in ((0, 5), (3, 5), (5, 5))] == [
+        (5, 0),
+        (2, 0),
+        (0, 0),
+    ]
+    assert stored.clone().shape == (5, 0)
+
+
 def test_every_file_has_one_process_s_rows_and_the_first_all_that_is_whole(tmp_path: Path) -> None:
     store = saved(tmp_path, 4, 2)
     folder = store.path(2)
