@@ -257,7 +257,7 @@ def heldout_share(facts: TextFacts) -> float:
     if needed > MOST_HELD_OUT:
         raise UsageError(
             f"the text has {plural(facts.documents, 'document')}: too few to hold out {FEWEST_DOCUMENTS} of "
-            f"them, without which nothing can be measured",
+            "them, without which nothing can be measured",
             hint=f"Give at least {math.ceil(FEWEST_DOCUMENTS / MOST_HELD_OUT)}. A text file (also PDF, DOCX, "
             "HTML, Markdown) is one document: write a JSONL file with one line for each chapter, section or "
             'page, {"text": "..."}.',
