@@ -60,6 +60,7 @@ def command(hypernetwork: Path, change: str, options: argparse.Namespace, output
     named += ["--alm", methods(hypernetwork)[-1]]
     settings = ["--steps", options.steps, "--trained", options.trained]
     settings += ["--sequence-length", "128", "--heldout-bytes", "12000", "--window", "512"]
+    settings += ["--seeds", str(options.seeds)]
     start = [sys.executable, "-m", "cpt", "tokenizer", "compare", MODEL, *CHANGES[change]]
     return [*start, *texts, *named, *settings, "--out", str(output)]
 
@@ -78,7 +79,8 @@ def compare(hypernetwork: Path, options: argparse.Namespace) -> dict[str, Any]:
             subprocess.run(command(hypernetwork, change, options, output), check=True)
         found = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
         labels = [_label(each) for each in methods(hypernetwork)]
-        if [row["method"] for row in found["rows"]][1:] != [*labels, f"{labels[-1]}, alm"]:
+        measured_methods = list(dict.fromkeys(row["method"] for row in found["rows"]))
+        if measured_methods[1:] != [*labels, f"{labels[-1]}, alm"]:
             raise SystemExit(f"{output} holds another comparison: remove it")
         figures[change] = found
     return figures
@@ -186,6 +188,7 @@ def main() -> None:
     parser.add_argument("--text", nargs="+", default=[], metavar="FILE")
     parser.add_argument("--general", nargs="+", default=[], metavar="FILE")
     parser.add_argument("--steps", default="0,50,200", metavar="N,N")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each model")
     parser.add_argument("--trained", default="all", help="weights of the short training: all or embeddings")
     parser.add_argument("--cost", action="store_true", help="measure seconds and memory instead")
     parser.add_argument("--so-far", action="store_true", help="record the rows that are measured already")

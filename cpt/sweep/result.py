@@ -11,16 +11,15 @@ from pydantic import Field
 
 from cpt.formatting import plural, signed
 from cpt.report.schema import Fact, Interval
+from cpt.seeds import Mean, mean_over_seeds
 from cpt.sources import DOMAIN, GENERAL
 from cpt.sweep.effects import (
     Choice,
-    Mean,
     Observation,
     cell_means,
     choose,
     interaction,
     main_effects,
-    mean_over_seeds,
     pareto_front,
 )
 from cpt.sweep.factors import Factor, Values

@@ -21,7 +21,7 @@ from cpt.recipe.lock import FolderLock, is_held
 from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
-from cpt.sweep.effects import mean_over_seeds
+from cpt.seeds import mean_over_seeds
 from cpt.sweep.factors import Tried, Values, grid, propose, random_configurations, size_of, spread
 from cpt.sweep.measures import changes_of, more_is_better
 from cpt.sweep.state import ENDED, SweepFile, SweepRequest, SweepState, Trial

@@ -219,6 +219,27 @@ def test_every_setting_of_a_comparison_counts(run: Any, tiny_model: Path) -> Non
         assert last(setting, *setting.split("=")) != by_defaults, setting
 
 
+def test_compare_with_several_seeds_shows_intervals(run: Any, tiny_model: Path) -> None:
+    compare = (
+        *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--tokens", 20, "--steps", "0,2"),
+        *("--method", "mean", "--method", "random", "--sequence-length", 64, "--rate", "1e-2"),
+    )
+    code, out, err = run(*compare, "--out", "one")
+    assert code == 0, err
+    assert "±" not in out
+    assert "--seeds 3" in out
+    code, out, err = run(*compare, "--seeds", 2, "--out", "two")
+    assert code == 0, err
+    assert "behind the best" in out
+    one, two = (json.loads(Path(name, "comparison.json").read_text()) for name in ("one", "two"))
+    assert [row["seed"] for row in two["rows"]] == [17, 18] * 3
+    assert [row["domain"] for row in two["rows"][::2]] == [row["domain"] for row in one["rows"]]
+    ends = [row["domain"]["2"] for row in two["rows"][2:4]]
+    mean = two["means"]["mean"]["domain"]["2"]
+    assert mean["value"] == pytest.approx(sum(ends) / 2)
+    assert f"± {mean['high'] - mean['value']:.4f}" in out
+
+
 def test_compare_trains_a_method_by_alm_too(run: Any, tiny_model: Path) -> None:
     compare = (
         *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--tokens", 20, "--method", "mean"),

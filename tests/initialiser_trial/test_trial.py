@@ -8,8 +8,9 @@ from tiny import clinical_texts, write_jsonl
 from trial_corpora import tiny_corpus
 
 from cpt.corpus.texts import has_texts
+from cpt.initialiser_trial.results import UNCHANGED, TrialResult, TrialRow, plot
 from cpt.initialiser_trial.short_training import TrialSettings, heldout, train_and_measure
-from cpt.initialiser_trial.trial import UNCHANGED, TrialResult, TrialRow, build_corpus, label, plot, run_trial
+from cpt.initialiser_trial.trial import build_corpus, label, run_trial
 from cpt.progress import NullProgress
 from tokenizer_tools.settings import EmbeddingsConfig, VocabularyChange
 
@@ -75,7 +76,7 @@ def test_the_bytes_of_a_window_are_recorded(comparison: TrialResult) -> None:
 def test_known_rows_are_not_measured_again(tiny_model: Path, tmp_path: Path) -> None:
     corpus = tiny_corpus(tiny_model, tmp_path)
     change = VocabularyChange.model_validate({"extend": {"tokens": 5}})
-    known = {name: TrialRow(name, {0: 9.0, 3: 9.0}, {}) for name in (UNCHANGED, "random")}
+    known = {(name, 17): TrialRow(name, 17, {0: 9.0, 3: 9.0}, {}) for name in (UNCHANGED, "random")}
     (tmp_path / "scratch").mkdir()
     found = run_trial(
         tiny_model, corpus, change, METHODS[:2], SETTINGS, NullProgress(), tmp_path / "scratch", known=known
@@ -100,17 +101,54 @@ def test_a_method_that_cannot_is_a_row_that_says_why(comparison: TrialResult) ->
     failed = comparison.rows[4]
     assert "/no/such/donor" in failed.failure
     assert failed.domain == {}
-    assert comparison.ranked()[-1] == failed
+    assert comparison.ranked()[-1].failure == failed.failure
     assert comparison.as_json()["ranking"] == [row.method for row in comparison.ranked()[:3]]
 
 
 def test_ranked_by_the_last_step_not_the_first() -> None:
     rows = [
-        TrialRow(UNCHANGED, {0: 1.0, 5: 1.0}, {}),
-        TrialRow("a", {0: 1.0, 5: 2.0}, {}),
-        TrialRow("b", {0: 3.0, 5: 1.0}, {}),
+        TrialRow(UNCHANGED, 17, {0: 1.0, 5: 1.0}, {}),
+        TrialRow("a", 17, {0: 1.0, 5: 2.0}, {}),
+        TrialRow("b", 17, {0: 3.0, 5: 1.0}, {}),
     ]
     assert [row.method for row in TrialResult((0, 5), {}, (1.0, 1.0), rows).ranked()] == ["b", "a"]
+
+
+def test_every_seed_trains_in_another_order_from_the_same_rows(tiny_model: Path, tmp_path: Path) -> None:
+    corpus = tiny_corpus(tiny_model, tmp_path)
+    change = VocabularyChange.model_validate({"extend": {"tokens": 5}})
+    alone = TrialRow("random", 17, {0: 9.0, 3: 9.0}, {0: 9.0, 3: 9.0})
+    (tmp_path / "scratch").mkdir()
+    found = run_trial(
+        *(tiny_model, corpus, change, METHODS[:2], SETTINGS, NullProgress(), tmp_path / "scratch"),
+        known={("random", 17): alone},
+        seeds=2,
+    )
+    names = [UNCHANGED, "random", "subtoken-mean"]
+    assert [(row.method, row.seed) for row in found.rows] == [(name, s) for name in names for s in (17, 18)]
+    assert found.rows[2] == alone
+    for first, second in (found.rows[:2], found.rows[4:]):
+        assert first.domain[0] == second.domain[0]
+        assert first.domain[3] != second.domain[3]
+        assert first.initialisation_seconds == second.initialisation_seconds
+
+
+def test_means_and_differences_are_over_seeds() -> None:
+    ends = {UNCHANGED: (0.5, 0.6, 0.7), "a": (1.0, 2.0, 3.0), "b": (1.5, 2.4, 3.6)}
+    rows = [TrialRow(name, seed, {5: end}, {}) for name, own in ends.items() for seed, end in enumerate(own)]
+    rows += [TrialRow("c", 0, {5: 0.1}, {}), TrialRow("c", 1, {}, {}, failure="diverged")]
+    result = TrialResult((5,), {}, (1.0, 1.0), rows)
+    unchanged, a, b, c = result.means()
+    assert [each.method for each in (unchanged, a, b, c)] == [UNCHANGED, "a", "b", "c"]
+    assert (c.failure, c.domain, c.behind, a.behind, unchanged.behind) == ("diverged", {}, None, None, None)
+    half = 4.302652729911275 * 1.0 / 3**0.5  # Student's t of two degrees of freedom, deviation 1
+    assert a.domain[5][:3] == pytest.approx((2.0, 2.0 - half, 2.0 + half))
+    assert b.behind is not None
+    assert b.behind.value == pytest.approx(0.5)
+    assert b.behind.seeds == pytest.approx((0.5, 0.4, 0.6))
+    facts = result.as_json()
+    assert facts["ranking"] == ["a", "b"]
+    assert facts["means"]["b"]["behind"]["low"] == pytest.approx(0.5 - half / 10)
 
 
 def test_the_picture_names_the_methods(comparison: TrialResult, tmp_path: Path) -> None:

@@ -113,6 +113,15 @@ def compare(
         typer.Option("--window", metavar="N", min=2, help="Longest window of held-out text in tokens."),
     ] = 1024,
     seed: Seed = 17,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            min=1,
+            help="Trainings of each model, in different orders of the text; more than one gives intervals.",
+        ),
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Initialise a new vocabulary by several methods, train each a little, and rank them in bits per byte.
@@ -146,6 +155,7 @@ def compare(
         heldout_bytes=heldout_bytes,
         window=window,
         seed=seed,
+        seeds=seeds,
     )
     result = run_request(request, output)
     if as_json:

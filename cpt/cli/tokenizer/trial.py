@@ -20,7 +20,8 @@ from cpt.references import fingerprint, resolve_model
 from tokenizer_tools.settings import EmbeddingsConfig
 
 if TYPE_CHECKING:
-    from cpt.initialiser_trial.trial import TrialResult, TrialRow
+    from cpt.initialiser_trial.results import MethodMeans, TrialResult, TrialRow
+    from cpt.seeds import Mean
 
 _KEYS = {"extend": "tokens", "replace": "tokenizer", "train": "tokens"}
 
@@ -46,6 +47,7 @@ class TrialRequest:
     heldout_bytes: int
     window: int
     seed: int
+    seeds: int
 
 
 def run_request(request: TrialRequest, output: Path) -> TrialResult:
@@ -54,8 +56,9 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
     Raises:
         UsageError: A method, a parameter of a method, or another setting is wrong.
     """
+    from cpt.initialiser_trial.folder import TrialFolder
     from cpt.initialiser_trial.short_training import Trained, TrialSettings
-    from cpt.initialiser_trial.trial import TrialFolder, build_corpus, run_trial
+    from cpt.initialiser_trial.trial import build_corpus, run_trial
     from tokenizer_tools.change import check_initialisation
 
     methods = [_method(word) for word in request.methods] or _every_method()
@@ -79,7 +82,7 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
     for embeddings in methods:
         if embeddings.method == "hypernetwork":  # else it is found out after all others have trained
             check_initialisation(embeddings, model)
-    with interruptible("The same command continues: finished methods are kept."):
+    with interruptible("The same command continues: finished trainings are kept."):
         folder = TrialFolder(output, _identity(request, methods))
         corpus = build_corpus(
             model,
@@ -107,6 +110,7 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
             finished,
             known=folder.rows,
             distilled=distilled,
+            seeds=request.seeds,
         )
         folder.finish(result)
     return result
@@ -128,40 +132,58 @@ def _identity(request: TrialRequest, methods: Sequence[EmbeddingsConfig]) -> dic
 
 def print_result(console: Console, result: TrialResult, output: Path) -> None:
     """Print the table of a trial, the best method first."""
-    from cpt.initialiser_trial.trial import PICTURE, UNCHANGED
+    from cpt.initialiser_trial.folder import PICTURE
 
     before, after = result.bytes_per_token
     console.print(f"{before:.3f} bytes per token before, {after:.3f} after; bits per byte of held-out text:")
-    general = any(row.general for row in result.rows)
-    columns = [f"domain {step}#" for step in result.steps]
-    columns += [f"general {step}#" for step in result.steps] if general else []
-    table = rows("method", *columns, "rows in#")
-    unchanged = [row for row in result.rows if row.method == UNCHANGED]
-    for row in [*unchanged, *result.ranked()]:
-        if not row.failure:
-            seconds = "" if row in unchanged else duration(row.initialisation_seconds)
-            table.add_row("", row.method, *_figures(row, result, general), seconds)
+    means, several = result.means(), len(result.seeds) > 1
+    sources = ["domain", "general"] if any(each.general for each in means) else ["domain"]
+    columns = [f"{source} {step}#" for source in sources for step in result.steps]
+    table = rows("method", *columns, *(["behind the best#"] if several else []), "rows in#")
+    for each in means:
+        if not each.failure:
+            figures = [_level(getattr(each, source)[step]) for source in sources for step in result.steps]
+            behind = [_difference(each.behind)] if several else []
+            seconds = duration(each.initialisation_seconds) if each.initialisation_seconds else ""
+            table.add_row("", each.method, *figures, *behind, seconds)
     console.print(table)
+    _print_notes(console, result, means)
+    console.print(f"{output / PICTURE}")
+
+
+def _print_notes(console: Console, result: TrialResult, means: Sequence[MethodMeans]) -> None:
+    seeds = len(result.seeds)
+    if seeds > 1:
+        console.print(
+            f"Means of {seeds} trainings in different orders of the text, with 95% intervals; "
+            f"behind the best: domain text after step {result.steps[-1]}, order by order."
+        )
+    elif result.steps[-1] > 0:
+        console.print("One training each: --seeds 3 shows how much of a difference is chance.")
     if any(row.epochs > 1 for row in result.rows):
         console.print(
             "Training repeated the text. More text, or fewer steps, makes the comparison more reliable."
         )
-    for row in result.rows:
-        if row.failure:
-            console.print(f"  {row.method}: {row.failure}", soft_wrap=True)
-    console.print(f"{output / PICTURE}")
+    for each in means:
+        if each.failure:
+            console.print(f"  {each.method}: {each.failure}", soft_wrap=True)
 
 
-def _figures(row: TrialRow, result: TrialResult, general: bool) -> list[str]:
-    curves = [row.domain, row.general] if general else [row.domain]
-    return [f"{curve[step]:.4f}" for curve in curves for step in result.steps]
+def _level(mean: Mean) -> str:
+    half = None if mean.high is None else mean.high - mean.value
+    return f"{mean.value:.4f} ± {half:.4f}" if half else f"{mean.value:.4f}"
+
+
+def _difference(mean: Mean | None) -> str:
+    return "" if mean is None else f"{mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f})"
 
 
 def _show_row(row: TrialRow, request: TrialRequest) -> None:
     if row.failure:
         return shown().message(f"{row.method}: {row.failure}")
     curve = ", ".join(f"{row.domain[step]:.4f} at {step}" for step in request.steps)
-    return shown().message(f"{row.method}: {curve}")
+    seed = f" (seed {row.seed})" if request.seeds > 1 else ""
+    return shown().message(f"{row.method}{seed}: {curve}")
 
 
 def _method(word: str, option: str = "--method") -> EmbeddingsConfig:
