@@ -16,10 +16,11 @@ from rich.text import Text
 from cpt.atomic import write_text
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.presets import presets
 from cpt.cli.questions import Answers, ask, hours_within
 from cpt.cli.tokenizer.options import shown
 from cpt.errors import UsageError
-from cpt.recipe.authoring import about, template, templates
+from cpt.recipe.authoring import template
 from cpt.references.syntax import LocalPath, LocalPattern, parse
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ def init(
     name: Annotated[
         str | None, typer.Option("--template", "-t", metavar="NAME", help="Write this template instead.")
     ] = None,
-    listing: Annotated[bool, typer.Option("--list", metavar="", help="List the templates and exit.")] = False,
+    listing: Annotated[
+        bool, typer.Option("--list", metavar="", help="List the templates (cpt presets) and exit.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", metavar="", help="Overwrite the file if it exists.")
     ] = False,
@@ -114,7 +117,7 @@ def init(
     given = _given(context)
     if listing:
         _refuse(given, "--list only lists templates", "path", "name", "force", *_FITTING)
-        return _list_templates(as_json)
+        return presets(as_json)
     if name is not None:
         _refuse(given, "--template copies a recipe as it is, --text fits one to a text", *_FITTING)
         return _write_template(name, path, force, as_json)
@@ -236,18 +239,6 @@ def _write_template(name: str, path: Path | None, force: bool, as_json: bool) ->
         print_json({"recipe": str(target), "template": name})
     else:
         out().print(f"Wrote {target}. Read it, change it, then: cpt run {target}", soft_wrap=True)
-
-
-def _list_templates(as_json: bool) -> None:
-    known = {name: about(text) for name, text in templates().items()}
-    if as_json:
-        return print_json(known)
-    table = rows()
-    table.add_column("")
-    table.add_column("")
-    for name, line in known.items():
-        table.add_row("", Text(name, style="bold"), line)
-    return out().print(table)
 
 
 def _print(found: FirstRecipe, target: Path) -> None:

@@ -1,5 +1,6 @@
 """Every recipe that comes with cpt is right: it loads, and each of its settings is known."""
 
+import random
 import re
 import shlex
 from collections import Counter
@@ -117,21 +118,25 @@ def test_tiny_variant_runs_to_its_end(
     path = tmp_path / f"{name}.yaml"
     path.write_text(templates()[name])
     (tmp_path / "data").mkdir()
-    for file in re.findall(r"path: data/([\w.]+)", templates()[name]):
-        sentence = f"the {file} patient has a fever and a cough and stays in bed "
-        write_jsonl(tmp_path / "data" / file, varied_texts(200, sentence * 8))
-    fewer = [re.sub(r"(\.tokens=)\d+", r"\g<1>4000", word) for word in tiny_overrides(name)]
+    draw = random.Random(3)
+    known = ["".join(draw.choices("abdeilmnorstu", k=draw.randint(2, 8))) for _ in range(400)]
+    for file in [*re.findall(r"path: data/([\w.]+)", templates()[name]), "general.jsonl"]:
+        texts = [" ".join(draw.choices(known, k=80)) + "." for _ in range(150)]
+        write_jsonl(tmp_path / "data" / file, texts)
+    fewer = [re.sub(r"(\.tokens=)\d+", r"\g<1>10000", word) for word in tiny_overrides(name)]
     fewer = [word for word in fewer if "sequence_length" not in word and "model=" not in word]
     words = [
         *fewer,
         f"base={tiny_model}",
         "corpus.sequence_length=64",
         "corpus.replay.self_generated.length=60",
+        "corpus.replay.self_generated.tokens=2000",
+        "corpus.general=[{path: data/general.jsonl}]",
     ]
     if name == "instruct":
         words.append(f"merge.models.1.model={tiny_model}")
     if name == "small-clinical":
-        words = [word.replace("extend.tokens=4000", "extend.tokens=16") for word in words]
+        words = [word.replace("extend.tokens=10000", "extend.tokens=16") for word in words]
     code = main(["run", str(path), *words])
     assert code in (0, 3, 4)  # 3, 4: the budget of so little text cannot be shown to be held
     stages = {step.name for step in load(path, words).steps}
