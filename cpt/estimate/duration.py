@@ -24,6 +24,7 @@ from cpt.training.distributed.environment import Hardware
 from cpt.training.features.anomalies import Anomalies
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.l2_sp import L2SP
+from cpt.training.float8 import to_float8
 from cpt.training.loop import prepare
 from cpt.training.objectives import CrossEntropy
 from cpt.training.trainable import All
@@ -168,6 +169,8 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
         else None
     )
     compiles = compiles_here(model, job.settings, lambda _: None)
+    if job.settings.float8:
+        to_float8(model)
     prepare(model, job.settings, compiles=compiles)
     module, batch = PackedLanguageModel(model), _batch(job, model).to(device)
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from torch import nn
 
 from cpt.errors import StageFailed
 from cpt.training.distributed.environment import Hardware, this_hardware
@@ -40,6 +45,9 @@ def to_float8(model: Any) -> None:
     factor of an input is that of the whole packed row, so the documents of a row share a rounding, and
     nothing else.
 
+    Call it before the weights are sharded: FSDP2 gives a gathered weight to the layer that it found, and the
+    layers made here have the weights of the former ones.
+
     Raises:
         StageFailed: Float8 cannot be used on this machine.
     """
@@ -56,3 +64,16 @@ def to_float8(model: Any) -> None:
     # packed rows have any number of tokens, which is an inner dimension of the weights' gradients
     config = Float8LinearConfig(pad_inner_dim=True)
     convert_to_float8_training(model, config=config, module_filter_fn=is_converted)
+
+
+@contextmanager
+def plain_products(model: nn.Module) -> Iterator[None]:
+    """Let the linear layers of a model multiply in the data type of their weights, converted or not."""
+    linear = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    for part in linear:
+        part.forward = types.MethodType(nn.Linear.forward, part)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for part in linear:
+            del part.forward

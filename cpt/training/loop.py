@@ -158,6 +158,9 @@ def _prepare_run(
     config, processes = settings.config, ProcessGroup(distributed_context())
     reference = config.objective.reference_model(model, teacher)
     choice = config.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+    if settings.float8:
+        for each in (model, *([reference.module.model] if reference else [])):
+            to_float8(each)
     module = PackedLanguageModel(model)
     if processes.count > 1 and not processes.sharding:
         module.readers = processes
@@ -200,8 +203,6 @@ def _prepare_run(
 
 def prepare(model: Any, settings: Settings, *, compiles: bool) -> None:
     """Make a model compute as the settings ask; its weights are held already."""
-    if settings.float8:
-        to_float8(model)
     if compiles:
         compile_layers(model)
     if settings.config.gradient_checkpointing:

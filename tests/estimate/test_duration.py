@@ -118,10 +118,13 @@ def test_calibration_prepares_the_model_as_the_loop_does(
         "cpt.estimate.duration.prepare",
         lambda model, settings, compiles: prepared.append((settings, compiles)),
     )
+    converted: list[Any] = []
+    monkeypatch.setattr("cpt.estimate.duration.to_float8", converted.append)
     monkeypatch.setattr("cpt.training.compilation.compiler_obstacle", lambda **_: None)
     run = job(tiny_model, (20, 12), compile=True, precision="fp8")
     measured = calibrate(run, simulate(run).weights, ANY_CPU)
     assert prepared == [(run.settings, True)]
+    assert len(converted) == 1
     assert measured.precision == "float8"
     assert " in float8, " in measured.duration(run).basis
 

@@ -53,17 +53,12 @@ def problems(file: Path, place: Environment, *overrides: str) -> list[tuple[str 
         "anomalies={spike: roll-back}",
         "master_weights=stochastic-rounding",
         "gradient_checkpointing=true",
+        "compile=true",
     ],
 )
 def test_what_divided_weights_go_with(recipe_file: Path, override: str) -> None:
     assert problems(recipe_file, DIVIDED, f"pretrain.{override}", "pretrain.precision=bf16") == []
-
-
-def test_what_divided_weights_do_not_go_with(recipe_file: Path) -> None:
-    assert problems(recipe_file, Environment(H100, processes=2), "pretrain.precision=fp8") == []
-    ((where, message),) = problems(recipe_file, Environment(H100, 2, sharded=True), "pretrain.precision=fp8")
-    assert where == "pretrain.precision"
-    assert "FSDP2 shards" in message
+    assert problems(recipe_file, Environment(H100, 2, sharded=True), "pretrain.precision=fp8") == []
 
 
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])
@@ -72,10 +67,8 @@ def test_commands_tell_it_for_the_words_after_the_dashes(
 ) -> None:
     monkeypatch.setattr("cpt.cli.launch._devices", lambda: 0)
     monkeypatch.setattr("cpt.cli.run.launch", lambda *_: pytest.fail("started"))
-    words = (command, "recipe.yaml", "pretrain.precision=fp8")
+    words = (command, "recipe.yaml")
     launcher = ("--", "--num_processes", "2", "--use_fsdp", "--fsdp_version")
-    assert main([*words, *launcher, "2"]) == 2
-    assert "FSDP2 shards" in capsys.readouterr().err
     assert main([*words, *launcher, "1"]) == 2
     assert "FSDP version 1 is not supported" in capsys.readouterr().err
     assert main([*words, *launcher, "2", "--mixed_precision", "bf16"]) == 2

@@ -1,8 +1,10 @@
-"""A compiler that makes no kernels and counts the graphs that it gets, and flash attention on a CPU."""
+"""On a CPU: a compiler that makes no kernels and counts its graphs, flash attention, 8-bit products."""
 
 from __future__ import annotations
 
 import itertools
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from torch.nn.attention import varlen as torch_varlen
 
 from cpt.models import attention
 from cpt.models.attention import varlen
-from cpt.training import compilation
+from cpt.training import compilation, float8
 
 
 class CountingCompiler:
@@ -39,6 +41,40 @@ def without_kernels(patch: pytest.MonkeyPatch) -> None:
     """Let layers be compiled into graphs that run as they are."""
     patch.setattr(compilation, "BACKEND", "aot_eager")
     patch.setattr(compilation, "compiler_obstacle", lambda **_: None)
+
+
+class EmulatedFloat8Linear(torch.nn.Linear):
+    """A linear layer with the weight of another, which rounds input and weight to 8 bits."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(_rounded(input), _rounded(self.weight), self.bias)
+
+
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    kind = torch.float8_e4m3fn
+    scale = torch.finfo(kind).max / tensor.detach().abs().max().clamp(min=1e-12)
+    exact = tensor.detach()
+    return tensor + ((exact * scale).to(kind).to(tensor.dtype) / scale - exact)
+
+
+def emulated_float8(patch: pytest.MonkeyPatch) -> None:
+    """Let linear layers be converted as torchao does it, to layers that round on any processor."""
+
+    def convert(model: Any, *, config: Any, module_filter_fn: Any) -> None:
+        assert config.pad_inner_dim
+        for holder in list(model.modules()):
+            for name, part in list(holder.named_children()):
+                if type(part) is torch.nn.Linear and module_filter_fn(part, name):
+                    made = EmulatedFloat8Linear(1, 1, part.bias is not None, device="meta")
+                    made.__dict__.update(part.__dict__)
+                    setattr(holder, name, made)
+
+    module = ModuleType("torchao.float8")
+    patch.setattr(module, "Float8LinearConfig", SimpleNamespace, raising=False)
+    patch.setattr(module, "convert_to_float8_training", convert, raising=False)
+    patch.setitem(sys.modules, "torchao", ModuleType("torchao"))
+    patch.setitem(sys.modules, "torchao.float8", module)
+    patch.setattr(float8, "float8_obstacle", lambda *_: None)
 
 
 def kernel_on_cpu(patch: pytest.MonkeyPatch) -> None:

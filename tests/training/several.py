@@ -121,7 +121,7 @@ def _do(job: dict[str, Any]) -> None:
     import pytest
     import torch
     from alm_runs import Documents, aligned
-    from compiling import without_kernels
+    from compiling import emulated_float8, without_kernels
     from gated import Phased, forgetting
     from safetensors.torch import save_file
     from tiny_runs import SETTINGS, Batches, probes_of
@@ -142,6 +142,8 @@ def _do(job: dict[str, Any]) -> None:
     without_kernels(pytest.MonkeyPatch())
     os.environ |= job.get("environment", {})
     changes = changed(job.get("settings", {}))
+    if changes.get("precision") == "fp8":
+        emulated_float8(pytest.MonkeyPatch())
     folder = Path(job["model"])
     load = unloaded_model if "ACCELERATE_USE_FSDP" in job.get("environment", {}) else load_model
     model = load(folder)

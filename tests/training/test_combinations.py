@@ -14,15 +14,13 @@ import pytest
 import several
 import torch
 from alm_runs import Documents, aligned
-from combinations import CASES, REFUSED, Case, settings_of
-from compiling import without_kernels
+from combinations import CASES, Case, settings_of
+from compiling import emulated_float8, without_kernels
 from doc_pages import script
 from gated import Phased, forgetting
 from several import FSDP2, HSDP, facts, weights
 from tiny import write_tiny_model
 from tiny_runs import records, run
-
-from cpt.training.distributed.launch import sharding_problems
 
 HYBRID = [name for name, case in CASES.items() if case.hybrid]
 """Cases that four processes go on with."""
@@ -62,6 +60,7 @@ def jobs(name: str, case: Case, teacher: Path) -> dict[str, dict[str, Any]]:
 def _no_kernels() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         without_kernels(patch)
+        emulated_float8(patch)
         yield
 
 
@@ -163,13 +162,6 @@ def test_cases_have_what_they_are_for(done: Path) -> None:
     assert "roll-back" in [each["action"] for each in facts(done, "back-rest")["actions"]]
     (anomaly,) = facts(done, "galore-rest")["anomalies"]
     assert (anomaly["step"], anomaly["back_to"]) == (2, 0)
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_combined_is_refused_with_the_reason(name: str) -> None:
-    (problem,) = sharding_problems(settings_of(REFUSED[name]).config)
-    assert "FSDP2" in problem.message
-    assert problem.hint
 
 
 def test_the_table_of_the_guide_is_up_to_date() -> None:

@@ -1,17 +1,19 @@
-"""What can be known of float8 without a GPU: when it is refused, and which layers it is for."""
+"""Float8 without a GPU: when it is refused, which layers it is for, and its rounding, emulated."""
 
+import functools
 import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from tiny_runs import SETTINGS, run
+from compiling import EmulatedFloat8Linear, emulated_float8
+from tiny_runs import SETTINGS, records, run
 
 from cpt.errors import StageFailed
-from cpt.models.packed_model import load_model
-from cpt.training.float8 import float8_obstacle, to_float8
+from cpt.models.batch import pack
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.training.float8 import float8_obstacle, plain_products, to_float8
 
 
 @pytest.fixture
@@ -48,34 +50,50 @@ def test_a_gpu_or_a_package_that_is_missing_is_named(gpu, capability, torchao: b
 
 
 def test_linear_layers_of_fitting_size_multiply_in_float8_but_the_head_does_not(
-    gpu, tiny_model: Path, monkeypatch
+    gpu, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu((8, 9), torchao=True)
     assert float8_obstacle() is None
-    model, converted = load_model(tiny_model), []
+    emulated_float8(monkeypatch)
+    model = load_model(tiny_model)
     model.model.layers[0].mlp.up_proj.out_features = 63
-
-    def convert(module, *, config, module_filter_fn) -> None:
-        assert config.pad_inner_dim
-        linear = [(n, m) for n, m in module.named_modules() if isinstance(m, torch.nn.Linear)]
-        converted.extend(name for name, part in linear if module_filter_fn(part, name))
-
-    fake = ModuleType("torchao.float8")
-    fake.Float8LinearConfig = SimpleNamespace
-    fake.convert_to_float8_training = convert
-    monkeypatch.setitem(sys.modules, "torchao", ModuleType("torchao"))
-    monkeypatch.setitem(sys.modules, "torchao.float8", fake)
     to_float8(model)
+    parts = model.named_modules()
+    converted = [name for name, part in parts if isinstance(part, EmulatedFloat8Linear)]
     assert len(converted) == 2 * 7 - 1
     assert "lm_head" not in converted
     assert "model.layers.0.mlp.up_proj" not in converted
 
 
-def test_documents_are_seen_to_be_apart_before_they_share_a_scale(
+@pytest.mark.parametrize("by", ["the emulation", "torchao"])
+def test_products_are_rounded_but_for_the_proof(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    if by == "torchao":
+        torchao = pytest.importorskip("torchao.float8")
+        monkeypatch.setattr("cpt.training.float8.float8_obstacle", lambda *_: None)
+        emulated = functools.partial(torchao.Float8LinearConfig, emulate=True)
+        monkeypatch.setattr(torchao, "Float8LinearConfig", emulated)
+    else:
+        emulated_float8(monkeypatch)
+    model = load_model(tiny_model)
+    module, document = PackedLanguageModel(model), pack([np.arange(1, 17)])
+    before = module.per_token_loss(document)
+    to_float8(model)
+    rounded = module.per_token_loss(document)
+    with plain_products(model):
+        assert torch.equal(module.per_token_loss(document), before)
+    assert torch.equal(module.per_token_loss(document), rounded)
+    assert 1e-4 < (rounded - before).abs().max() < 0.2
+
+
+def test_documents_are_seen_to_be_apart_though_they_share_a_scale(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = []
-    monkeypatch.setattr("cpt.training.features.proofs.check_isolation", lambda *_: order.append("checked"))
-    monkeypatch.setattr("cpt.training.loop.to_float8", lambda _: order.append("converted"))
+    emulated_float8(monkeypatch)
     run(tiny_model, tmp_path, SETTINGS.with_changes(precision="fp8"))
-    assert order == ["checked", "converted"]
+    losses = [record["loss_nats"] for record in records(tmp_path)]
+    plain = tmp_path / "plain"
+    run(tiny_model, plain, SETTINGS)
+    assert losses == pytest.approx([each["loss_nats"] for each in records(plain)], rel=0.05)
+    assert losses != [each["loss_nats"] for each in records(plain)]

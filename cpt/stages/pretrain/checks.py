@@ -40,7 +40,6 @@ from cpt.stages.pretrain.probe_texts import (
 )
 from cpt.stages.pretrain.probes import SOURCES, monitor_problems
 from cpt.stages.pretrain.skill_it import amount_problems, skill_problems, skill_setting_problems
-from cpt.training.distributed.launch import sharding_problems
 from cpt.training.feature import RunFacts
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import GateController, least_rows
@@ -136,7 +135,7 @@ def environment_problems(
     if place.assumed_hardware is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += TrackerLogging(config.trackers).missing_packages()
-    return problems + (sharding_problems(config) if place.sharded else [])
+    return problems
 
 
 def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[Problem]:

@@ -114,6 +114,7 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.models.unloaded_model import is_unloaded
         from cpt.stages.pretrain.samples import sample_after, sample_before, to_gpu
         from cpt.stages.pretrain.starting_model import load_to_train, weights_are_sharded
+        from cpt.training.checkpoint.kept_model import keep_model
         from cpt.training.checkpoint.kept_optimizer import keep_optimizer
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.data import followed
@@ -203,9 +204,13 @@ class PretrainStage(Stage[PretrainConfig]):
         metrics = save_training(config, settings, result, taken, context, probe_context, probes, continued)
 
         def save(step: int, folder: Path) -> None:
-            whole = load_model(context.output / "model") if sharded else model
-            load_weights(context.work, step, whole, settings.new_tokens)
-            save_model(whole, model_folder, folder)
+            finished = context.output / "model"
+            if unloaded:
+                keep_model(context.work, step, finished, folder, settings.new_tokens)
+            else:
+                whole = load_model(finished) if sharded else model
+                load_weights(context.work, step, whole, settings.new_tokens)
+                save_model(whole, model_folder, folder)
             if config.checkpoint.keep_optimizer:
                 keep_optimizer(context.work, step, folder / OPTIMIZER)
 

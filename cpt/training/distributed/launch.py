@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cpt.errors import Problem, UsageError
+from cpt.errors import UsageError
 from cpt.training.distributed.environment import Environment
 
 if TYPE_CHECKING:
-    from cpt.training.settings import TrainingConfig
+    pass
 
 FSDP2_INSTEAD = "Shard a model that is too large over processes with --use_fsdp --fsdp_version 2."
 
@@ -67,20 +67,6 @@ def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> No
             )
     if _set(environment, "ACCELERATE_USE_FSDP"):
         _refuse_unsupported_sharding(environment)
-
-
-def sharding_problems(config: TrainingConfig) -> list[Problem]:
-    """Return the settings of a training that cannot be combined with sharded weights (FSDP2)."""
-    if config.precision != "fp8":
-        return []
-    return [
-        Problem(
-            "8-bit training (precision: fp8) replaces layers that FSDP2 shards: the two together were not "
-            "tested",
-            key="precision",
-            hint="Set precision: bf16, or leave --use_fsdp out: then every process has the whole model.",
-        )
-    ]
 
 
 _UNSUPPORTED = {

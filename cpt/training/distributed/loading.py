@@ -25,6 +25,7 @@ from cpt.models.packed_model import (
 )
 from cpt.models.unloaded_model import Rows, initial_rows
 from cpt.training.distributed.tensors import first_row
+from cpt.training.float8 import plain_products
 
 if TYPE_CHECKING:
     from cpt.training.distributed.collectives import ProcessGroup
@@ -86,7 +87,8 @@ def check_shards(
         module.model.get_submodule(name).register_forward_hook(_comparison(name, changed))
         for name in added_layers
     ]
-    packed, alone = packed_and_alone(module)
+    with plain_products(module.model):  # as a model is checked before its layers are converted to float8
+        packed, alone = packed_and_alone(module)
     reshard(module)
     for hook in hooks:
         hook.remove()

@@ -27,7 +27,6 @@ from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.models.unloaded_model import is_unloaded
 from cpt.training.distributed.collectives import ProcessGroup
-from cpt.training.distributed.launch import sharding_problems
 from cpt.training.distributed.loading import check_shards, known_rows, load_shards, reshard
 from cpt.training.distributed.tensors import SHARD, first_row, whole
 from cpt.training.master_weights import Weights, next_seed, prepare_local_weights, round_stochastically
@@ -150,15 +149,10 @@ def prepare_weights(module: PackedLanguageModel, settings: Settings, processes: 
         module: Model to train.
         settings: Settings of the run.
         processes: Process group of the run.
-
-    Raises:
-        StageFailed: The weights are to be sharded, and a setting needs whole weights.
     """
     if not processes.sharding:
         module.model.to(processes.device)
         return prepare_local_weights(module.model, settings)
-    for problem in sharding_problems(settings.config):
-        raise StageFailed(problem.message, hint=problem.hint)
     if settings.stochastic_rounding:
         return ShardedStochasticRounding(module, processes, settings.seed)
     return ShardedWeights(module, settings.dtype, processes)
