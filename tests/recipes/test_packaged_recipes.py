@@ -113,7 +113,7 @@ def test_headers_have_larger_models_and_duties(name: str) -> None:
 def test_tiny_variant_runs_to_its_end(
     name: str, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a tiny random model in place of the wheel's, and a quarter of the tokens."""
+    """With a tiny random model in place of the wheel's, short sequences and fewer tokens."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / f"{name}.yaml"
     path.write_text(templates()[name])
@@ -123,7 +123,7 @@ def test_tiny_variant_runs_to_its_end(
     for file in [*re.findall(r"path: data/([\w.]+)", templates()[name]), "general.jsonl"]:
         texts = [" ".join(draw.choices(known, k=80)) + "." for _ in range(150)]
         write_jsonl(tmp_path / "data" / file, texts)
-    fewer = [re.sub(r"(\.tokens=)\d+", r"\g<1>10000", word) for word in tiny_overrides(name)]
+    fewer = [re.sub(r"(\.tokens=)\d+", r"\g<1>8000", word) for word in tiny_overrides(name)]
     fewer = [word for word in fewer if "sequence_length" not in word and "model=" not in word]
     words = [
         *fewer,
@@ -132,11 +132,13 @@ def test_tiny_variant_runs_to_its_end(
         "corpus.replay.self_generated.length=60",
         "corpus.replay.self_generated.tokens=2000",
         "corpus.general=[{path: data/general.jsonl}]",
+        "merge.search.points=3",
+        "evaluate.tasks.0.items=4",
     ]
     if name == "instruct":
         words.append(f"merge.models.1.model={tiny_model}")
     if name == "small-clinical":
-        words = [word.replace("extend.tokens=10000", "extend.tokens=16") for word in words]
+        words = [word.replace("extend.tokens=8000", "extend.tokens=16") for word in words]
     code = main(["run", str(path), *words])
     assert code in (0, 3, 4)  # 3, 4: the budget of so little text cannot be shown to be held
     stages = {step.name for step in load(path, words).steps}
