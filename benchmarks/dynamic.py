@@ -3,8 +3,8 @@
     python benchmarks/dynamic.py
     python benchmarks/dynamic.py --hypernetwork DIR --text FILE --bytes 60000
 
-Rows of merged tokens come from a trained hypernetwork, or, without one, from an untrained one: the mean of
-the rows of their pieces. `merged` reads and predicts merged tokens; `prefill` reads merged context and
+Rows of merged tokens come from an untrained hypernetwork, the mean of the rows of their pieces, and from a
+trained one, if there is one. `merged` reads and predicts merged tokens; `prefill` reads merged context and
 predicts the model's own tokens. Every figure stands beside the usual one, on the same bytes with the same
 bytes before them.
 """
@@ -29,6 +29,7 @@ from cpt.progress import NullProgress
 from cpt.references import resolve_model
 from evals.dynamic.model import GrownVocabulary, load_cache
 from evals.dynamic.scoring import Comparison, score_dynamic
+from tokenizer_tools.dynamic.rows import RowCache
 from tokenizer_tools.hypernetwork.folder import read_facts, save_hypernetwork
 from tokenizer_tools.hypernetwork.network import Hypernetwork
 from tokenizer_tools.hypernetwork.settings import HypernetworkConfig
@@ -83,28 +84,41 @@ def main() -> None:
     source = read_source(folder)
     reader = Reader.of(load_tokenizer(folder), options.window, START, options.overlap)
     document = beginning(options.text, options.bytes)
-    curve: list[dict[str, Any]] = []
+    model = load_model(folder, resolve_precision("auto")).to(best_device())
+    curves: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        hypernetwork = options.hypernetwork or untrained(source, Path(scratch) / "untrained")
-        steps = read_facts(hypernetwork).training.steps
-        cache = load_cache(hypernetwork, source, source)
-        model = load_model(folder, resolve_precision("auto")).to(best_device())
-        grown = GrownVocabulary(model, source, cache)
-        for share in options.shares:
-            began, predicted = time.process_time(), cache.predicted
-            found = score_dynamic(grown, source.vocabulary, reader, [document], share)
-            curve.append(
-                {
-                    "share": share,
-                    "merged": {**figures_of(found.merged), "merged_tokens": found.tokens},
-                    "prefill": None if found.prefill is None else figures_of(found.prefill),
-                    "rows_predicted": cache.predicted - predicted,
-                    "processor_seconds": time.process_time() - began,
-                }
-            )
-            print(curve[-1], flush=True)
+        networks = {"untrained": untrained(source, Path(scratch) / "untrained")}
+        if options.hypernetwork:
+            networks["trained"] = options.hypernetwork
+        for name, network in networks.items():
+            cache = load_cache(network, source, source)
+            grown = GrownVocabulary(model, source, cache)
+            points = [point(grown, cache, source, reader, document, share) for share in options.shares]
+            curves[name] = {"steps": read_facts(network).training.steps, "points": points}
     settings = {"bytes": options.bytes, "window": options.window, "overlap": options.overlap}
-    print(record.write("dynamic", {**settings, "hypernetwork_steps": steps, "curve": curve}))
+    print(record.write("dynamic", {**settings, "curves": curves}))
+
+
+def point(
+    grown: GrownVocabulary,
+    cache: RowCache,
+    source: SourceModel,
+    reader: Reader,
+    document: Document,
+    share: float,
+) -> dict[str, Any]:
+    """Return the figures of one share of merged tokens."""
+    began, predicted = time.process_time(), cache.predicted
+    found = score_dynamic(grown, source.vocabulary, reader, [document], share)
+    figures = {
+        "share": share,
+        "merged": {**figures_of(found.merged), "merged_tokens": found.tokens},
+        "prefill": None if found.prefill is None else figures_of(found.prefill),
+        "rows_predicted": cache.predicted - predicted,
+        "processor_seconds": time.process_time() - began,
+    }
+    print(figures, flush=True)
+    return figures
 
 
 if __name__ == "__main__":

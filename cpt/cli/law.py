@@ -66,7 +66,7 @@ def fit(
             "--rows",
             metavar="FILE",
             help="JSON lines or CSV of readings: run, parameters, tokens, share (of domain text), "
-            "domain_loss and general_loss in bits per byte, domain. At 0 tokens: losses before training.",
+            "domain_loss and general_loss in bits per byte, domain, heldout. 0 tokens: before training.",
         ),
     ] = None,
     holdout: Annotated[
@@ -268,10 +268,11 @@ def _probe(law: Law, run: str | None, root: Path, stage: str | None) -> DomainPr
 
 def _write_chart(law: Law, found: Sequence[Row], page: Path) -> None:
     from cpt.atomic import write_text
+    from cpt.laws.rows import level
     from cpt.report.charts.law import losses_by_replay
     from cpt.report.theme import standalone
 
-    write_text(page, standalone(losses_by_replay(law, found)))
+    write_text(page, standalone(losses_by_replay(law, level(found))))
 
 
 def _without_draws(law: Law) -> dict[str, Any]:

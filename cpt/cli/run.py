@@ -28,7 +28,7 @@ from cpt.cli.report import print_summary, report_data
 from cpt.cli.silence import redirect_warnings, silent
 from cpt.cli.views.log import LogView
 from cpt.cli.views.tty import TtyView
-from cpt.errors import CptError, GateFailed
+from cpt.errors import CptError, GateFailed, UsageError
 from cpt.formatting import duration
 from cpt.recipe.authoring import settle, write_continuation
 from cpt.recipe.events import Listener
@@ -189,6 +189,15 @@ def continue_(
             help="Training stage to continue. Default: the last one of the recipe.",
         ),
     ] = None,
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            "--optimizer",
+            metavar="STATE",
+            help="State of the optimizer at the start: `fresh`, or `carried` on from the checkpoint, which "
+            "must have kept it (checkpoint.keep_optimizer).",
+        ),
+    ] = "fresh",
     name: Annotated[str, typer.Option("--name", help="Name of the new stage.")] = "continued",
     output: Annotated[
         Path | None,
@@ -197,7 +206,7 @@ def continue_(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Continue a finished training from a checkpoint, with a fresh optimizer and a new schedule.
+    """Continue a finished training from a checkpoint, with a new schedule and, by default, a fresh optimizer.
 
     The new training starts with text that the earlier one has not seen. The command writes a recipe with the
     new stage and runs it; earlier results are kept, and later stages use the new model. To resume an
@@ -208,9 +217,19 @@ def continue_(
     if launching := launch_request(context):
         own, options = launching
         raise typer.Exit(launch(["continue", *own], options, debug=False))
+    if optimizer not in ("fresh", "carried"):
+        raise UsageError(f"--optimizer: `{optimizer}` is neither fresh nor carried")
     path = output or recipe.with_name(f"{recipe.stem}-continued.yaml")
     with main_process_only():
-        write_continuation(load(recipe), path, tokens=tokens, checkpoint=checkpoint, stage=stage, name=name)
+        write_continuation(
+            load(recipe),
+            path,
+            tokens=tokens,
+            checkpoint=checkpoint,
+            stage=stage,
+            name=name,
+            carried=optimizer == "carried",
+        )
         settled = settle(path, overrides or [], launched_environment(distributed_context().count))
         err().print(f"Wrote {path}; `cpt run {path}` resumes it.", soft_wrap=True)
         if any(step.name == name and getattr(step.config, "gates", ()) for step in settled.steps):

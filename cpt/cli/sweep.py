@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from rich.text import Text
 from cpt.cli.launch import launch_request
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import err, out, print_json, rows
-from cpt.errors import UsageError
+from cpt.errors import RecipeError, UsageError
 from cpt.formatting import duration
 from cpt.recipe.load import load
 
@@ -173,6 +174,7 @@ def _request(
     """Return the checked request."""
     from cpt.monitor.gates.gate import Budget
     from cpt.sweep.factors import parse_factors, parse_seeds
+    from cpt.sweep.measures import require_measured
     from cpt.sweep.skills import load_for_parts, parts_alone
     from cpt.sweep.state import SweepRequest
 
@@ -187,6 +189,9 @@ def _request(
     else:
         loaded, overrides = load_for_parts(recipe, overrides, skills)
         factors = [parts_alone(loaded, skills)]
+    for factor in factors:
+        if any(factor.key == text.partition("=")[0].strip() for text in overrides):
+            raise UsageError(f"`{factor.key}` is varied, and set by an override too", hint="Leave one out.")
     name = name or f"{loaded.name}-{'sweep' if skills is None else 'skills'}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
         raise UsageError(f"--name: `{name}` cannot name runs", hint="Use letters, digits, dots and dashes.")
@@ -201,7 +206,7 @@ def _request(
         raise UsageError(str(error)) from None
     if points is None and method != "grid":
         points = _RANDOM_POINTS
-    return SweepRequest(
+    request = SweepRequest(
         name=name,
         recipe=str(recipe.absolute()),
         overrides=tuple(overrides),
@@ -213,6 +218,10 @@ def _request(
         limit=bound,
         seconds=_seconds(budget) if budget else None,
     )
+    with suppress(RecipeError):  # the sweep lists the mistakes of all configurations
+        first = {factor.key: factor.levels[0] for factor in factors if factor.levels}
+        require_measured(load(recipe, request.settings(first)), request.measures)
+    return request
 
 
 def _seconds(text: str) -> float:

@@ -22,7 +22,7 @@ from cpt.laws.law import (
     TextLaw,
     bootstrap_interval,
 )
-from cpt.laws.rows import TEXTS, Row, StartLoss, Text, share_of, starts_of, trained
+from cpt.laws.rows import TEXTS, Row, StartLoss, Text, level, share_of, starts_of, trained
 from cpt.laws.solve import Sample, huber, solve
 from cpt.progress import NullProgress, Progress
 
@@ -30,8 +30,8 @@ DRAWS = 200
 """Default number of bootstrap samples."""
 
 SEVERAL_SIZES = 1.1
-"""Smallest ratio of model sizes between which the law can tell a difference: a larger vocabulary is no other
-size.
+"""Smallest ratio of model sizes, or of tokens, between which the law can tell a difference: a larger
+vocabulary is no other size, and runs of other seeds end after some tokens more or less.
 """
 
 _FEWEST_RUNS = 3
@@ -73,7 +73,7 @@ def fit(
         RecipeError: The rows cannot determine a law; the message says what to vary.
     """
     progress, rows = progress or NullProgress(), sorted(rows, key=_order)
-    starts = starts_of(rows)
+    starts, rows = starts_of(rows), level(rows)
     kept = [row for row in rows if row.run not in holdout]
     problems = [*_holdout_problems(rows, holdout), *_variation_problems(kept)]
     if problems:
@@ -122,11 +122,10 @@ def _variation_problems(rows: Sequence[Row]) -> Iterator[Problem]:
         if len({round(row.share, 6) for row in read}) < 2:
             message = f"all readings of {text} have a share of domain text of {read[0].share:g}"
             yield Problem(message, hint="Vary `pretrain.replay`: the law needs two shares, better four.")
-        if len({row.tokens for row in read}) < 2:
-            message = f"all readings of {text} are at {read[0].tokens:,} tokens"
-            yield Problem(
-                message, hint="Read more often (`monitor.every`), or vary `pretrain.tokens`: it needs two."
-            )
+        if not _varies([row.tokens for row in read]):
+            message = f"all readings of {text} are at {read[0].tokens:,} tokens, or nearly so"
+            hint = "Vary `pretrain.tokens`, or read more often (`monitor.every`, within `monitor.budget`)."
+            yield Problem(message, hint=hint)
 
 
 def _ranges(rows: Sequence[Row]) -> Ranges:
@@ -179,8 +178,8 @@ class _Data:
         )
 
 
-def _varies(sizes: Sequence[float]) -> bool:
-    return max(sizes) >= SEVERAL_SIZES * min(sizes)
+def _varies(values: Sequence[float]) -> bool:
+    return max(values) >= SEVERAL_SIZES * min(values)
 
 
 class _Fitting:
@@ -269,8 +268,10 @@ def _determines(sample: Sample) -> bool:
     if not len(sample.losses):
         return False
     at = sample.at
-    several = [at.share, at.tokens, *([at.first_loss] if sample.domains else [])]
+    several = [at.share, *([at.first_loss] if sample.domains else [])]
     if any(len(np.unique(np.round(column, 6))) < 2 for column in several):
+        return False
+    if not _varies(np.asarray(at.tokens).tolist()):
         return False
     return not sample.size or _varies(np.asarray(at.parameters).tolist())
 

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -45,6 +46,11 @@ class Row(BaseModel):
     domain_loss: Loss | None = Field(default=None, description="Bits per byte of held-out domain text.")
     general_loss: Loss | None = Field(default=None, description="Bits per byte of held-out general text.")
     domain: DomainName = Field(default=DOMAIN, description="Name of the domain, where there are several.")
+    heldout: str = Field(
+        default="",
+        description="Name of the held-out documents, where runs hold out others of the same text (seeds): "
+        "losses are then moved by the difference of those before training.",
+    )
 
     @model_validator(mode="after")
     def _has_a_loss(self) -> Self:
@@ -147,7 +153,11 @@ def _mistakes(error: ValidationError, line: int) -> Iterator[tuple[str, int, str
 
 
 class StartLoss(BaseModel):
-    """The losses of one model before training, on the texts of one domain."""
+    """The losses of one model before training, on the texts of one domain.
+
+    Attributes:
+        spread: Largest distance of the loss on one choice of held-out documents from the mean over them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -155,6 +165,7 @@ class StartLoss(BaseModel):
     parameters: int = Field(gt=0)
     domain_loss: Loss | None = None
     general_loss: Loss | None = None
+    spread: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     def loss(self, text: Text) -> float | None:
         """Return the loss of a text in bits per byte."""
@@ -162,29 +173,79 @@ class StartLoss(BaseModel):
 
 
 def starts_of(rows: Iterable[Row]) -> list[StartLoss]:
-    """Return the losses before training, by domain and model size: means over the runs.
+    """Return the losses before training, by domain and model size: means over the held-out documents.
 
     Raises:
-        RecipeError: Runs of one model and domain start at different losses: they cannot be compared.
+        RecipeError: Runs of one model, domain and held-out text start at different losses: they cannot be
+            compared.
     """
-    groups: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        if row.tokens == 0:
-            groups.setdefault((row.domain, row.parameters), []).append(row)
     problems, found = [], []
-    for (domain, parameters), group in groups.items():
-        means = {}
+    for (domain, parameters), group in _by_model(row for row in rows if row.tokens == 0).items():
+        means, spread = {}, 0.0
         for text in TEXTS:
-            known = {row.run: value for row in group if (value := row.loss(text)) is not None}
-            if not known:
-                continue
-            low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
-            if known[high] - known[low] > SAME_START * known[low]:
-                problems.append(_different_starts(text, low, known[low], high, known[high]))
-            means[f"{text}_loss"] = sum(known.values()) / len(known)
-        found.append(StartLoss(domain=domain, parameters=parameters, **means))
+            firsts = _firsts(group, text)
+            for known in firsts.values():
+                low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+                if known[high] - known[low] > SAME_START * known[low]:
+                    problems.append(_different_starts(text, low, known[low], high, known[high]))
+            if firsts:
+                levels = [fmean(known.values()) for known in firsts.values()]
+                means[f"{text}_loss"] = fmean(levels)
+                spread = max(spread, *(abs(level - fmean(levels)) for level in levels))
+        found.append(StartLoss(domain=domain, parameters=parameters, spread=spread, **means))
     if problems:
         raise RecipeError(problems)
+    return found
+
+
+def level(rows: Sequence[Row]) -> list[Row]:
+    """Move the losses on each choice of held-out documents so that all begin at the mean over the choices.
+
+    Documents differ in how hard they are to predict, by more than a setting changes. What a run changes
+    stays as it was measured.
+
+    Raises:
+        RecipeError: There are several choices, and the loss before training is not known for each.
+    """
+    moves: dict[tuple[str, int, str, Text], float] = {}
+    problems = []
+    for (domain, parameters), group in _by_model(rows).items():
+        for text in TEXTS:
+            choices = {row.heldout for row in group if row.loss(text) is not None}
+            firsts = _firsts((row for row in group if row.tokens == 0), text)
+            if len(choices) > 1 and (missing := sorted(choices - firsts.keys())):
+                message = f"{text} on held-out `{', '.join(missing)}` has no loss before training"
+                problems.append(Problem(message, hint="Add rows of 0 tokens."))
+            levels = {name: fmean(known.values()) for name, known in firsts.items()}
+            for name, own in levels.items():
+                moves[domain, parameters, name, text] = fmean(levels.values()) - own
+    if problems:
+        raise RecipeError(problems)
+    found = []
+    for row in rows:
+        losses = {
+            f"{text}_loss": value + moves.get((row.domain, row.parameters, row.heldout, text), 0.0)
+            for text in TEXTS
+            if (value := row.loss(text)) is not None
+        }
+        found.append(row.model_copy(update=losses))
+    return found
+
+
+def _by_model(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
+    """Return rows by domain and model size."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.domain, row.parameters), []).append(row)
+    return groups
+
+
+def _firsts(rows: Iterable[Row], text: Text) -> dict[str, dict[str, float]]:
+    """Return the losses of rows of 0 tokens: by held-out documents, then by run."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if (value := row.loss(text)) is not None:
+            found.setdefault(row.heldout, {})[row.run] = value
     return found
 
 

@@ -46,18 +46,26 @@ _NOT_TAKEN_OVER = frozenset({"name", "from", "start", "tokens", "schedule"})
 
 
 def write_continuation(
-    recipe: Recipe, path: Path, *, tokens: int, checkpoint: str, stage: str | None, name: str
+    recipe: Recipe,
+    path: Path,
+    *,
+    tokens: int,
+    checkpoint: str,
+    stage: str | None,
+    name: str,
+    carried: bool = False,
 ) -> None:
     """Write a recipe with one more stage, right after the training that it continues.
 
-    The new stage has the settings of that training except its schedule. It begins with the checkpoint, a
-    fresh optimizer and unseen text. Later stages that name the earlier training (`from`) name the new one
+    The new stage has the settings of that training except its schedule. It begins with the checkpoint and
+    unseen text. Later stages that name the earlier training (`from`) name the new one
     instead.
 
     Args:
         checkpoint: "last", "pre-anneal", or the step of a milestone.
         stage: Name of the training to continue; the recipe's last one by default.
         name: Name of the new stage.
+        carried: True to go on with the checkpoint's optimizer state, False to begin with a fresh optimizer.
 
     Raises:
         UsageError: There is no such training, the name is taken, or the file exists.
@@ -71,7 +79,8 @@ def write_continuation(
     stages = list(recipe.data["stages"])
     at = next(place for place, step in enumerate(recipe.steps) if step is continued)
     taken = {key: value for key, value in stages[at][KIND].items() if key not in _NOT_TAKEN_OVER}
-    start = {"checkpoint": int(checkpoint) if checkpoint.isdecimal() else checkpoint}
+    start: dict[str, Any] = {"checkpoint": int(checkpoint) if checkpoint.isdecimal() else checkpoint}
+    start |= {"optimizer": True} if carried else {}
     new = {"name": name, "from": continued.name, "start": start, "tokens": tokens, **taken}
     later = [_renamed(each, continued.name, name) for each in stages[at + 1 :]]
     _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *later]}, path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cpt.errors import CptError, Problem, RecipeError, did_you_mean
 from cpt.json_file import read_json, read_plain, read_rows
@@ -46,6 +48,7 @@ class _Sequences(FileShape):
 def rows_of_runs(runs: Sequence[tuple[str, Run]], stage: str | None = None) -> list[Row]:
     """Return one row for each step at which the held-out texts were read, after the warm-up, and the start.
 
+    Runs that differ in the seed hold out other documents, which `heldout` of their rows names.
     A reading may see a part of the held-out documents. Its loss is therefore the first one, of all documents,
     plus the rise on the documents that it saw.
 
@@ -56,16 +59,46 @@ def rows_of_runs(runs: Sequence[tuple[str, Run]], stage: str | None = None) -> l
     Raises:
         RecipeError: Some runs have no such stage, or none with one share of replay; lists all of them.
     """
-    names, rows, problems = labels([run for _, run in runs]), [], []
+    names, problems = labels([run for _, run in runs]), []
+    found: list[tuple[list[Row], _Origin]] = []
     for domain, run in runs:
         name = names[run.folder]
         try:
-            rows += _rows(name, domain, pretrain_record(run, stage))
+            record = pretrain_record(run, stage)
+            found.append((_rows(name, domain, record), _Origin.of(run, record)))
         except CptError as error:
             problems.append(Problem(error.message, key=name, hint=error.hint))
     if problems:
         raise RecipeError(problems)
-    return rows
+    return list(_with_heldout(found))
+
+
+class _Origin(NamedTuple):
+    """The settings that the held-out text of a run and its first loss follow from, and the seed."""
+
+    settings: str
+    seed: int
+
+    @classmethod
+    def of(cls, run: Run, record: Record) -> _Origin:
+        recipe = run.data.get("recipe") or {}
+        stages = takewhile(lambda each: each.name != record.name, run.finished().values())
+        made = [(each.stage, each.config, each.references) for each in stages]
+        return cls(json.dumps([recipe.get("base"), made], sort_keys=True), record.seed)
+
+
+def _with_heldout(found: Sequence[tuple[list[Row], _Origin]]) -> Iterator[Row]:
+    """Yield rows with the name of their held-out documents, where runs differ in nothing else but the seed.
+
+    A corpus holds out other documents for each seed.
+    """
+    groups: dict[tuple[str, int], set[str]] = {}
+    for rows, origin in found:
+        groups.setdefault((rows[0].domain, rows[0].parameters), set()).add(origin.settings)
+    for rows, origin in found:
+        alike = len(groups[rows[0].domain, rows[0].parameters]) == 1
+        for row in rows:
+            yield row.model_copy(update={"heldout": f"seed {origin.seed}"}) if alike else row
 
 
 def pretrain_record(run: Run, stage: str | None) -> Record:

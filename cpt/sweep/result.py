@@ -122,8 +122,9 @@ def result_of(file: SweepFile, created: str) -> SweepResult:
     axes = measures[:2] if len(measures) > 1 else []
     signs = [-1.0 if more_is_better(name) else 1.0 for name in axes]
     points: dict[int, tuple[float, float]] = {}
-    for row in rows:
-        if axes and all(name in row.changes for name in axes):
+    most = max((len(row.runs) for row in rows), default=0)
+    for row in rows:  # a mean of fewer seeds is no match for those of all
+        if axes and len(row.runs) == most and all(name in row.changes for name in axes):
             x, y = (sign * row.changes[name].value for sign, name in zip(signs, axes, strict=True))
             points[row.number] = (x, y)
     front = pareto_front(points)
@@ -288,10 +289,7 @@ def _recommendation(
     values = next(row.values for row in rows if row.number == choice.number)
     return Recommendation(
         number=choice.number,
-        overrides=[
-            *request.overrides,
-            *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()),
-        ],
+        overrides=request.settings(values),
         held=choice.held,
         sentences=_sentences(choice, file, rows),
     )

@@ -24,8 +24,9 @@ from cpt.recipe.store import Store
 from cpt.seeds import mean_over_seeds
 from cpt.sweep.factors import Tried, Values, grid, propose, random_configurations, size_of, spread
 from cpt.sweep.measures import changes_of, more_is_better
+from cpt.sweep.rounding import alike
 from cpt.sweep.state import ENDED, SweepFile, SweepRequest, SweepState, Trial
-from cpt.sweep.time_limit import affordable, stage_seconds
+from cpt.sweep.time_limit import Times, affordable, seconds_around, stage_seconds
 
 RESULTS = frozenset({0, 3, 4})
 """Exit codes of `cpt run` that come with a result: done, a budget is broken, a budget is not shown."""
@@ -76,10 +77,7 @@ class Execution:
 
 def overrides_of(request: SweepRequest, values: Values, seed: int, run: str) -> list[str]:
     """Return the overrides of one run, as on a command line."""
-    import json
-
-    varied = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    return [*request.overrides, *varied, f"seed={seed}", f"name={run}"]
+    return [*request.settings(values), f"seed={seed}", f"name={run}"]
 
 
 def configurations(request: SweepRequest) -> list[Values] | None:
@@ -103,11 +101,14 @@ def check(request: SweepRequest) -> None:
     found: dict[tuple[Any, ...], Problem] = {}
     known = configurations(request)
     tried = known if known is not None else random_configurations(request.factors, 8, request.seeds[0])
+    loaded: list[tuple[Values, Recipe]] = []
     for values in tried:
+        own = overrides_of(request, values, request.seeds[0], request.name)
         try:
-            load(Path(request.recipe), overrides_of(request, values, request.seeds[0], request.name))
+            loaded.append((values, load(Path(request.recipe), own)))
         except RecipeError as error:
             found |= {(each.file, each.line, each.key, each.message): each for each in error.problems}
+    found |= {(each.key, each.message): each for each in alike(request.factors, loaded)}
     if found:
         raise RecipeError(list(found.values()))
 
@@ -164,13 +165,12 @@ class _Sweep:
         if self._request.seconds is None:
             self._run_trials(self._state.trials)
             return
-        for trial in list(self._state.trials):  # the times of the first result tell what others will take
-            if (
-                any(each.state == "done" for each in self._state.trials)
-                or self._spent >= self._request.seconds
-            ):
+        trials, jobs = list(self._state.trials), self._execution.jobs
+        for first in range(0, len(trials), jobs):  # the times of the first result tell what others will take
+            done = any(each.state == "done" for each in self._state.trials)
+            if done or self._spent >= self._request.seconds:
                 break
-            self._run_trials([trial])
+            self._run_trials(trials[first : first + jobs])
         self._leave_out(self._request.seconds)
         self._run_trials(self._state.trials)
 
@@ -219,7 +219,6 @@ class _Sweep:
     def _leave_out(self, seconds: float) -> None:
         """Mark the trials that the time does not allow; they are run by a later command with more time."""
         finished = [each for each in self._state.trials if each.state == "done"]
-        known = stage_seconds(self._execution.runs / finished[0].run) if finished else {}
         waiting = [each for each in self._state.trials if each.state not in ENDED]
         if not finished:
             for trial in waiting:
@@ -227,10 +226,11 @@ class _Sweep:
             self._state.left_out = f"{len(waiting)} runs: no run has succeeded in the given time"
             self._state.write()
             return
-        spent = self._spent
+        spent, folder = self._spent, self._execution.runs / finished[0].run
+        times = Times(stage_seconds(folder), seconds_around(folder, finished[0].seconds))
         recipes = {each.run: self._load(each) for each in waiting}
         kept, needed = affordable(
-            waiting, recipes, known, self._execution.runs, (seconds - spent) * self._execution.jobs
+            waiting, recipes, times, self._execution.runs, (seconds - spent) * self._execution.jobs
         )
         for trial in waiting:
             if trial.run not in kept:

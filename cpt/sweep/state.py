@@ -60,6 +60,18 @@ class SweepRequest(SweepPart):
         """Return the measures that every run must have."""
         return {self.minimize, *([self.limit.probe] if self.limit else [])}
 
+    def settings(self, values: Values) -> list[str]:
+        """Return the overrides of a configuration, a key after those that it is inside of, or it is lost.
+
+        Args:
+            values: Setting of every factor.
+        """
+        varied = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        all_of_them = [*self.overrides, *varied]
+        keys = [text.partition("=")[0].strip() for text in all_of_them]
+        parents = [sum(key.startswith(f"{other}.") for other in keys) for key in keys]
+        return [all_of_them[place] for place in sorted(range(len(keys)), key=parents.__getitem__)]
+
 
 class Trial(SweepPart):
     """One run of a sweep.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cpt.recipe.journal import find_run
 from cpt.recipe.plan import Entry, make_plan
@@ -11,6 +12,23 @@ from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.sweep.state import Trial
+
+
+class Times(NamedTuple):
+    """The times of a finished run: those of its stages (`stage_seconds`), and that around them."""
+
+    stages: Mapping[str, float]
+    around: float = 0.0
+
+
+def seconds_around(folder: Path, seconds: float) -> float:
+    """Return the part of a run's time that no stage took: to start, to load, to check.
+
+    Args:
+        seconds: Time of the run's processes.
+    """
+    records = find_run(folder.parent, folder.name).finished().values()
+    return max(0.0, seconds - sum(record.seconds for record in records))
 
 
 def stage_seconds(folder: Path) -> dict[str, float]:
@@ -26,7 +44,7 @@ def stage_seconds(folder: Path) -> dict[str, float]:
 def affordable(
     trials: Sequence[Trial],
     recipes: Mapping[str, Recipe],
-    known: Mapping[str, float],
+    times: Times,
     runs: Path,
     seconds: float,
 ) -> tuple[set[str], float]:
@@ -37,7 +55,7 @@ def affordable(
     Args:
         trials: Waiting trials, in their order.
         recipes: Recipe of each, by the name of the run.
-        known: Times of the stages of a finished run (`stage_seconds`).
+        times: Times of a finished run.
         runs: Folder of all runs.
         seconds: Time of processes, all together.
 
@@ -51,7 +69,8 @@ def affordable(
         own = [trial for trial in trials if trial.number == number]
         for trial in own:
             entries = make_plan(recipes[trial.run], Store(runs.absolute() / trial.run)).to_run
-            spent += sum(_seconds(entry, known) for entry in entries if entry.fingerprint not in made)
+            spent += times.around
+            spent += sum(_seconds(entry, times.stages) for entry in entries if entry.fingerprint not in made)
             made |= {entry.fingerprint for entry in entries}
         full = full or spent > seconds
         if not full:

@@ -68,6 +68,7 @@ def test_budgets_are_taken_over_and_count_from_the_new_start(cpt: Any) -> None:
         (("--name", "merge"), "a stage `merge` already"),
         (("--out", "recipe.yaml"), "recipe.yaml exists already"),
         (("continued.nonsense=1",), "nonsense"),
+        (("--optimizer", "new"), "neither fresh nor carried"),
     ],
 )
 def test_mistakes_are_explained_and_leave_no_file(cpt: Any, words: tuple[str, ...], says: str) -> None:
@@ -79,5 +80,5 @@ def test_mistakes_are_explained_and_leave_no_file(cpt: Any, words: tuple[str, ..
 
 def test_help_says_what_it_does_and_what_it_does_not(cpt: Any) -> None:
     text = " ".join(cpt("continue", "--help").out.split())
-    assert "fresh optimizer and a new schedule" in text
+    assert "with a new schedule and, by default, a fresh optimizer" in text
     assert "To resume an interrupted run, use" in text

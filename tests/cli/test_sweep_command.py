@@ -59,6 +59,8 @@ def test_a_sweep_of_real_runs(
         (["--vary", "pretrain.replay=0,0.1", "--limit", "general recovers within 20%"], "bounds a recovery"),
         (["--vary", "pretrain.replay=0,0.1", "--budget", "soon"], "is no time"),
         (["--vary", "pretrain.replay=0,0.1", "--name", "a/b"], "cannot name runs"),
+        (["--vary", "corpus.heldout=0.1,0.2", "corpus.heldout=0.3"], "is varied, and set by an override"),
+        (["--vary", "corpus.heldout=0.1,0.2", "--minimize", "domian"], "will not measure `domian`"),
     ],
 )
 def test_mistakes(cpt: Any, recipe_file: Path, words: list[str], message: str) -> None:

@@ -127,6 +127,7 @@ def test_named_runs_are_predicted_and_not_fitted() -> None:
     [
         (run_rows("a", 0.5) + run_rows("b", 0.5), "share of domain text of 0.5"),
         (runs_of(tokens=[1e6]), "all readings of domain are at 1,000,000 tokens"),
+        (runs_of(tokens=[1e6, 1.05e6]), "all readings of domain are at 1,000,000 tokens, or nearly so"),
         ([row for row in runs_of() if not row.tokens], "no reading after the start"),
     ],
 )
@@ -181,3 +182,29 @@ def test_a_law_is_kept_in_a_file_and_a_damaged_one_is_refused(tmp_path: Any) -> 
     with pytest.raises(DamagedFile, match="missing"):
         read_law(tmp_path / "none.json")
     assert law_of(DOMAIN).texts["domain"].coefficients == DOMAIN
+
+
+def test_runs_of_other_held_out_documents_are_set_on_one_level() -> None:
+    """Two seeds, of which one holds out documents that are harder by 0.1 and 0.06 bits per byte."""
+    rows = [
+        row.model_copy(
+            update={
+                "run": f"{row.run}-{seed}",
+                "heldout": f"seed {seed}",
+                "domain_loss": (row.domain_loss or 0) + sign * 0.05,
+                "general_loss": (row.general_loss or 0) - sign * 0.03,
+            }
+        )
+        for row in runs_of()
+        for seed, sign in ((17, 1), (18, -1))
+    ]
+    law = fit(rows, draws=0)
+    for text, planted in (("domain", DOMAIN), ("general", GENERAL)):
+        assert law.texts[text].coefficients == pytest.approx(planted, rel=1e-2)  # type: ignore[index]
+    assert law.start[0].domain_loss == pytest.approx(1.9)
+    assert law.start[0].spread == pytest.approx(0.05)
+    with pytest.raises(RecipeError, match="before training domain is at"):  # nothing says why they differ
+        fit([row.model_copy(update={"heldout": ""}) for row in rows])
+    unknown = [row for row in rows if row.tokens or row.heldout == "seed 17"]
+    with pytest.raises(RecipeError, match="domain on held-out `seed 18` has no loss before training"):
+        fit(unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
 
-from law_runs import PARAMETERS, write_run
+from law_runs import PARAMETERS, write, write_run
 from planted import run_rows
 
 from cpt.errors import RecipeError
@@ -84,3 +85,28 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (training / "summary.json").write_text("{}")
     with pytest.raises(RecipeError, match=r"summary\.json: not of the form"):
         rows(tmp_path, "a")
+
+
+def seeded(root: Path, name: str, seed: int, heldout: float = 0.1) -> None:
+    """Write a run whose corpus, made with a seed, comes before its training."""
+    folder = write_run(root, name, ROWS)
+    fingerprint = "cd" * 32
+    corpus = folder / f"corpus-{fingerprint[:12]}"
+    (corpus / "corpus").mkdir(parents=True)
+    record = {"name": "corpus", "stage": "corpus", "kinds": ["corpus"], "fingerprint": fingerprint}
+    write(corpus / "artifact.json", record | {"config": {"heldout": heldout}, "seed": seed})
+    (training,) = folder.glob("pretrain-*/artifact.json")
+    training.write_text(training.read_text()[:-1] + f', "seed": {seed}}}')
+    state = json.loads((folder / "run.json").read_text())
+    made = {"kind": "corpus", "fingerprint": fingerprint, "state": "finished"}
+    write(folder / "run.json", state | {"stages": {"corpus": made, **state["stages"]}})
+
+
+def test_runs_that_differ_in_the_seed_alone_name_their_held_out_documents(tmp_path: Path) -> None:
+    """Each seed's corpus holds out others; where settings differ, too, losses cannot be compared so."""
+    seeded(tmp_path, "a", 17)
+    seeded(tmp_path, "b", 18)
+    found = rows(tmp_path, "a", "b")
+    assert {(row.run, row.heldout) for row in found} == {("a", "seed 17"), ("b", "seed 18")}
+    seeded(tmp_path, "c", 18, heldout=0.2)
+    assert {row.heldout for row in rows(tmp_path, "a", "c")} == {""}

@@ -100,6 +100,24 @@ def test_states_that_cannot_go_on_are_refused(first: Artifact, base: Mapping[str
     assert STAGE.check_environment(config, Environment(), {"model": [kept]}) == []
 
 
+def test_the_plan_says_what_kept_states_take(base: Mapping[str, Artifact]) -> None:
+    """Milestones after steps 4 and 8 of 9 or more: two states of 8 bytes a weight at most."""
+    from cpt.formatting import size
+    from cpt.models.weights import count_parameters
+
+    def plan(**settings: Any) -> str:
+        return STAGE.forecast(STAGE.Config.model_validate(PLAIN | {"tokens": 500, **settings}), base, {})
+
+    weights = count_parameters(base["model"].path("model"))
+    assert f"stays with 2 models: up to {size(2 * 8 * weights)} of disk space" in plan(**KEPT)
+    infinite = {"schedule": {"kind": "infinite", "peak": 1e-3}}
+    assert "stays with 3 models" in plan(**KEPT, **infinite)
+    kept_alone = {"checkpoint": {"keep_optimizer": True}}
+    assert "keep_optimizer keeps nothing" in plan(**kept_alone)
+    assert "stays with 1 model:" in plan(**kept_alone, **infinite)
+    assert "disk space" not in plan()
+
+
 def test_a_damaged_state_and_one_of_other_weights_are_named(tmp_path: Path) -> None:
     file = tmp_path / "optimizer.safetensors"
     with pytest.raises(DamagedFile, match="no optimizer state"):

@@ -244,3 +244,17 @@ def test_a_recipe_with_a_wrong_law_names_it_once_with_its_line(
         load(recipe_file)
     (problem,) = caught.value.problems
     assert "no such file" in problem.message
+
+
+def test_another_start_is_told_beyond_the_spread_of_the_law_s_own_runs(law: Path) -> None:
+    """A law of several seeds knows other held-out documents of the same text."""
+    from types import SimpleNamespace
+
+    from cpt.laws import read_law
+    from cpt.stages.pretrain.advised_replay import other_start
+
+    readings: list[Any] = [SimpleNamespace(probe="general", value=START + 0.05)]
+    assert "before training general is at" in other_start(config_of(law), readings)[0]
+    known = read_law(law)
+    write_law(known.model_copy(update={"start": [known.start[0].model_copy(update={"spread": 0.03})]}), law)
+    assert other_start(config_of(law), readings) == []

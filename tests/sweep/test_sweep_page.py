@@ -210,3 +210,22 @@ def test_broken_budgets_of_the_recipe_are_told() -> None:
     found = result_of(file.model_copy(update={"trials": broken}), "2026-01-01").recommendation
     assert found is not None
     assert "A budget of the recipe was broken, or not shown to be held, in 3 of 3 runs." in found.sentences
+
+
+def test_a_configuration_with_fewer_seeds_is_not_on_the_front() -> None:
+    """Its one seed that went well is no match for the means of the others."""
+    file = made()
+    assert 5 in result_of(file, "2026-01-01").front
+    kept = [
+        t.model_copy(update={"state": "failed"}) if (t.number, t.seed) == (5, 18) else t for t in file.trials
+    ]
+    found = result_of(file.model_copy(update={"trials": tuple(kept)}), "2026-01-01")
+    assert 5 not in found.front
+    assert found.front
+
+
+def test_the_page_says_why_it_has_no_effects() -> None:
+    file = made()
+    few = file.model_copy(update={"trials": tuple(t for t in file.trials if t.number in (1, 4))})
+    assert "No effects are told" in render(result_of(few, "2026-01-01"))
+    assert "No effects are told" not in render(result_of(file, "2026-01-01"))

@@ -234,6 +234,17 @@ def test_overrides_are_those_of_a_command_line(recipe_file: Path) -> None:
     ]
 
 
+def test_a_setting_inside_another_one_is_not_lost(recipe_file: Path) -> None:
+    """A rate is set in the schedule that is varied, in whichever order both are written."""
+    inner, outer = "pretrain.schedule.peak", "pretrain.schedule"
+    kind, rate = {"kind": "constant"}, 1e-5
+    written = ['pretrain.schedule={"kind": "constant"}', "pretrain.schedule.peak=1e-05"]
+    for values in ({inner: rate, outer: kind}, {outer: kind, inner: rate}):
+        assert request(recipe_file).settings(values) == written
+    asked = request(recipe_file, overrides=("pretrain.schedule.peak=1e-05", "pretrain.tokens=50"))
+    assert asked.settings({outer: kind}) == ["pretrain.tokens=50", *written]
+
+
 def test_results_that_are_no_longer_up_to_date_are_made_again(
     recipe_file: Path, execution: Execution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +334,7 @@ def test_as_many_runs_as_asked_for_go_on_at_a_time(recipe_file: Path, execution:
 def test_what_a_time_allows_counts_shared_stages_once(recipe_file: Path) -> None:
     """Each of four pretrain stages takes two seconds, each of two corpora one."""
     from cpt.recipe.load import load
-    from cpt.sweep.time_limit import affordable
+    from cpt.sweep.time_limit import Times, affordable
 
     asked = request(recipe_file)
     trials = [
@@ -331,7 +342,7 @@ def test_what_a_time_allows_counts_shared_stages_once(recipe_file: Path) -> None
         for number, values in enumerate(running.configurations(asked) or (), start=1)
     ]
     recipes = {each.run: load(recipe_file, overrides_of(asked, each.values, 17, each.run)) for each in trials}
-    known = {"pretrain": 2.0, "corpus": 1.0}
+    known = Times({"pretrain": 2.0, "corpus": 1.0})
     runs = recipe_file.parent / "runs"
     kept, needed = affordable(trials, recipes, known, runs, 1e9)
     assert kept == {trial.run for trial in trials}
@@ -339,3 +350,29 @@ def test_what_a_time_allows_counts_shared_stages_once(recipe_file: Path) -> None
     kept, _ = affordable(trials, recipes, known, runs, 2 * 2.0 + 2 * 1.0)
     assert kept == {"sweep-p01-s17", "sweep-p02-s17"}
     assert affordable(trials, recipes, known, runs, 0.5) == (set(), needed)
+    _, needed = affordable(trials, recipes, known._replace(around=3.0), runs, 1e9)
+    assert needed == pytest.approx(4 * 2.0 + 2 * 1.0 + 4 * 3.0)  # each run takes time to start
+
+
+def test_the_time_around_the_stages_of_a_run(recipe_file: Path) -> None:
+    from cpt.recipe.load import load
+    from cpt.recipe.runner import run as run_recipe
+    from cpt.sweep.time_limit import seconds_around, stage_seconds
+
+    done = run_recipe(load(recipe_file), recipe_file.parent / "runs")
+    inside = sum(record.seconds for record in done.artifacts.values())
+    assert set(stage_seconds(done.folder)) == set(done.artifacts)
+    assert seconds_around(done.folder, inside + 7.0) == pytest.approx(7.0)
+    assert seconds_around(done.folder, 0.0) == 0.0  # another run made its stages
+
+
+def test_as_many_first_runs_as_go_on_at_a_time_tell_the_times(
+    recipe_file: Path, execution: Execution
+) -> None:
+    """One of three at a time would leave two thirds of the time unused, and be counted as a third of it."""
+    execution.runs.mkdir()
+    for number in range(1, 5):
+        (execution.runs / f"broken-sweep-p0{number}-s17").touch()
+    asked = request(recipe_file, seeds=(17,), seconds=1e-6)
+    file = sweep(asked, Execution(execution.runs, jobs=3))
+    assert [trial.state for trial in file.trials] == ["failed", "failed", "failed", "left out"]

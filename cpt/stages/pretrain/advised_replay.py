@@ -210,10 +210,11 @@ def other_start(config: PretrainConfig, readings: Sequence[Reading]) -> list[str
         return []
     setting, found = Setting.of(config.replay.law, config.replay.domain), []
     size = setting.size(config.replay.parameters)
+    spread = max((each.spread for each in setting.law.start), default=0.0)  # of other seeds' documents
     for text in TEXTS:
         first = next((reading.value for reading in readings if reading.probe == text), None)
         start = setting.start(text, size)
-        if first is not None and start is not None and abs(first - start) > SAME_START * start:
+        if first is not None and start is not None and abs(first - start) > SAME_START * start + 2 * spread:
             found.append(
                 f"before training {text} is at {first:.4f} bits per byte, and at {start:.4f} in the runs of "
                 "the law of `replay`: its advice is for another base or other held-out text"

@@ -148,6 +148,9 @@ def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[P
         message = f"{name} keeps no optimizer state with its checkpoints"
         hint = f"Set checkpoint.keep_optimizer: true in {name}, or leave start.optimizer out."
         return [Problem(message, key="start.optimizer", hint=hint)]
+    own, its = (each.model_dump(mode="json") for each in (config, continued))
+    if unfit := optimizer_problems(config.start, own, its):
+        return unfit
     if config.start.checkpoint != "pre-anneal":
         return []
     reason = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import Problem
+from cpt.formatting import plural, size
 from cpt.monitor.budget import Demand, ProbeBudget, planned_shares
 from cpt.monitor.schedule import Moment
 from cpt.sources import DOMAIN, PART, REPLAY, STUDY
@@ -127,12 +128,33 @@ def planned_tokens(
         named = config.tokens or config.mixture
         lost = unread(config, inputs["corpus"].path("corpus"), stream, steps)
         advice = schedule_advice(config, inputs, stream.tokens(steps))
-        said = [tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost, *advice]
+        kept = kept_states(config, inputs, steps, stream.tokens(steps))
+        said = [tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost, *advice, *kept]
         return "; ".join(said)
     if config.tokens:
         return f"{config.tokens:,} tokens" + (f": {passes}" if config.mixture else "")
     expected = expected_tokens(config, upstream.get("corpus", ()))
     return f"about {expected:,} tokens: {passes}" if expected else passes
+
+
+def kept_states(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int, tokens: int) -> list[str]:
+    """Describe the disk space of the optimizer states that stay beside models; nothing if none is wanted."""
+    from cpt.models.weights import count_parameters
+
+    if not config.checkpoint.keep_optimizer or "model" not in inputs:
+        return []
+    every, schedule = config.checkpoint.keep_every, config.for_tokens(tokens).schedule
+    end = tokens if schedule.unit == "tokens" else steps
+    anneals = config.trainable.kind != "lora" and schedule.anneal_begins(end) is not None
+    count = ((steps - 1) // every if every else 0) + anneals
+    if not count:
+        return ["keep_optimizer keeps nothing: set checkpoint.keep_every, or a schedule that anneals"]
+    most = _STATE_BYTES * count_parameters(inputs["model"].path("model")) * count
+    return [f"the optimizer's state stays with {plural(count, 'model')}: up to {size(most)} of disk space"]
+
+
+_STATE_BYTES = 8
+"""Bytes of the largest optimizer state, AdamW's, of each weight."""
 
 
 def planned_probes(

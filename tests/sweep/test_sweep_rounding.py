@@ -1,0 +1,38 @@
+"""Shares of replay that a batch rounds to the same rows are refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import write_tiny_model
+
+from cpt.errors import RecipeError
+from cpt.sweep.factors import parse_factors
+from cpt.sweep.run import check
+from cpt.sweep.state import SweepRequest
+
+RECIPE = """\
+name: tiny
+base: model
+stages:
+  - corpus: {domain: [{path: notes.txt}], replay: [{path: notes.txt}]}
+  - pretrain: {tokens: 100, batch_sequences: 8}
+"""
+
+
+def test_levels_that_are_the_same_rows(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model")
+    (tmp_path / "notes.txt").write_text("A fever is a fever.\n")
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+
+    def checked(*vary: str) -> None:
+        factors = tuple(parse_factors(vary, "grid"))
+        check(SweepRequest(name="s", recipe=str(tmp_path / "tiny.yaml"), factors=factors, seeds=(1,)))
+
+    with pytest.raises(RecipeError) as caught:
+        checked("pretrain.replay=0,0.1,0.15,0.25", "pretrain.schedule.peak=1e-4,1e-3")
+    assert [problem.message for problem in caught.value.problems] == [
+        "replay 0.1 and 0.15 are both 1 of 8 sequences of a batch"
+    ]
+    checked("pretrain.replay=0,0.125,0.25", "pretrain.schedule.peak=1e-4,1e-3")
