@@ -1,1 +1,1 @@
-"""Recipes that come with cpt. `cpt init --list` names them; `cpt init --template NAME` copies one."""
+"""Recipes that come with cpt. `cpt presets` names them; `cpt init --template NAME` copies one."""

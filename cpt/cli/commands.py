@@ -34,6 +34,11 @@ COMMANDS: dict[str, Place] = {
         "init",
         "Write a commented recipe that fits your text, model, machine and time, or a template.",
     ),
+    "presets": Place(
+        "presets",
+        "presets",
+        "List the packaged recipes: what each is for, what it needs, and what it gave when it was run.",
+    ),
     "doctor": Place(
         "doctor",
         "doctor",

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
+from cpt.atomic import write_text
 from cpt.cli.options import Json
-from cpt.cli.output import err, out, print_json, rows
+from cpt.cli.output import out, print_json, rows
+from cpt.cli.presets import presets
+from cpt.cli.questions import Answers, ask, hours_within
 from cpt.cli.tokenizer.options import shown
 from cpt.errors import UsageError
-from cpt.recipe.authoring import about, template, templates
-from cpt.references.syntax import exists
+from cpt.recipe.authoring import template
+from cpt.references.syntax import LocalPath, LocalPattern, parse
 
 if TYPE_CHECKING:
     from cpt.starter.first_recipe import FirstRecipe
@@ -26,8 +30,12 @@ DEFAULT_BASE = "HuggingFaceTB/SmolLM2-135M"
 _DEFAULT_TEMPLATE = "quickstart"
 _DEFAULT_HOURS = 2.0
 
+_FITTING = ("text", "base", "hours", "gpu", "general", "replay", "language", "suite", "text_field")
+"""Parameters that fit a recipe to a text; a template has nothing for them."""
+
 
 def init(
+    context: typer.Context,
     path: Annotated[
         Path | None,
         typer.Argument(help="File or folder to write to. Default: NAME.yaml."),
@@ -43,7 +51,12 @@ def init(
     ] = DEFAULT_BASE,
     hours: Annotated[
         float,
-        typer.Option("--hours", metavar="H", min=0.01, help="Time for everything, from corpus to report."),
+        typer.Option(
+            "--hours",
+            metavar="H",
+            callback=hours_within,
+            help="Time for everything, from corpus to report.",
+        ),
     ] = _DEFAULT_HOURS,
     gpu: Annotated[
         str | None,
@@ -76,7 +89,7 @@ def init(
         typer.Option(
             "--suite",
             metavar="NAME",
-            help="Benchmarks to evaluate by: medical, finance, legal. May be repeated.",
+            help="Benchmarks to evaluate by (see `cpt eval suites`): medical, legal:full. May be repeated.",
         ),
     ] = None,
     text_field: Annotated[
@@ -85,7 +98,9 @@ def init(
     name: Annotated[
         str | None, typer.Option("--template", "-t", metavar="NAME", help="Write this template instead.")
     ] = None,
-    listing: Annotated[bool, typer.Option("--list", metavar="", help="List the templates and exit.")] = False,
+    listing: Annotated[
+        bool, typer.Option("--list", metavar="", help="List the templates (cpt presets) and exit.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", metavar="", help="Overwrite the file if it exists.")
     ] = False,
@@ -99,16 +114,23 @@ def init(
 
     Example: cpt init notes.yaml --text notes/ --hours 3 --suite medical
     """
+    given = _given(context)
     if listing:
-        return _list_templates(as_json)
+        _refuse(given, "--list only lists templates", "path", "name", "force", *_FITTING)
+        return presets(as_json)
+    if name is not None:
+        _refuse(given, "--template copies a recipe as it is, --text fits one to a text", *_FITTING)
+        return _write_template(name, path, force, as_json)
     texts = list(text or ())
-    if texts and name:
-        raise UsageError("--text fits a recipe to a text, --template copies one", hint="Leave one out.")
-    if not texts and not name and not as_json and sys.stdin.isatty():
-        answers = _ask(base, hours)
-        texts, base, hours, gpu = answers
+    if not texts and sys.stdin.isatty() and not as_json:
+        if path is not None and not path.is_dir():
+            _target(path, "", force)
+        default = Answers([], base, hours, gpu)
+        answers = ask(default, given, lambda first: _target(path, _name_of(path, first), force))
+        texts, base, hours, gpu = answers.texts, answers.base, answers.hours, answers.gpu
     if not texts:
-        return _write_template(name or _DEFAULT_TEMPLATE, path, force, as_json)
+        _refuse(given, "without --text there is nothing to fit a recipe to", *_FITTING)
+        return _write_template(_DEFAULT_TEMPLATE, path, force, as_json)
     from cpt.starter.choices import Wishes
     from cpt.starter.first_recipe import first_recipe
     from cpt.starter.recipe_text import Sources
@@ -124,9 +146,10 @@ def init(
         replay=[_beside(each, folder) for each in replay or ()],
         text_field=text_field,
     )
-    wishes = Wishes(hours=hours, language=language, replay=bool(replay), suites=tuple(suite or ()))
+    suites = _suites(suite or (), folder)
+    wishes = Wishes(hours=hours, language=language, replay=bool(replay), suites=suites)
     found = first_recipe(sources, wishes, gpu, folder, shown())
-    target.write_text(found.text, encoding="utf-8")
+    write_text(target, found.text)
     if as_json:
         return print_json(
             {
@@ -139,16 +162,39 @@ def init(
     return _print(found, target)
 
 
-def _ask(base: str, hours: float) -> tuple[list[str], str, float, str | None]:
-    """Ask for the text, the model, the time and the hardware."""
-    console = err()
-    console.print("Enter takes the answer in brackets. Ctrl-C ends without writing anything.")
-    texts = typer.prompt("Text to learn (file, folder or pattern; several with commas)", err=True)
-    base = typer.prompt("Model (hub id, folder or GGUF file)", default=base, err=True)
-    hours = typer.prompt("Hours for everything", default=hours, type=float, err=True)
-    gpu = typer.prompt("GPU (h100, a100, l4, …) or here", default="here", err=True)
-    found = [each.strip() for each in texts.split(",") if each.strip()]
-    return found, base, hours, None if gpu.strip().lower() == "here" else gpu.strip()
+def _given(context: typer.Context) -> dict[str, Any]:
+    """Return the arguments that stand on the command line, by the names of their parameters."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
+def _refuse(given: dict[str, Any], reason: str, *names: str) -> None:
+    """Raise if one of some parameters is given: ignoring it would be silently wrong."""
+    flags = {"path": "the file's name", "name": "--template"}
+    wrong = [flags.get(name, f"--{name.replace('_', '-')}") for name in names if name in given]
+    if wrong:
+        raise UsageError(f"{', '.join(wrong)}: {reason}", hint="Leave out one or the other.")
+
+
+def _suites(named: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Return suites with their levels, and the general one beside them; files relative to the recipe.
+
+    Raises:
+        UsageError: There is no suite of that name.
+    """
+    from evals.registry import select
+
+    if not named:
+        return ()
+    general = "general" if "general" not in {suite.name for suite, _ in select(named)} else None
+    return tuple(
+        _beside(each, folder) if each.endswith((".yaml", ".yml")) else f"{each.split(':')[0]}:{level}"
+        for each in [*named, *filter(None, [general])]
+        for _, level in select([each])
+    )
 
 
 def _name_of(path: Path | None, text: str) -> str:
@@ -160,10 +206,13 @@ def _name_of(path: Path | None, text: str) -> str:
 
 
 def _beside(reference: str, folder: Path) -> str:
-    """Return a local path relative to the recipe's folder; other references as they are."""
-    if not exists(Path(reference)):
+    """Return a local path or pattern relative to the recipe's folder; other references as they are."""
+    text, mark, pin = reference.strip().partition("#sha256=")
+    if not isinstance(parse(reference).location, LocalPath | LocalPattern):
         return reference
-    return os.path.relpath(Path(reference).absolute(), folder.absolute())
+    if text.startswith(("run:", "~")) or "://" in text:
+        return reference
+    return os.path.relpath(Path(text).absolute(), folder.absolute()) + mark + pin
 
 
 def _target(path: Path | None, name: str, force: bool) -> Path:
@@ -185,23 +234,11 @@ def _target(path: Path | None, name: str, force: bool) -> Path:
 def _write_template(name: str, path: Path | None, force: bool, as_json: bool) -> None:
     text = template(name)
     target = _target(path, name, force)
-    target.write_text(text, encoding="utf-8")
+    write_text(target, text)
     if as_json:
         print_json({"recipe": str(target), "template": name})
     else:
         out().print(f"Wrote {target}. Read it, change it, then: cpt run {target}", soft_wrap=True)
-
-
-def _list_templates(as_json: bool) -> None:
-    known = {name: about(text) for name, text in templates().items()}
-    if as_json:
-        return print_json(known)
-    table = rows()
-    table.add_column("")
-    table.add_column("")
-    for name, line in known.items():
-        table.add_row("", Text(name, style="bold"), line)
-    return out().print(table)
 
 
 def _print(found: FirstRecipe, target: Path) -> None:
@@ -211,6 +248,7 @@ def _print(found: FirstRecipe, target: Path) -> None:
     new = f"{choices.new_tokens:,} new tokens" if choices.new_tokens else "unchanged"
     for setting, value, reason in (
         ("tokens", f"{choices.tokens:,}", choices.reasons["tokens"]),
+        ("peak rate", f"{choices.peak:g}", choices.reasons["peak"]),
         ("batch", f"{choices.batch} of {choices.sequence_length} tokens", choices.reasons["batch"]),
         ("replay", f"{choices.replay:.0%}", choices.reasons["replay"]),
         ("vocabulary", new, choices.reasons["vocabulary"]),

@@ -38,6 +38,19 @@ FEWEST_STEPS, MOST_STEPS = 20, 300
 """Steps below which a warm-up and a decay have no room, and above which batches grow before steps do."""
 
 
+FEWEST_DOCUMENTS, MOST_HELD_OUT = 16, 0.2
+"""Documents to hold out at least, and the largest share of the text that they may be.
+
+The search of the merge weight reads one half of them, the report the other. With fewer than eight documents
+in a half no gate can act.
+"""
+
+SHORT_RUN = 100_000
+"""Tokens below which a run is so short that its rate must be high.
+
+12 steps of 24,000 tokens learnt a fifth more at a peak of 3e-4 than at 1e-4 (docs/decide/rate.md).
+"""
+
 _SHORTEST, _LONGEST = 256, 1024
 _SMALLEST_BATCH, _LARGEST_BATCH = 8, 64
 
@@ -50,7 +63,7 @@ class Wishes:
         hours: Time for the whole recipe.
         language: Code of the text's language; None to tell it from the text.
         replay: True if replay text is given; else the model samples its own.
-        suites: Benchmark suites to evaluate by.
+        suites: Benchmark suites to evaluate by, with their levels.
     """
 
     hours: float
@@ -95,6 +108,7 @@ class Choices:
 
     Attributes:
         tokens: Training tokens, replay included.
+        peak: Highest learning rate.
         epochs: Passes over the text that the tokens make, rounded up.
         batch, micro_batch: Sequences per step, and those that go through the model at once.
         replay: Share of replay rows in a batch.
@@ -107,6 +121,7 @@ class Choices:
     sequence_length: int
     heldout: float
     tokens: int
+    peak: float
     epochs: int
     batch: int
     micro_batch: int
@@ -162,12 +177,12 @@ def choose(facts: TextFacts, base: BaseFacts, wishes: Wishes, training: Training
         training: Speed and memory of the machine.
 
     Raises:
-        UsageError: The time allows no training worth the name.
+        UsageError: The time or the text allows no training worth the name, or no held-out text.
     """
     reasons: dict[str, str] = {}
     language = wishes.language or facts.language
     far, general = is_far(facts, base, language), base.general_bytes_per_token
-    heldout = 0.1 if facts.documents < 1_000 else 0.04 if facts.documents < 10_000 else 0.01
+    heldout = heldout_share(facts)
     reasons["heldout"] = f"{round(heldout * facts.documents):,} documents to measure on, never trained on"
     share = 0.25 if far else 0.05
     compared = f"{facts.bytes_per_token:.2f} bytes per token here, {general:.2f} in general text"
@@ -212,10 +227,12 @@ def choose(facts: TextFacts, base: BaseFacts, wishes: Wishes, training: Training
     )
     steps = math.ceil(tokens / (batch * length))
     reasons["batch"] = plural(steps, "step")
+    peak, reasons["peak"] = peak_rate(tokens)
     return Choices(
         sequence_length=length,
         heldout=heldout,
         tokens=tokens,
+        peak=peak,
         epochs=epochs,
         batch=batch,
         micro_batch=_micro_batch(batch, training.micro_batch),
@@ -228,6 +245,32 @@ def choose(facts: TextFacts, base: BaseFacts, wishes: Wishes, training: Training
         probe_every=max(5, steps // 20),
         reasons=reasons,
     )
+
+
+def heldout_share(facts: TextFacts) -> float:
+    """Return the share of the documents to hold out: 10% of few, 1% of many, at least `FEWEST_DOCUMENTS`.
+
+    Raises:
+        UsageError: They would be more than a fifth of the text.
+    """
+    needed = FEWEST_DOCUMENTS / facts.documents
+    if needed > MOST_HELD_OUT:
+        raise UsageError(
+            f"the text has {plural(facts.documents, 'document')}: too few to hold out {FEWEST_DOCUMENTS} of "
+            "them, without which nothing can be measured",
+            hint=f"Give at least {math.ceil(FEWEST_DOCUMENTS / MOST_HELD_OUT)}. A text file (also PDF, DOCX, "
+            "HTML, Markdown) is one document: write a JSONL file with one line for each chapter, section or "
+            'page, {"text": "..."}.',
+        )
+    usual = 0.1 if facts.documents < 1_000 else 0.04 if facts.documents < 10_000 else 0.01
+    return max(usual, math.ceil(1_000 * needed) / 1_000)
+
+
+def peak_rate(tokens: int) -> tuple[float, str]:
+    """Return the peak of the learning rate for a number of training tokens, with its reason."""
+    if tokens < SHORT_RUN:
+        return 3e-4, "3e-4 learns a fifth more than 1e-4 in a run this short"
+    return 1e-4, "a higher peak learns more and forgets more"
 
 
 def _micro_batch(batch: int, fitting: int) -> int:

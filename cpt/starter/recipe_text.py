@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cpt.formatting import number, percent, plural, size
+from cpt.formatting import MINUS, number, percent, plural, rate, size
 from cpt.starter.choices import Choices, Training, Wishes
 from cpt.starter.text_facts import TextFacts
 
@@ -90,10 +90,13 @@ def recipe_text(
     environment = Environment(
         loader=PackageLoader("cpt.starter", "."), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters |= {"quoted": quoted, "number": number}
+    environment.filters |= {
+        "quoted": quoted,
+        "number": number,
+        "rate": lambda value: rate(value).replace(MINUS, "-"),
+    }
     language = wishes.language or facts.language
     others = 1 - facts.languages.get(language or "", 1.0)
-    suites = [f"{each}:quick" for each in (*wishes.suites, "general")] if wishes.suites else []
     return environment.get_template("recipe.yaml.jinja").render(
         sources=sources if sources.general else _with_general(sources),
         default_general=not sources.general,
@@ -106,13 +109,18 @@ def recipe_text(
         language=language,
         keeps_language=libraries.language and others > _MIXED,
         others=percent(others, 0),
-        suites=json.dumps(suites) if suites else "",
+        suites=json.dumps(list(wishes.suites)) if wishes.suites else "",
     )
 
 
 def quoted(text: str) -> str:
     """Return a text as a YAML value in one line: JSON's quotes are YAML's, and nothing in it is syntax."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def _rate(value: float) -> str:
+    """Return a learning rate as YAML, with a plain minus sign: 3e-4."""
+    return rate(value).replace(MINUS, "-")
 
 
 def _with_general(sources: Sources) -> Sources:

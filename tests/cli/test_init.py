@@ -1,5 +1,10 @@
 """`cpt init`: a recipe that fits a text, and the questions that it asks."""
 
+import hashlib
+import io
+import os
+import pty
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 from tiny import varied_texts, write_jsonl
 
-from cpt.cli import init as module
+from cpt.recipe.authoring import template
 from cpt.recipe.load import load
 
 TEXTS = 700
@@ -84,8 +89,11 @@ def test_names_with_signs_stay_values(here: Path, called: Any, tiny_model: Path)
         (("--text", "no.jsonl"), "no.jsonl"),
         (("--text", "notes.jsonl", "--text-field", "body"), "body"),
         (("--text", "notes.jsonl", "--gpu", "h9"), "no GPU `h9` is known"),
-        (("--text", "notes.jsonl", "--suite", "medcal", "--gpu", "h100"), "medcal"),
-        (("--text", "notes.jsonl", "--template", "legal"), "Leave one out"),
+        (("--text", "notes.jsonl", "--suite", "medcal", "--gpu", "h100"), "Did you mean `medical`?"),
+        (("--text", "notes.jsonl", "--hours", "nan"), "nan is not between 0.01 and 100,000 hours"),
+        (("--text", "notes.jsonl", "--hours", "inf"), "inf is not between"),
+        (("--text", "notes.jsonl", "--hours", "0"), "0 is not between"),
+        (("--text", "no*.txt"), "no file matches"),
         (("--text", "notes.jsonl", "--base", "nothing/here", "--gpu", "h100"), "nothing/here"),
     ],
 )
@@ -100,14 +108,185 @@ def test_mistakes_leave_nothing(
     assert sorted(here.iterdir()) == before
 
 
-def test_questions_are_asked_in_a_terminal(
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--text", "notes.jsonl", "--template", "legal"), "--text: --template copies a recipe as it is"),
+        (("-t", "legal", "--base", "org/model", "--hours", 2), "--base, --hours: --template copies"),
+        (("--hours", 2), "--hours: without --text"),
+        (("--general", "web.jsonl", "--text-field", "body"), "--general, --text-field: without --text"),
+        (("--list", "--force", "--gpu", "h100"), "--force, --gpu: --list only lists"),
+        (("--list", "--template", "legal"), "--template: --list only lists"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    here: Path, called: Any, words: tuple[str, ...], message: str
+) -> None:
+    before = sorted(here.iterdir())
+    found = called("init", *words)
+    assert found.code == 2
+    assert message in " ".join(found.err.split())
+    assert sorted(here.iterdir()) == before
+
+
+def test_a_suite_is_checked_before_the_text_is_read(
+    here: Path, called: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the text was read")
+
+    monkeypatch.setattr("cpt.starter.first_recipe.first_recipe", read)
+    found = called("init", "--text", "notes.jsonl", "--suite", "medical", "--suite", "lgal")
+    assert found.code == 2
+    assert "there is no suite `lgal`" in found.err
+
+
+def test_suites_keep_their_levels_and_general_is_added_once(
+    here: Path, called: Any, tiny_model: Path
+) -> None:
+    words = ("--text", "notes.jsonl", "--base", tiny_model, "--gpu", "h100")
+    found = called("init", "a.yaml", *words, "--suite", "medical:smoke", "--suite", "general:full")
+    assert found.code == 0, found.err
+    assert 'suites: ["medical:smoke", "general:full"]' in Path("a.yaml").read_text()
+
+
+@pytest.mark.parametrize("pattern", ["texts/*.jsonl", "texts/**/*.jsonl", "{here}/texts/n?tes.jsonl"])
+def test_patterns_are_written_relative_to_the_recipe(
+    here: Path, called: Any, tiny_model: Path, pattern: str
+) -> None:
+    for folder in ("texts", "made/deep"):
+        (here / folder).mkdir(parents=True)
+    (here / "notes.jsonl").rename(here / "texts/notes.jsonl")
+    words = ("--base", tiny_model, "--gpu", "h100", "--general", "we*.jsonl")
+    found = called("init", "made/deep/my.yaml", "--text", pattern.format(here=here), *words)
+    assert found.code == 0, found.err
+    corpus = load(here / "made/deep/my.yaml").data["stages"][0]["corpus"]
+    tail = pattern.removeprefix("{here}/")
+    assert corpus["domain"] == [{"path": f"../../{tail}"}]
+    assert corpus["general"] == [{"path": "../../we*.jsonl"}]
+
+
+def test_pins_and_other_references_stay(here: Path, called: Any, tiny_model: Path) -> None:
+    (here / "made").mkdir()
+    pin = f"#sha256={hashlib.sha256((here / 'notes.jsonl').read_bytes()).hexdigest()}"
+    words = ("--base", tiny_model, "--gpu", "h100", "--general", "python:pydoc_data.topics")
+    found = called("init", "made/my.yaml", "--text", f"notes.jsonl{pin}", *words)
+    assert found.code == 0, found.err
+    corpus = load(here / "made/my.yaml").data["stages"][0]["corpus"]
+    assert corpus["domain"] == [{"path": f"../notes.jsonl{pin}"}]
+    assert corpus["general"] == [{"path": "python:pydoc_data.topics"}]
+
+
+def test_few_documents_are_refused_with_what_to_do(here: Path, called: Any, tiny_model: Path) -> None:
+    (here / "reports").mkdir()
+    for number, text in enumerate(varied_texts(79, "the patient has a fever " * 200)):
+        (here / f"reports/{number}.txt").write_text(text)
+    found = called("init", "--text", "reports", "--base", tiny_model, "--gpu", "h100")
+    assert found.code == 2
+    for words in ("the text has 79 documents", "Give at least 80", "one line for each"):
+        assert words in " ".join(found.err.split())
+    assert not Path("reports.yaml").exists()
+
+
+def test_a_recipe_is_written_whole_or_not_at_all(
     here: Path, called: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter(["notes.jsonl, web.jsonl", str(tiny_model), 3.0, "H100"])
-    monkeypatch.setattr(module.sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(module.typer, "prompt", lambda *_, **__: next(answers))
+    Path("legal.yaml").write_text("mine")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    for words in (("--template", "legal"), ("--text", "notes.jsonl", "--base", tiny_model, "--gpu", "h100")):
+        found = called("init", "legal.yaml", "--force", *words)
+        assert found.code != 0
+        assert Path("legal.yaml").read_text() == "mine"
+        assert not list(here.glob(".legal*"))
+
+
+class Terminal(io.StringIO):
+    """Typed lines, as if they came from a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *lines: object) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("".join(f"{line}\n" for line in lines)))
+
+
+def test_wrong_answers_are_asked_for_again(
+    here: Path, called: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ("none.jsonl", ",", "no*.txt", "notes.jsonl, we*.jsonl")
+    typed(monkeypatch, *texts, "nothing/here.gguf", tiny_model, 0, "inf", "nan", "soon", 3, "h9", "H100")
     found = called("init", "asked.yaml")
     assert found.code == 0, found.err
+    for message in (
+        "no such file or folder",
+        "name a file",
+        "no file matches",
+        "0 is not between",
+        "inf is not between",
+        "nan is not between",
+        "'soon' is not a number of hours",
+        "no GPU `h9` is known",
+    ):
+        assert message in found.err
     data = load(here / "asked.yaml").data
-    assert [each["path"] for each in data["stages"][0]["corpus"]["domain"]] == ["notes.jsonl", "web.jsonl"]
-    assert "The machine: h100" in (here / "asked.yaml").read_text()
+    assert [each["path"] for each in data["stages"][0]["corpus"]["domain"]] == ["notes.jsonl", "we*.jsonl"]
+    text = (here / "asked.yaml").read_text()
+    assert "The machine: h100" in text
+    assert "in about 3 h" in text
+
+
+def test_what_is_given_is_not_asked_for(
+    here: Path, called: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed(monkeypatch, "notes.jsonl", "3")
+    found = called("init", "--gpu", "a100", "--base", tiny_model, "--suite", "legal")
+    assert found.code == 0, found.err
+    text = (here / "notes.yaml").read_text()
+    assert "The machine: a100" in text
+    assert '"legal:quick"' in text
+
+
+@pytest.mark.parametrize(("path", "asked"), [(("notes.yaml",), ()), ((), ("notes.jsonl",))])
+def test_the_file_is_checked_before_what_is_asked_in_vain(
+    here: Path, called: Any, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...], asked: tuple[str, ...]
+) -> None:
+    Path("notes.yaml").write_text("mine")
+    typed(monkeypatch, *asked)
+    found = called("init", *path)
+    assert (found.code, "exists already" in found.err) == (2, True)
+    assert found.err.count("Text to learn") == len(asked)
+    assert "Model" not in found.err
+
+
+def test_the_end_of_answers_writes_nothing(here: Path, called: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(here.iterdir())
+    typed(monkeypatch, "notes.jsonl")
+    found = called("init")
+    assert (found.code, "nothing was written" in found.err) == (130, True)
+    assert sorted(here.iterdir()) == before
+
+
+def test_questions_are_asked_in_a_real_terminal(
+    here: Path, called: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, f"notes.jsonl\n{tiny_model}\n0\n\nh100\n".encode())
+    with open(terminal) as typed_lines:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdin", typed_lines)
+        found = called("init", "asked.yaml")
+    os.close(keyboard)
+    assert found.code == 0, found.err
+    assert "0 is not between" in found.err
+    assert "in about 2 h" in (here / "asked.yaml").read_text()
+
+
+def test_a_template_is_copied_as_it_is(here: Path, called: Any) -> None:
+    assert called("init", "--template", "legal", "--force").code == 0
+    assert Path("legal.yaml").read_text() == template("legal")
+    assert called("init").code == 0
+    assert Path("quickstart.yaml").read_text() == template("quickstart")

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny import clinical_texts, varied_texts, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -258,6 +259,22 @@ def test_compare_trains_a_method_by_alm_too(run: Any, tiny_model: Path) -> None:
     code, out, err = run(*compare, "--method", "random:std=0.5", "--out", "by-words")
     assert code == 0, err
     assert "in no chunk that can be compared" in out  # a random model is never sure that a word ends
+
+
+def test_compare_by_alm_names_the_way_out_where_no_word_ends(
+    run: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenizer_tools.alignment._boundaries", lambda _: np.zeros(0, dtype=np.int64))
+    compare = (
+        *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--tokens", 20, "--method", "mean"),
+        *("--alm", "mean", "--steps", "0,2", "--sequence-length", 64),
+    )
+    code, out, err = run(*compare, "--out", "table")
+    assert code == 0, err
+    assert "--alm-boundary 0" in " ".join(out.split())
+    code, out, err = run(*compare, "--alm-boundary", 0, "--out", "within")
+    assert code == 0, err
+    assert "in no chunk" not in out + err
 
 
 def test_compare_other_changes(run: Any, tiny_model: Path, another_model: Any) -> None:

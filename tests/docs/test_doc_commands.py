@@ -162,10 +162,14 @@ def test_statements_are_those_of_a_shell() -> None:
 
 
 def headers() -> Iterator[tuple[str, str]]:
-    """Yield name and text of the commands in the header of each packaged recipe."""
+    """Yield name and text of the commands in the header of each packaged recipe, stages by their kinds."""
     for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
-        comments = re.match(r"(#.*\n)+", recipe.read_text(encoding="utf-8"))
+        whole = recipe.read_text(encoding="utf-8")
+        comments = re.match(r"(#.*\n)+", whole)
         if comments is not None:
+            for kind, stage in re.findall(r"^  - (\w+):\n      name: (\w+)$", whole, re.MULTILINE):
+                comments = re.match(r"(#.*\n)+", whole := re.sub(rf"(?<= ){stage}\.", f"{kind}.", whole))
+                assert comments is not None
             text = re.sub(r"^# {0,3}", "", comments[0], flags=re.MULTILINE)
             commands = re.findall(r"^ *cpt (?:.*\\\n)*.*$", text, re.MULTILINE)
             yield recipe.name, "\n".join(re.sub(r"(?<=\S) {3,}(?=[^\\ ]).*$", "", each) for each in commands)

@@ -104,8 +104,29 @@ def test_one_row_of_a_batch_is_the_least_replay() -> None:
 
 
 def test_little_text_holds_more_out() -> None:
-    shares = [chosen(replace(FACTS, documents=count)).heldout for count in (500, 5_000, 50_000)]
-    assert shares == [0.1, 0.04, 0.01]
+    shares = [chosen(replace(FACTS, documents=count)).heldout for count in (80, 100, 150, 500, 5_000, 50_000)]
+    assert shares == [0.2, 0.16, 0.107, 0.1, 0.04, 0.01]
+
+
+@pytest.mark.parametrize("documents", [80, 81, 97, 159, 161, 1_000, 1_599])
+def test_at_least_sixteen_documents_are_held_out(documents: int) -> None:
+    share = chosen(replace(FACTS, documents=documents)).heldout
+    assert share * documents >= 16
+    assert share <= 0.2
+
+
+@pytest.mark.parametrize("documents", [1, 79])
+def test_fewer_than_eighty_documents_are_refused(documents: int) -> None:
+    with pytest.raises(UsageError, match=f"the text has {documents} document") as caught:
+        chosen(replace(FACTS, documents=documents))
+    assert "JSONL" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("hours", "peak"), [(0.08, 3e-4), (0.3, 1e-4)])
+def test_a_run_of_some_ten_thousand_tokens_has_a_higher_rate(hours: float, peak: float) -> None:
+    found = chosen(hours=hours, replay=True)
+    assert (found.tokens < 100_000) == (peak > 1e-4)
+    assert found.peak == peak
 
 
 def test_too_little_time_or_text_is_said_with_what_would_be_enough() -> None:
@@ -113,4 +134,4 @@ def test_too_little_time_or_text_is_said_with_what_would_be_enough() -> None:
         chosen(hours=0.02)
     assert "at least" in str(caught.value.hint)
     with pytest.raises(UsageError, match="the text has"):
-        chosen(replace(FACTS, documents=3, bytes=20_000))
+        chosen(replace(FACTS, documents=100, bytes=20_000))

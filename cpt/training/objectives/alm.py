@@ -112,7 +112,10 @@ class Alm(ObjectiveConfig):
         if left_out < _MUCH:
             return ""
         message = f"{left_out:.0%} of the first batch's targets are in no chunk that can be compared"
-        hint = "Lower objective.boundary, or set it to null, as for text without spaces between words."
+        hint = (
+            "Lower objective.boundary, or set it to null, as for text without spaces between words "
+            "(cpt tokenizer compare: --alm-boundary 0)."
+        )
         if self.boundary is None:
             hint = "Name a teacher whose tokenizer keeps text as it is (objective.teacher)."
         if left_out > _ALL and not self.cross_entropy:

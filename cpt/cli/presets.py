@@ -1,0 +1,61 @@
+"""Define `cpt presets`: the packaged recipes, what they need and what they gave."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.text import Text
+
+from cpt.cli.options import Json
+from cpt.cli.output import out, print_json, rows
+from cpt.formatting import duration, duration_in_words, number, signed
+from cpt.recipe.presets import Preset
+from cpt.recipe.presets import presets as packaged
+
+
+def presets(as_json: Json = False) -> None:
+    """List the packaged recipes: what each is for, what it needs, and what it gave when it was run.
+
+    Time is estimated for two cores, without benchmarks; nothing is loaded or fetched. `cpt estimate RECIPE
+    --gpu h100` has memory, time and cost of a recipe elsewhere.
+
+    Example: cpt presets
+    """
+    found = packaged()
+    if as_json:
+        return print_json([asdict(each) for each in found])
+    table = rows("preset", "needs", "gave")
+    for each in found:
+        table.add_row("", Text(each.name, style="bold"), Text(_needs(each)), Text(_gave(each)))
+    console = out()
+    for each in found:
+        console.print(Text.assemble((each.name, "bold"), f"  {each.about}"), soft_wrap=True)
+    console.print()
+    console.print(table)
+    console.print(
+        "Time: on two cores, without benchmarks. Memory, GPUs and cost: cpt estimate RECIPE --gpu NAME. "
+        "To copy one: cpt init my.yaml --template NAME; its header has a variant of minutes.",
+        soft_wrap=True,
+    )
+    return None
+
+
+def _needs(preset: Preset) -> str:
+    """Return data, tokens, time and budget of a recipe in words."""
+    words = [", ".join(preset.data) or "no data of yours"]
+    if preset.tokens:
+        words.append(f"{number(preset.tokens)} tokens")
+    if preset.cpu_seconds:
+        words.append(f"about {duration_in_words(preset.cpu_seconds)}")
+    if preset.bound:
+        words.append(preset.bound)
+    return "; ".join(words)
+
+
+def _gave(preset: Preset) -> str:
+    """Return the changes of bits per byte in the run of a recipe."""
+    gave = preset.gave
+    if gave is None:
+        return "not run yet"
+    domain, general = (signed(each["value"]) for each in (gave.domain, gave.general))
+    return f"domain {domain}, general {general} bits per byte in {duration(gave.seconds)} ({gave.machine})"

@@ -1,0 +1,133 @@
+"""Describe packaged recipes: what each needs, read from its settings, and what it gave where it was run."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from cpt.recipe.authoring import about, templates
+
+TRAINED_PER_SECOND, SAMPLED_PER_SECOND, OTHER_SECONDS = 350, 240, 244
+"""Tokens a second of a model of 135M parameters on two cores, trained and sampled; seconds of other stages.
+
+As in the quickstart (benchmarks/results/quickstart.json): together 624 of its 627 seconds. Benchmarks of
+`evaluate.suites` are not counted.
+"""
+
+_OWN_FILE = re.compile(r"data/\S+")
+_MEASURED_SIZE = "135M"
+
+
+@dataclass(frozen=True)
+class Gave:
+    """What a recipe gave when it was run: changes in bits per byte of held-out text, with intervals.
+
+    Attributes:
+        seconds: Duration of the run.
+        machine: Machine of the run.
+        domain, general: Change as `value`, `low` and `high`; less is better.
+        source: File with all figures.
+    """
+
+    seconds: float
+    machine: str
+    domain: Mapping[str, float]
+    general: Mapping[str, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A packaged recipe.
+
+    Attributes:
+        name: Name for `cpt init --template`.
+        about: What it is for.
+        base: Reference of its model.
+        data: Files of the user that it names.
+        tokens: Training tokens of all stages; None without a training on text.
+        sampled: Tokens that the base samples as replay text.
+        cpu_seconds: Estimated duration on two cores; None for sizes and trainings that were not measured.
+        bound: Budget on general text that the chosen merge weight keeps; None without a merge.
+        gave: Figures of its run; None if it was not run.
+    """
+
+    name: str
+    about: str
+    base: str
+    data: tuple[str, ...]
+    tokens: int | None
+    sampled: int
+    cpu_seconds: float | None
+    bound: str | None
+    gave: Gave | None
+
+
+def presets() -> list[Preset]:
+    """Return all packaged recipes by name. No model is loaded and nothing is fetched."""
+    return [preset_of(name, text) for name, text in templates().items()]
+
+
+def preset_of(name: str, text: str) -> Preset:
+    """Return the description of a recipe.
+
+    Args:
+        name: Name of the recipe.
+        text: Its YAML.
+    """
+    recipe: dict[str, Any] = YAML(typ="safe").load(text)
+    stages = [(kind, settings or {}) for stage in recipe["stages"] for kind, settings in stage.items()]
+    corpus = next((settings for kind, settings in stages if kind == "corpus"), {})
+    trained = [_tokens(settings, corpus) for kind, settings in stages if kind == "pretrain"]
+    merge = next((settings for kind, settings in stages if kind == "merge"), {})
+    sampled = sum(_values(corpus.get("replay"), "tokens"))
+    tokens = sum(trained) if trained else None
+    known = tokens is not None and _MEASURED_SIZE in recipe["base"]
+    seconds = (tokens or 0) / TRAINED_PER_SECOND + sampled / SAMPLED_PER_SECOND + OTHER_SECONDS
+    return Preset(
+        name=name,
+        about=about(text),
+        base=recipe["base"],
+        data=tuple(dict.fromkeys(path for path in _values(corpus, "path") if _OWN_FILE.match(str(path)))),
+        tokens=tokens,
+        sampled=sampled,
+        cpu_seconds=seconds if known else None,
+        bound=next((gate["budget"] for gate in merge.get("gates", ())), None),
+        gave=_figures().get(name),
+    )
+
+
+def _tokens(settings: Mapping[str, Any], corpus: Mapping[str, Any]) -> int:
+    """Return the tokens of a training; without `tokens` those of the selected text, its epochs and replay."""
+    if "tokens" in settings:
+        return int(settings["tokens"])
+    selected = corpus["select"]["tokens"] * settings.get("epochs", 1)
+    return math.ceil(selected / (1 - settings.get("replay", 0)))
+
+
+def _values(value: Any, key: str) -> Iterator[Any]:
+    """Yield the values of a key, at any depth."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if name == key:
+                yield inner
+            else:
+                yield from _values(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _values(inner, key)
+
+
+@cache
+def _figures() -> Mapping[str, Gave]:
+    """Return the committed figures of runs by recipe."""
+    text = (files("recipes") / "figures.json").read_text(encoding="utf-8")
+    return {name: Gave(**figures) for name, figures in json.loads(text).items()}

@@ -1,0 +1,60 @@
+"""`cpt presets`: the packaged recipes, what they need and what they gave."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cpt.recipe.authoring import template
+from cpt.recipe.presets import OTHER_SECONDS, SAMPLED_PER_SECOND, TRAINED_PER_SECOND, preset_of, presets
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_all_recipes_are_listed_with_needs_and_results(called: Any) -> None:
+    found = called("presets")
+    assert found.code == 0, found.err
+    for preset in presets():
+        assert f"{preset.name}  {preset.about}" in found.out
+    assert found.out.count("not run yet") == len(presets()) - 1
+
+
+def test_init_list_is_the_same_list(called: Any) -> None:
+    assert called("init", "--list").out == called("presets").out
+    assert called("init", "--list", "--json").json == called("presets", "--json").json
+
+
+def test_needs_are_those_of_the_settings() -> None:
+    medical = preset_of("medical", template("medical"))
+    assert (medical.data, medical.tokens, medical.sampled) == (("data/medical.jsonl",), 20_000_000, 1_000_000)
+    assert medical.bound == "general <= +0.01"
+    changed = template("medical").replace("tokens: 20_000_000", "tokens: 10_000_000")
+    assert preset_of("medical", changed).tokens == 10_000_000
+    seconds = 20_000_000 / TRAINED_PER_SECOND + 1_000_000 / SAMPLED_PER_SECOND + OTHER_SECONDS
+    assert medical.cpu_seconds == pytest.approx(seconds)
+    larger = template("medical").replace("SmolLM2-135M", "SmolLM2-1.7B")
+    assert preset_of("medical", larger).cpu_seconds is None
+
+
+def test_tokens_of_several_trainings_and_of_epochs_are_counted() -> None:
+    assert preset_of("infinite", template("infinite")).tokens == 3 * 7_000_000
+    stability = preset_of("stability", template("stability"))
+    assert stability.tokens == pytest.approx(4 * 5_000_000 / (1 - 0.18), abs=1)
+    assert preset_of("zett-smollm2", template("zett-smollm2")).tokens is None
+
+
+def test_figures_are_those_of_the_committed_run() -> None:
+    gave = {preset.name: preset.gave for preset in presets() if preset.gave}
+    assert list(gave) == ["quickstart"]
+    found = gave["quickstart"]
+    run = json.loads((ROOT / found.source).read_text())["figures"]["runs"]["idle"]
+    assert found.seconds == pytest.approx(run["seconds"])
+    for source in ("domain", "general"):
+        assert getattr(found, source) == run["bits_per_byte"][source]["difference"]
+
+
+def test_the_time_of_the_quickstart_is_estimated_as_it_was_measured() -> None:
+    (quickstart,) = (preset for preset in presets() if preset.name == "quickstart")
+    assert quickstart.gave is not None
+    assert quickstart.cpu_seconds == pytest.approx(quickstart.gave.seconds, rel=0.02)
