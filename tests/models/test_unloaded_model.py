@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_architectures import write_architecture
+from transformers import LlamaForCausalLM
 
 from cpt.errors import ModelError
 from cpt.models import weights
@@ -83,6 +84,13 @@ def test_only_asked_rows_are_read(tiny_model: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("name", ["names changed on loading", "text part of a larger model"])
 def test_a_model_whose_parameters_have_other_names_must_be_loaded_whole(tmp_path: Path, name: str) -> None:
     assert unloaded_model(write_architecture(tmp_path / "model", name, rows=50)) is None
+
+
+def test_a_model_with_a_buffer_that_nothing_computes_must_be_loaded_whole(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaForCausalLM, "initialize_weights", lambda _: None)
+    assert unloaded_model(tiny_model) is None
 
 
 def test_a_damaged_folder_is_refused(tiny_model: Path, tmp_path: Path) -> None:

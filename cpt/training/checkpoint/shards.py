@@ -137,7 +137,8 @@ def _write_own(folder: Path, snapshot: Snapshot, rank: int) -> Path | None:
         for key, tensor in found.items()
         if rank == 0 or snapshot.layout(name, key)
     }
-    own = {key: tensor.contiguous() for key, tensor in own.items() if tensor.numel() or rank == 0}
+    # rows without columns are rows, too (FRUGAL's moments where Adam moves no column)
+    own = {key: tensor.contiguous() for key, tensor in own.items() if rank == 0 or len(tensor)}
     if not own:
         return None
     folder.mkdir(exist_ok=True)

@@ -130,6 +130,14 @@ def test_every_file_has_one_process_s_rows_and_the_first_all_that_is_whole(tmp_p
     assert torch.equal(last["weights/uneven"], WHOLE["uneven"][6:])
 
 
+def test_rows_without_columns_are_read_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WHOLE, "narrow", torch.zeros(4, 0))
+    found, _ = saved(tmp_path, 2, 2).newest()
+    stored = found[""].tensors["weights"]["narrow"]
+    assert stored.rows(1, 4).shape == (3, 0)
+    assert stored.clone().shape == (4, 0)
+
+
 def test_of_replicas_of_shards_one_writes(tmp_path: Path) -> None:
     def save(peer: Peer) -> None:
         snapshot = shard_of(peer.rank, 2) if peer.rank < 2 else Snapshot(2, {}, {})
