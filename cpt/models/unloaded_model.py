@@ -46,8 +46,8 @@ def unloaded_model(folder: Path, attention_implementation: str = attention.NAME)
     """Return the model of a folder on the meta device, in float32; its buffers are real.
 
     None if its parameters are not the tensors in the files, one for one and under their names: transformers
-    composes some parameters of several tensors (experts), and renames others; or if it has a buffer that is
-    neither stored nor computed on loading. Such a model must be loaded whole.
+    composes some parameters of several tensors (experts), and renames others. None, too, if it does not say
+    how a buffer that is not stored is computed. Such a model must be loaded whole.
 
     Args:
         folder: model folder with safetensors weights.
@@ -73,11 +73,13 @@ def unloaded_model(folder: Path, attention_implementation: str = attention.NAME)
     stored = stored_tensors(folder)
     if getattr(config, "quantization_config", None) is not None or not _one_for_one(model, stored):
         return None
+    if not _make_buffers(model, stored):
+        return None
     _set_generation_settings(model, folder)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name in stored:
             set_initial_rows(parameter, partial(load_rows, stored[name], name))
-    return model.eval() if _make_buffers(model, stored) else None
+    return model.eval()
 
 
 def stores_its_parameters(model: Any) -> bool:
@@ -114,21 +116,19 @@ def _make_buffers(model: Any, stored: Mapping[str, StoredTensor]) -> bool:
     """Give buffers their values: those that are stored, and those that transformers computes on loading.
 
     Returns:
-        False if there are others.
+        False if nothing gives some buffer a value: it then keeps what it was filled with.
     """
-    for module in model.modules():
-        for name, buffer in module._buffers.items():
-            module._buffers[name] = None if buffer is None else _without_value(buffer)
-        if hasattr(module, "_is_hf_initialized"):
-            del module._is_hf_initialized
-    model.initialize_weights()  # parameters have no memory: that leaves buffers
+    made: list[dict[str, torch.Tensor]] = []
+    for filling in (0, 1):
+        for module in model.modules():
+            for name, buffer in module._buffers.items():
+                empty = None if buffer is None else torch.full_like(buffer, filling, device="cpu")
+                module._buffers[name] = empty
+            if hasattr(module, "_is_hf_initialized"):
+                del module._is_hf_initialized
+        model.initialize_weights()  # parameters have no memory: that leaves buffers
+        made.append(dict(model.named_buffers()))
     for name, buffer in model.named_buffers():
         if name in stored:
             buffer.copy_(load_tensor(stored[name], name))
-    return not any(buffer.isnan().any() for buffer in model.buffers())
-
-
-def _without_value(buffer: torch.Tensor) -> torch.Tensor:
-    """Return a buffer in memory that shows if nothing sets its values: NaN, where its numbers have one."""
-    made = torch.empty_like(buffer, device="cpu")
-    return made.fill_(torch.nan) if made.is_floating_point() else made
+    return all(name in stored or torch.equal(each, made[1][name]) for name, each in made[0].items())

@@ -23,6 +23,11 @@ from cpt.training.checkpoint.stateful import OptimizerState, WeightState
 from cpt.training.clock import StepClock
 from cpt.training.compilation import compilation, compile_layers, compiles_here
 from cpt.training.data import Stream
+from cpt.training.distributed.agreement import (
+    require_same_rows,
+    require_same_settings,
+    require_same_weights,
+)
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.context import distributed_context
 from cpt.training.distributed.loading import check_shards
@@ -74,7 +79,8 @@ def train(
 
     Raises:
         StageFailed: documents see each other, a parameter does not train, a loss is not finite, the
-            ledger does not match what was trained on, or the run in `work` began with other settings.
+            ledger does not match what was trained on, the run in `work` began with other settings, or
+            processes begin with other settings, weights or text than each other.
         DiskFull: a checkpoint does not fit on the disk.
     """
     run, reference = _prepare_run(model, stream, probes, settings, work, progress, teacher)
@@ -89,6 +95,8 @@ def train(
         checkpoints.resume()
         progress.message(table(trained, model))
         state.checked_ledger(gates.stream)
+        if processes.count > 1 and state.step < settings.steps:
+            require_same_rows(processes, gates.stream.batch(state.step))
         if kernel := choose_kernel(model, processes.device, settings.dtype):
             progress.message(kernel)
         compiles = compiles_here(model, settings, progress.message)
@@ -156,8 +164,11 @@ def _prepare_run(
 ) -> tuple[Run, ReferenceModel | None]:
     """Choose what trains, hold its weights, and build the optimizer; return the reference model as well."""
     config, processes = settings.config, ProcessGroup(distributed_context())
+    require_same_settings(processes, settings.fixed_values())
     reference = config.objective.reference_model(model, teacher)
     choice = config.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+    for each in (model, *([reference.module] if reference and teacher else [])):
+        require_same_weights(processes, each)
     if settings.float8:
         for each in (model, *([reference.module.model] if reference else [])):
             to_float8(each)

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn.attention import varlen as torch_varlen
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import Gemma3Config, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from cpt.errors import StageFailed
 from cpt.models import attention
 from cpt.models.attention import DocumentLayout, bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.attention.layout import arrange
@@ -247,9 +248,22 @@ GPU = torch.device("cuda", 0)
 )
 def test_why_attention_is_slow_is_said(monkeypatch, dtype, width: int, capability, reason: str) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    model = SimpleNamespace(config=SimpleNamespace(num_attention_heads=4, hidden_size=4 * width))
+    model = SimpleNamespace(config=LlamaConfig(num_attention_heads=4, hidden_size=4 * width))
     assert reason in attention.choose_kernel(model, GPU, dtype)
     assert attention.choose_kernel(model, torch.device("cpu"), dtype) == ""
+
+
+def test_kernel_of_the_text_part_of_a_larger_model(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    model = SimpleNamespace(config=Gemma3Config(text_config={"head_dim": 100}))
+    assert "these have 100" in attention.choose_kernel(model, GPU, torch.bfloat16)
+
+
+def test_values_of_another_width_than_the_queries_are_refused() -> None:
+    query, value = torch.zeros(1, 2, 6, 8), torch.zeros(1, 2, 6, 4)
+    layout = {attention.LAYOUT: DocumentLayout.of([6])}
+    with pytest.raises(StageFailed, match="Linear attends with values of another width"):
+        attention._attention_interface(torch.nn.Linear(1, 1), query, query, value, None, **layout)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +283,7 @@ def test_flash_attention_3_is_used_where_it_is_installed_and_may_be(
     monkeypatch.setattr(torch.nn.attention, "activate_flash_attention_impl", activated.append)
     monkeypatch.setattr(varlen, "find_spec", lambda name: object() if installed else None)
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
-    model = SimpleNamespace(config=SimpleNamespace(num_attention_heads=4, hidden_size=256))
+    model = SimpleNamespace(config=LlamaConfig(num_attention_heads=4, hidden_size=256))
     said = attention.choose_kernel(model, GPU, torch.bfloat16)
     assert activated == used
     assert said == ("attention uses flash attention 3" if used else "")

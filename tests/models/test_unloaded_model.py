@@ -86,15 +86,15 @@ def test_a_model_whose_parameters_have_other_names_must_be_loaded_whole(tmp_path
     assert unloaded_model(write_architecture(tmp_path / "model", name, rows=50)) is None
 
 
+def test_a_model_with_a_buffer_that_nothing_computes_must_be_loaded_whole(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaForCausalLM, "initialize_weights", lambda _: None)
+    assert unloaded_model(tiny_model) is None
+
+
 def test_a_damaged_folder_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     copy = in_two_files(tiny_model, tmp_path / "two")
     (copy / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ModelError, match="lacks the weights"):
         unloaded_model(copy)
-
-
-def test_a_model_with_a_buffer_that_nothing_sets_is_loaded_whole(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LlamaForCausalLM, "initialize_weights", lambda _: None)
-    assert unloaded_model(tiny_model) is None

@@ -49,9 +49,9 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     `rows` (of a global batch), `teacher` (folder of a model; with `alm` documents of text are read),
     `environment`, `stop` (step before whose checkpoint it is interrupted),
     `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN),
-    `also` (every process writes `out`) and `by_shard` (a checkpoint that needs a whole tensor of a sharded
-    one fails). A job that is refused writes the reason. A job with `call` ("module:function") is handed to
-    that function instead.
+    `also` (every process writes `out`), `by_shard` (a checkpoint that needs a whole tensor of a sharded
+    one fails) and `second` (what the second process has otherwise). A job that is refused writes the reason.
+    A job with `call` ("module:function") is handed to that function instead.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -139,6 +139,8 @@ def _do(job: dict[str, Any]) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().batch(step)[: job.get("rows", 4)]
 
+    if distributed_context().rank == 1:
+        job |= job.get("second", {})
     without_kernels(pytest.MonkeyPatch())
     os.environ |= job.get("environment", {})
     changes = changed(job.get("settings", {}))

@@ -76,7 +76,7 @@ def choose_kernel(model: Any, device: torch.device, dtype: torch.dtype) -> str:
     """
     if device.type != "cuda":
         return ""
-    config, capability = model.config, torch.cuda.get_device_capability(device)
+    config, capability = model.config.get_text_config(), torch.cuda.get_device_capability(device)
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if reason := varlen.obstacle(dtype, width, capability):
         return f"attention is slower than it could be, because it cannot use flash attention: {reason}"
@@ -107,6 +107,11 @@ def _attention_interface(
     refuse_unsupported(module, kwargs)
     if dropout:
         raise StageFailed("attention dropout is not supported with packed documents; set it to 0")
+    if value.shape[-1] != query.shape[-1]:
+        raise StageFailed(
+            f"{type(module).__name__} attends with values of another width than its queries, which is not "
+            "supported yet"
+        )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     return attend_within_documents(query, key, value, kwargs[LAYOUT], scale, sliding_window), None
 

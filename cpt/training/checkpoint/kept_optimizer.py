@@ -7,11 +7,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from cpt.errors import DamagedFile, StageFailed
 from cpt.training.checkpoint.store import Store, Unreadable, read
+from cpt.training.checkpoint.stored import file_opener, whole_tensors
 
 _NAME, _DATA = "optimizer", "data"
 
@@ -34,7 +35,7 @@ def keep_optimizer(work: Path, step: int, file: Path) -> None:
 
 
 def read_kept_optimizer(file: Path, weights: Collection[str]) -> dict[str, Any]:
-    """Read the state that `OptimizerState.load_state_dict` restores.
+    """Return the state that `OptimizerState.load_state_dict` restores; its tensors are on the disk.
 
     Args:
         weights: Names of the weights that the optimizer moves.
@@ -44,9 +45,9 @@ def read_kept_optimizer(file: Path, weights: Collection[str]) -> dict[str, Any]:
         StageFailed: The state is of other weights.
     """
     try:
-        with safe_open(file, framework="pt") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
-            data: dict[str, Any] = json.loads(opened.metadata()[_DATA])
+        opened = file_opener()
+        tensors = whole_tensors(file, opened)
+        data: dict[str, Any] = json.loads(opened(file).metadata()[_DATA])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(file, f"no optimizer state: {error}") from error
     named = {key.rpartition("/")[0] for key in tensors}

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn import Parameter
 
+from cpt import atomic
 from cpt.errors import DiskFull, StageFailed
 from cpt.training.checkpoint import shards, snapshot
 from cpt.training.checkpoint import store as stores
@@ -218,6 +219,45 @@ def test_a_process_that_does_not_see_the_folder_of_the_others_is_told_so(tmp_pat
         assert isinstance(error, StageFailed)
         assert "this process does not see it" in str(error)
     assert names(tmp_path / "0") == names(tmp_path / "1") == []
+
+
+KILLS = {
+    "before the second shard": (shards, "save_file", "shard-00001", False, 2),
+    "after the second shard": (shards, "save_file", "shard-00001", True, 2),
+    "after the first shard": (shards, "save_file", "shard-00000", True, 2),
+    "before the index": (shards, "_write_index", "", False, 2),
+    "after the index": (shards, "_write_index", "", True, 2),
+    "before the list of files": (shards, "write_manifest", "", False, 2),
+    "after the list of files": (shards, "write_manifest", "", True, 2),
+    "before the rename": (atomic, "publish_folder", "", False, 2),
+    "after the rename": (atomic, "publish_folder", "", True, 4),
+    "before the old one is removed": (stores.shutil, "rmtree", "step-000000002", False, 4),
+}
+"""Function that is reached, part of the path that it gets, whether it has run, and the newest whole step."""
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path, moment: str) -> None:
+    module, name, part, done, newest = KILLS[moment]
+    saved(tmp_path, 2, 2)
+    if (child := os.fork()) == 0:
+        function = getattr(module, name)
+
+        def killed(*given: Any, **named: Any) -> Any:
+            here = part in " ".join(map(str, given[:2] if name != "save_file" else given[1:2]))
+            result = function(*given, **named) if done or not here else None
+            if here:
+                os._exit(9)
+            return result
+
+        setattr(module, name, killed)
+        together(2, lambda peer: Store(tmp_path, 1).save({"": shard_of(peer.rank, 2, 4)}, peer))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    for found, wrong in together(3, lambda peer: Store(tmp_path, 1).newest(peer)):
+        assert (found[""].step, wrong) == (newest, [])
+        assert torch.equal(found[""].tensors["weights"]["even"].clone(), WHOLE["even"] + newest - 2)
+    assert not [each for each in names(tmp_path) if each.startswith(".")]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
