@@ -14,6 +14,7 @@ from cpt.stages.base import Artifact
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.data import held_out
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.training.distributed.environment import Environment
 
 MONITOR = {"every": 50, "budget": None, "samples": None, "early_end": None, "weights": None, "parts": True}
 PLAIN = {"tokens": 700, "batch_sequences": 4, "monitor": MONITOR, "mixture": {"temperature": 1}}
@@ -78,6 +79,17 @@ def test_gates_can_bound_a_part(inputs: dict[str, Artifact]) -> None:
     unknown = gated().model_copy(update={"monitor": gated().monitor.model_copy(update={"parts": False})})
     (problem,) = PRETRAIN.check(unknown, inputs)
     assert "no probe is called `domain.notes`" in problem.message
+
+
+def test_gates_on_parts_are_checked_before_the_corpus_is_made() -> None:
+    def found(*parts: str) -> list[str | None]:
+        corpus = CorpusConfig.model_validate({"domain": [{"path": n, "part": n} for n in parts]})
+        upstream = {"corpus": [corpus], "model": []}
+        return [each.key for each in PRETRAIN.check_environment(gated(), Environment(), upstream)]
+
+    assert PRETRAIN.check(gated(), {}) == []
+    assert found("notes", "papers") == []
+    assert found("papers", "news") == ["gates.0.budget"]
 
 
 def test_a_domain_without_parts_has_no_such_probes(inputs: dict[str, Artifact], tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from cpt.stages.pretrain.mixture import (
     domain_parts,
     domain_sources,
     epoch_problems,
+    gated_part_problems,
+    gated_parts,
     part_problems,
     step_problems,
 )
@@ -129,7 +131,7 @@ def environment_problems(
     if corpora:
         parts = corpora[-1].parts
         problems += part_problems(config, parts, corpora[-1].parts_not_made)
-        problems += skill_problems(config, parts)
+        problems += skill_problems(config, parts) + gated_part_problems(config, parts)
         problems += _mixture_start_problems(config, chain, parts)
         problems += noise_problems(config, parts)
     if place.assumed_hardware is None:
@@ -303,7 +305,7 @@ def probe_kinds(config: PretrainConfig, corpus: Path | None, new_tokens: bool) -
         new_tokens: True if the model has new tokens, or may have some.
     """
     monitor = config.monitor
-    texts = list(HELD_OUT) if corpus is None else list(held_out(corpus, config.probes_parts))
+    texts = [*HELD_OUT, *gated_parts(config)] if corpus is None else held_out(corpus, config.probes_parts)
     found: dict[str, Kind] = dict.fromkeys([*texts, *monitor.texts], "text")
     found |= dict.fromkeys(monitor.tasks, "task")
     found |= {"drift": "drift"} if monitor.drift is not None else {}

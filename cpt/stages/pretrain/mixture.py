@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from cpt.errors import Problem
 from cpt.monitor.gates.gate import percent
-from cpt.sources import DOMAIN, PART, REPLAY
+from cpt.sources import DOMAIN, PART, REPLAY, STUDY
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -26,6 +26,9 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, BeforeValidator(percent), Field(gt=0, le=1)]
 RateFall = Annotated[str, Field(pattern=r"^rate/[1-9][0-9]*(\.[0-9]+)?$")]
 """An end where the learning rate has fallen to this part of its highest: "rate/5"."""
+
+_PART_PROBE = f"{DOMAIN}{PART}"
+"""Beginning of the names of parts' probes."""
 
 REPEATS = 4
 """Epochs up to which repeated text is about as good as new (Muennighoff et al. 2023, arXiv 2305.16264)."""
@@ -186,6 +189,30 @@ def phases_of(config: PretrainConfig, sizes: Mapping[str, int]) -> list[MixtureP
 def part_of(source: str) -> str:
     """Return a source's name without "domain."."""
     return source.removeprefix(f"{DOMAIN}{PART}")
+
+
+def gated_parts(config: PretrainConfig) -> dict[str, str]:
+    """Return the probes of parts that budgets name, each with the key of its gate."""
+    named = {gate.budget.probe: f"gates.{number}" for number, gate in enumerate(config.gates)}
+    return {name: key for name, key in named.items() if config.probes_parts and name.startswith(_PART_PROBE)}
+
+
+def gated_part_problems(config: PretrainConfig, parts: Sequence[str]) -> list[Problem]:
+    """Return the budgets on parts that a domain which is not built yet will not have.
+
+    Args:
+        parts: Names of the domain's parts, by the corpus stage's settings.
+    """
+    read = [f"{_PART_PROBE}{part}" for part in parts if part not in STUDY]
+    return [
+        Problem(
+            f"no probe is called `{name}`",
+            key=f"{key}.budget",
+            hint=f"Of parts these are read: {', '.join(read)}." if read else "The domain has no parts.",
+        )
+        for name, key in gated_parts(config).items()
+        if name not in read
+    ]
 
 
 def part_problems(
