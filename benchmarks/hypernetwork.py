@@ -127,8 +127,15 @@ def throughput(hypernetwork: str, text: list[str], steps: int) -> dict[str, Any]
     gradients = Gradients(network, load_backbone(source, dtype, processes.device), config, processes)
     documents = [item.text for file in text for item in read(Path(file)) if isinstance(item, Document)]
     counted, seconds, tokens = [], [], []
-    for batch in batches_of(source.vocabulary, documents, config, 17).of_steps(0, steps + 1):
-        if not counted:  # the first step also makes memory
+    shares: dict[str, float] = {}
+    for number, batch in enumerate(
+        batches_of(source.vocabulary, documents, config, 17).of_steps(0, steps + 2)
+    ):
+        if number > steps:
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+                gradients.of_language_modelling(batch)
+            shares = shares_of(profiler)
+        elif not counted:  # the first step also makes memory
             with FlopCounterMode(display=False) as counter:
                 gradients.of_language_modelling(batch)
             counted.append(counter.get_total_flops())
@@ -155,7 +162,17 @@ def throughput(hypernetwork: str, text: list[str], steps: int) -> dict[str, Any]
         "operations_per_second_of_products": per_second,
         "seconds_of_products": counted[0] / per_second,
         "share_of_the_bound": counted[0] / per_second / mean,
+        "shares_of_processor_time": shares,
     }
+
+
+def shares_of(profiler: Any) -> dict[str, float]:
+    """Return the shares of the processor time: of all matrix products, and of the ten largest operations."""
+    times = {each.key: each.self_cpu_time_total for each in profiler.key_averages()}
+    total = sum(times.values())
+    largest = sorted(times, key=lambda name: -times[name])[:10]
+    products = sum(times.get(f"aten::{name}", 0) for name in ("mm", "addmm", "bmm", "baddbmm"))
+    return {"products": products / total} | {name: times[name] / total for name in largest}
 
 
 def curve(hypernetwork: Path) -> dict[str, Any]:
