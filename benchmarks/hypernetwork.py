@@ -79,8 +79,15 @@ def compare(hypernetwork: Path, options: argparse.Namespace) -> dict[str, Any]:
             subprocess.run(command(hypernetwork, change, options, output), check=True)
         found = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
         labels = [_label(each) for each in methods(hypernetwork)]
-        measured_methods = list(dict.fromkeys(row["method"] for row in found["rows"]))
-        if measured_methods[1:] != [*labels, f"{labels[-1]}, alm"]:
+        wanted = {
+            "seeds": options.seeds,
+            "trained": options.trained,
+            "texts": options.text,
+            "general": options.general,
+        }
+        wanted["steps"] = [int(step) for step in options.steps.split(",")]
+        named = list(dict.fromkeys(row["method"] for row in found["rows"]))[1:]
+        if named != [*labels, f"{labels[-1]}, alm"] or any(found["asked"][k] != v for k, v in wanted.items()):
             raise SystemExit(f"{output} holds another comparison: remove it")
         figures[change] = found
     return figures

@@ -29,9 +29,11 @@ def atomic_file(path: Path, *, durable: bool = True, concurrent: bool = False) -
         if durable:
             flush_one(scratch)
         scratch.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(scratch):
+            error.filename = str(path)  # the user knows no scratch file
         raise
 
 

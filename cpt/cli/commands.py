@@ -70,7 +70,8 @@ COMMANDS: dict[str, Place] = {
     "continue": Place(
         "run",
         "continue_",
-        "Continue a finished training from a checkpoint, with a fresh optimizer and a new schedule.",
+        "Continue a finished training from a checkpoint, with a new schedule and, by default, a fresh "
+        "optimizer.",
         launchable=True,
     ),
     "sweep": Place(

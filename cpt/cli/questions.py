@@ -20,7 +20,7 @@ _HERE = "here"
 
 @dataclass(frozen=True)
 class Answers:
-    """What a recipe is fitted to: text, model, time and hardware.
+    """Facts that a recipe is fitted to: text, model, time and hardware.
 
     Attributes:
         texts: References of the text to learn.

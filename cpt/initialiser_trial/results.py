@@ -88,7 +88,7 @@ class TrialResult:
         for row in self.rows:
             rows.setdefault(row.method, []).append(row)
         last = self.steps[-1]
-        failures = {name: next((row.failure for row in own if row.failure), "") for name, own in rows.items()}
+        failures = {name: _failure(own) for name, own in rows.items()}
         ends = {
             name: {row.seed: row.domain[last] for row in own}
             for name, own in rows.items()
@@ -129,6 +129,14 @@ class TrialResult:
         return {**asdict(self), "means": means, "ranking": ranking}
 
 
+def _failure(rows: Sequence[TrialRow]) -> str:
+    """Return the reason of the first failure, with its seed if another training of the method succeeded."""
+    failed = next((row for row in rows if row.failure), None)
+    if failed is None:
+        return ""
+    return failed.failure if len(rows) == 1 else f"seed {failed.seed}: {failed.failure}"
+
+
 def _means(curves: Sequence[Mapping[int, float]]) -> dict[int, Mean]:
     return {step: mean_over_seeds([curve[step] for curve in curves]) for step in curves[0]}
 
@@ -162,14 +170,14 @@ def plot(result: TrialResult, file: Path) -> None:
             axes.errorbar(
                 list(curve),
                 levels,
-                yerr=[0.0 if mean.high is None else mean.high - mean.value for mean in curve.values()],
+                yerr=[mean.high - mean.value for mean in curve.values() if mean.high is not None] or None,
                 capsize=3,
                 marker="o",
                 label=each.method,
                 color="black" if plain else colours(order.index(each.method) % 20),
                 linestyle="--" if plain else "-",
             )
-            highest.append(max(levels))
+            highest.append(max(mean.high or mean.value for mean in curve.values()))
         axes.set_ylim(top=min(max(highest), _SHOWN_TIMES_BEST * min(highest)) * 1.02)
         axes.set_title(f"{source} text, held out")
         axes.set_xlabel("training steps")

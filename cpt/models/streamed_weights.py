@@ -109,4 +109,4 @@ def _write_tensor(file: BinaryIO, name: str, expected: torch.Tensor, tensor: tor
             f"{name} is {list(tensor.shape)}, not {list(expected.shape)}", hint="Please report this."
         )
     converted = tensor.detach().to("cpu", expected.dtype).contiguous()
-    converted.flatten().view(torch.uint8).numpy().tofile(file)
+    file.write(converted.flatten().view(torch.uint8).numpy().data)  # numpy's `tofile` hides a full disk

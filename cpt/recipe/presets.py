@@ -28,7 +28,7 @@ _MEASURED_SIZE = "135M"
 
 @dataclass(frozen=True)
 class Gave:
-    """What a recipe gave when it was run: changes in bits per byte of held-out text, with intervals.
+    """Gains of a recipe when it was run: changes in bits per byte of held-out text, with intervals.
 
     Attributes:
         seconds: Duration of the run.

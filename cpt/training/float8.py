@@ -59,21 +59,25 @@ def to_float8(model: Any) -> None:
 
     def is_converted(part: Any, name: str) -> bool:  # noqa: ARG001
         sides = (part.in_features, part.out_features)
-        return part is not head and all(side % _MULTIPLE == 0 for side in sides)
+        plain = type(part).forward is nn.Linear.forward  # a router of experts returns more than a product
+        return plain and part is not head and all(side % _MULTIPLE == 0 for side in sides)
 
     # packed rows have any number of tokens, which is an inner dimension of the weights' gradients
     config = Float8LinearConfig(pad_inner_dim=True)
+    before = set(model.modules())
     convert_to_float8_training(model, config=config, module_filter_fn=is_converted)
+    for part in set(model.modules()) - before:
+        part.is_float8 = True
 
 
 @contextmanager
 def plain_products(model: nn.Module) -> Iterator[None]:
-    """Let the linear layers of a model multiply in the data type of their weights, converted or not."""
-    linear = [part for part in model.modules() if isinstance(part, nn.Linear)]
-    for part in linear:
-        part.forward = types.MethodType(nn.Linear.forward, part)  # type: ignore[method-assign]
+    """Let converted layers of a model multiply in the data type of their weights."""
+    converted: list[Any] = [part for part in model.modules() if getattr(part, "is_float8", False)]
+    for part in converted:
+        part.forward = types.MethodType(nn.Linear.forward, part)
     try:
         yield
     finally:
-        for part in linear:
+        for part in converted:
             del part.forward

@@ -313,13 +313,17 @@ def test_show_and_report_follow_the_last_recipe(cpt: Any) -> None:
 
 
 def test_init(cpt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {"quickstart": "# Ten minutes on two cores.\nname: q\n", "legal": "# Law.\nname: l\n"}
-    monkeypatch.setattr("cpt.recipe.authoring.templates", lambda: texts)
-    monkeypatch.setattr("cpt.cli.init.templates", lambda: texts)
-    assert cpt("init", "--list", "--json").json == {
-        "quickstart": "Ten minutes on two cores.",
-        "legal": "Law.",
+    texts = {
+        "quickstart": "# Ten minutes on two cores.\nname: q\nbase: b\nstages: []\n",
+        "legal": "# Law.\nname: l\nbase: b\nstages: []\n",
     }
+    monkeypatch.setattr("cpt.recipe.authoring.templates", lambda: texts)
+    monkeypatch.setattr("cpt.recipe.presets.templates", lambda: texts)
+    listed = cpt("init", "--list", "--json").json
+    assert [(each["name"], each["about"]) for each in listed] == [
+        ("quickstart", "Ten minutes on two cores."),
+        ("legal", "Law."),
+    ]
     assert "Ten minutes on two cores." in cpt("init", "--list").out
     assert "cpt run quickstart.yaml" in cpt("init").out
     assert Path("quickstart.yaml").read_text() == texts["quickstart"]

@@ -220,6 +220,16 @@ def test_every_setting_of_a_comparison_counts(run: Any, tiny_model: Path) -> Non
         assert last(setting, *setting.split("=")) != by_defaults, setting
 
 
+def test_a_method_given_twice_is_trained_once(run: Any, tiny_model: Path) -> None:
+    code, _, err = run(
+        *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--tokens", 20, "--steps", "0,1"),
+        *("--method", "mean", "--method", "mean", "--seeds", 2, "--sequence-length", 64, "--out", "table"),
+    )
+    assert code == 0, err
+    rows = json.loads(Path("table/comparison.json").read_text())["rows"]
+    assert [(row["method"], row["seed"]) for row in rows[2:]] == [("mean", 17), ("mean", 18)]
+
+
 def test_compare_with_several_seeds_shows_intervals(run: Any, tiny_model: Path) -> None:
     compare = (
         *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--tokens", 20, "--steps", "0,2"),
@@ -379,6 +389,23 @@ def test_what_fails_leaves_nothing(run: Any, tiny_model: Path) -> None:
         (
             ("extend", "BASE", "method=mean", "--text", "text.jsonl", "--tokens", "9", "--out", "x"),
             "by --method",
+        ),
+        (
+            (
+                "compare",
+                "BASE",
+                "--text",
+                "text.jsonl",
+                "--tokens",
+                "9",
+                "--steps",
+                "0",
+                "--seeds",
+                "2",
+                "--out",
+                "x",
+            ),
+            "trains nothing",
         ),
         (
             ("compare", "BASE", "--text", "text.jsonl", "--tokens", "9", "--rate", "-1", "--out", "x"),

@@ -132,7 +132,6 @@ def test_calibration_tells_the_time_here(recipe_file: Path, capsys: Any) -> None
         (("--gpu", "h1000"), "Did you mean `h100`?"),
         (("--gpus", "2"), "--gpu h100 --gpus 8"),
         (("--fsdp",), "--gpu h100 --gpus 8"),
-        (("--gpu", "h100", "--gpus", "2", "--fsdp", "pretrain.precision=fp8"), "FSDP2 shards"),
         (("--gpu", "h100", "--calibrate"), "Leave one out"),
         (("--memory", "lots"), "is no size"),
         (("pretrain.batch_sequence=3",), "Did you mean `batch_sequences`?"),

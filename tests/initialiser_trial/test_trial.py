@@ -140,7 +140,13 @@ def test_means_and_differences_are_over_seeds() -> None:
     result = TrialResult((5,), {}, (1.0, 1.0), rows)
     unchanged, a, b, c = result.means()
     assert [each.method for each in (unchanged, a, b, c)] == [UNCHANGED, "a", "b", "c"]
-    assert (c.failure, c.domain, c.behind, a.behind, unchanged.behind) == ("diverged", {}, None, None, None)
+    assert (c.failure, c.domain, c.behind, a.behind, unchanged.behind) == (
+        "seed 1: diverged",
+        {},
+        None,
+        None,
+        None,
+    )
     half = 4.302652729911275 * 1.0 / 3**0.5  # Student's t of two degrees of freedom, deviation 1
     assert a.domain[5][:3] == pytest.approx((2.0, 2.0 - half, 2.0 + half))
     assert b.behind is not None

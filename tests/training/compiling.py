@@ -64,7 +64,7 @@ def emulated_float8(patch: pytest.MonkeyPatch) -> None:
         assert config.pad_inner_dim
         for holder in list(model.modules()):
             for name, part in list(holder.named_children()):
-                if type(part) is torch.nn.Linear and module_filter_fn(part, name):
+                if isinstance(part, torch.nn.Linear) and module_filter_fn(part, name):
                     made = EmulatedFloat8Linear(1, 1, part.bias is not None, device="meta")
                     made.__dict__.update(part.__dict__)
                     setattr(holder, name, made)

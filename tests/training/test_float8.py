@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,13 @@ def gpu(monkeypatch):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if torchao else None)
 
     return pretend
+
+
+class Router(torch.nn.Linear):
+    """A linear layer that returns more than a product, as routers of experts do."""
+
+    def forward(self, input: torch.Tensor) -> Any:
+        return super().forward(input), "chosen"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -57,10 +65,13 @@ def test_linear_layers_of_fitting_size_multiply_in_float8_but_the_head_does_not(
     emulated_float8(monkeypatch)
     model = load_model(tiny_model)
     model.model.layers[0].mlp.up_proj.out_features = 63
+    model.model.layers[1].mlp.up_proj.__class__ = Router
     to_float8(model)
+    with plain_products(model):
+        assert model.model.layers[1].mlp.up_proj(torch.ones(1, 32))[1] == "chosen"
     parts = model.named_modules()
     converted = [name for name, part in parts if isinstance(part, EmulatedFloat8Linear)]
-    assert len(converted) == 2 * 7 - 1
+    assert len(converted) == 2 * 7 - 2
     assert "lm_head" not in converted
     assert "model.layers.0.mlp.up_proj" not in converted
 

@@ -58,13 +58,19 @@ def run_request(request: TrialRequest, output: Path) -> TrialResult:
     """
     from cpt.initialiser_trial.folder import TrialFolder
     from cpt.initialiser_trial.short_training import Trained, TrialSettings
-    from cpt.initialiser_trial.trial import build_corpus, run_trial
+    from cpt.initialiser_trial.trial import build_corpus, label, run_trial
     from tokenizer_tools.change import check_initialisation
 
     methods = [_method(word) for word in request.methods] or _every_method()
     methods += _hypernetwork_methods(request)
     distilled = [_method(word, "--alm") for word in request.alm]
-    methods += [each for each in distilled if each not in methods]
+    methods = list({label(each): each for each in [*methods, *distilled]}.values())
+    distilled = list({label(each): each for each in distilled}.values())
+    if request.seeds > 1 and max(request.steps) == 0:
+        raise UsageError(
+            "--seeds repeats trainings, and --steps 0 trains nothing",
+            hint="Leave --seeds out, or name steps: --steps 0,50.",
+        )
     if request.trained not in get_args(Trained):
         raise UsageError(f"--trained {request.trained}", hint=f"One of: {', '.join(get_args(Trained))}.")
     change = config_of({name: {_KEYS[name]: value} for name, value in request.change.items()})
@@ -179,10 +185,10 @@ def _difference(mean: Mean | None) -> str:
 
 
 def _show_row(row: TrialRow, request: TrialRequest) -> None:
-    if row.failure:
-        return shown().message(f"{row.method}: {row.failure}")
-    curve = ", ".join(f"{row.domain[step]:.4f} at {step}" for step in request.steps)
     seed = f" (seed {row.seed})" if request.seeds > 1 else ""
+    if row.failure:
+        return shown().message(f"{row.method}{seed}: {row.failure}")
+    curve = ", ".join(f"{row.domain[step]:.4f} at {step}" for step in request.steps)
     return shown().message(f"{row.method}{seed}: {curve}")
 
 
