@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from cpt.corpus.mixture import replay_rows
 from cpt.errors import Problem, RecipeError
 from cpt.recipe.document import COMMAND_LINE, parse, plain
+from cpt.recipe.schema import Recipe
+from cpt.stages.pretrain.config import PretrainConfig
 
 Method = Literal["grid", "random", "tpe"]
 
@@ -241,3 +245,27 @@ def size_of(factors: Sequence[Factor]) -> int | None:
     if any(factor.is_range for factor in factors):
         return None
     return math.prod(len(factor.levels) for factor in factors)
+
+
+def alike(factors: Sequence[Factor], loaded: Sequence[tuple[Values, Recipe]]) -> Iterator[Problem]:
+    """Yield a problem for each level of replay that trains on the rows of another level.
+
+    Args:
+        loaded: Configurations with their recipes.
+    """
+    for key in (factor.key for factor in factors if factor.levels and factor.key.endswith(".replay")):
+        first: dict[tuple[str, int], float] = {}
+        for values, recipe in loaded:
+            config = next((s.config for s in recipe.steps if f"{s.name}.replay" == key), None)
+            if not isinstance(config, PretrainConfig) or not isinstance(values[key], int | float):
+                continue
+            rows = replay_rows(values[key], config.batch_sequences)
+            others = json.dumps({other: value for other, value in values.items() if other != key})
+            level = first.setdefault((others, rows), values[key])
+            if level != values[key]:
+                message = (
+                    f"replay {level:g} and {values[key]:g} are both {rows} of {config.batch_sequences} "
+                    "sequences of a batch"
+                )
+                hint = "Use larger batches, or other shares."
+                yield Problem(message, file=COMMAND_LINE, key=key, hint=hint)

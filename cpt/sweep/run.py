@@ -22,9 +22,8 @@ from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
 from cpt.seeds import mean_over_seeds
-from cpt.sweep.factors import Tried, Values, grid, propose, random_configurations, size_of, spread
+from cpt.sweep.factors import Tried, Values, alike, grid, propose, random_configurations, size_of, spread
 from cpt.sweep.measures import changes_of, more_is_better
-from cpt.sweep.rounding import alike
 from cpt.sweep.state import ENDED, SweepFile, SweepRequest, SweepState, Trial
 from cpt.sweep.time_limit import Times, affordable, seconds_around, stage_seconds
 

@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipe"))
 
 import fake_stages
+from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.cli import main
 
@@ -82,4 +83,13 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cpt(recipe_file: Path, called: Command) -> Command:
     """Call the command in the recipe's folder: `cpt("run", "recipe.yaml")`."""
     assert recipe_file.exists()
+    return called
+
+
+@pytest.fixture
+def run(called: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Call the command in a folder with a domain text and a general one."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "text.jsonl", clinical_texts())
+    write_jsonl(tmp_path / "general.jsonl", varied_texts(20, "general "))
     return called

@@ -13,15 +13,6 @@ from cpt.cli.tokenizer.options import texts_of
 from cpt.errors import DataError
 
 
-@pytest.fixture
-def run(called: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Call the command in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    write_jsonl(tmp_path / "text.jsonl", clinical_texts())
-    write_jsonl(tmp_path / "general.jsonl", varied_texts(20, "general "))
-    return called
-
-
 def test_report_prints_the_three_figures(run: Any, tiny_model: Path) -> None:
     code, out, _ = run("tokenizer", "report", tiny_model, "--text", "text.jsonl", "--json")
     assert code == 0

@@ -6,18 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.initialiser_trial import trial
-
-
-@pytest.fixture
-def run(called: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Call the command in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    write_jsonl(tmp_path / "text.jsonl", clinical_texts())
-    write_jsonl(tmp_path / "general.jsonl", varied_texts(20, "general "))
-    return called
 
 
 def test_compare_writes_figures_and_a_picture(run: Any, tiny_model: Path) -> None:

@@ -64,3 +64,9 @@ def test_another_type_or_shape_is_refused(tmp_path: Path) -> None:
         write_weights(tmp_path, complex_one, lambda _: torch.zeros(2))
     with pytest.raises(StageFailed, match=r"a is \[3\], not \[2\]"):
         write_weights(tmp_path, {"a": torch.empty(2, device="meta")}, lambda _: torch.zeros(3))
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_weights(tmp_path, {"norm": torch.empty(3, device="meta")}, lambda _: torch.ones(3))

@@ -1,4 +1,4 @@
-"""What runs will not measure is found before they are made."""
+"""Measures that no run makes are found before the first run."""
 
 from __future__ import annotations
 

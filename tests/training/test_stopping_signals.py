@@ -29,7 +29,7 @@ class Signalling(Batches):
 
 
 class Stopped(KeyboardInterrupt):
-    """What a handler raises."""
+    """An error that a handler raises."""
 
 
 @pytest.fixture

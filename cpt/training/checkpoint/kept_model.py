@@ -11,7 +11,7 @@ import torch
 from cpt.errors import StageFailed
 from cpt.models.folder_files import INDEX
 from cpt.models.streamed_weights import write_weights
-from cpt.training.checkpoint.store import Store, Unreadable, read
+from cpt.training.checkpoint.store import read_step
 from cpt.training.checkpoint.stored import TENSORS, StoredTensor, file_opener, whole_tensors
 from cpt.training.optimizers.groups import NEW_ROWS
 
@@ -30,10 +30,7 @@ def keep_model(work: Path, step: int, finished: Path, folder: Path, new_tokens: 
     Raises:
         StageFailed: The checkpoint is unreadable, or another model's.
     """
-    try:
-        trained = read(Store(work, keep=1).path(step))[""].tensors["weights"]
-    except Unreadable as error:
-        raise StageFailed(f"the checkpoint of step {step} is unreadable: {error}") from error
+    trained = read_step(work, step).tensors["weights"]
     opened, rows = file_opener(), list(new_tokens)
     stored = {
         name: tensor

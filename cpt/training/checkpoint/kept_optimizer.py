@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from cpt.errors import DamagedFile, StageFailed
-from cpt.training.checkpoint.store import Store, Unreadable, read
+from cpt.training.checkpoint.store import read_step
 from cpt.training.checkpoint.stored import file_opener, whole_tensors
 
 _NAME, _DATA = "optimizer", "data"
@@ -26,10 +26,7 @@ def keep_optimizer(work: Path, step: int, file: Path) -> None:
     Raises:
         StageFailed: The checkpoint is unreadable.
     """
-    try:
-        snapshot = read(Store(work, keep=1).path(step))[""]
-    except Unreadable as error:
-        raise StageFailed(f"the checkpoint of step {step} is unreadable: {error}") from error
+    snapshot = read_step(work, step)
     tensors = {key: value.clone().contiguous() for key, value in snapshot.tensors[_NAME].items()}
     save_file(tensors, file, metadata={_DATA: json.dumps(snapshot.data[_NAME])})
 

@@ -203,6 +203,21 @@ class Store:
         return None, wrong
 
 
+def read_step(folder: Path, step: int) -> Snapshot:
+    """Return the training's snapshot of a step's checkpoint.
+
+    Args:
+        folder: folder of the checkpoints.
+
+    Raises:
+        StageFailed: the checkpoint is unreadable.
+    """
+    try:
+        return read(Store(folder, keep=1).path(step))[""]
+    except Unreadable as error:
+        raise StageFailed(f"the checkpoint of step {step} is unreadable: {error}") from error
+
+
 @torch.no_grad()
 def load_weights(folder: Path, step: int, model: nn.Module, new_tokens: Sequence[int] = ()) -> None:
     """Load the trained weights of a step's checkpoint into a model.
@@ -215,10 +230,7 @@ def load_weights(folder: Path, step: int, model: nn.Module, new_tokens: Sequence
     Raises:
         StageFailed: the checkpoint is unreadable, or another model's.
     """
-    try:
-        saved = read(Store(folder, keep=1).path(step))[""].tensors["weights"]
-    except Unreadable as error:
-        raise StageFailed(f"the checkpoint of step {step} is unreadable: {error}") from error
+    saved = read_step(folder, step).tensors["weights"]
     parameters = dict(model.named_parameters())
     matrices = {name: saved[name] for name in saved if not name.endswith(NEW_ROWS)}
     trained = {name: parameters[name] for name in matrices if name in parameters}
