@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+import cpt
+import evals
+import merging
+import tokenizer_tools
 from cpt.errors import Problem, ReferenceUnavailable
 from cpt.progress import Progress
 from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs, newest
@@ -208,6 +215,15 @@ REGISTRY: dict[str, Stage[Any]] = {
 }
 
 
+@cache
+def _import_everything() -> None:
+    """Import all modules: one first imported beside fake references would keep them for later tests."""
+    for package in (cpt, evals, merging, tokenizer_tools):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name != "cpt.__main__":
+                importlib.import_module(module.name)
+
+
 class FakeReferences:
     """Stands in for `cpt.references`: local files by content, everything else by its name."""
 
@@ -239,6 +255,7 @@ class FakeReferences:
 
     def replace(self, set_attribute: Callable[[str, Any], None]) -> None:
         """Put this object's functions in the place of the real ones."""
+        _import_everything()
         for name in ("locate", "check", "fingerprint", "resolve_model"):
             set_attribute(f"cpt.references.{name}", getattr(self, name))
 
