@@ -56,7 +56,7 @@ PLANS = {
         "scratch": Plan({PEAK: "3e-4,1e-3"}, 40_960, 20),
     },
     "short": {
-        "replay": Plan({REPLAY: "0,0.05,0.25"}, 20_480, 20),
+        "replay": Plan({REPLAY: "0,0.05,0.1,0.25,0.5"}, 20_480, 20),
         "rewarming": Plan({PEAK: "1e-4,3e-4", WARMUP: "0,0.2"}, 20_480, 20),
         "scratch": Plan({PEAK: "3e-4,1e-3"}, 20_480, 20),
     },

@@ -11,7 +11,9 @@ sums gradients in float32, as `MasterWeights` does where every process has the w
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +36,9 @@ from cpt.training.settings import Settings
 
 if TYPE_CHECKING:
     from cpt.training.objectives.reference_model import ReferenceModel
+
+_MMAP_THRESHOLD, _MAPPED_FROM = -3, 1 << 20
+"""glibc's `M_MMAP_THRESHOLD`, and the bytes from which a tensor has memory of its own."""
 
 
 class ShardedWeights:
@@ -193,6 +198,8 @@ def _shard(root: nn.Module, model: Any, precision: MixedPrecisionPolicy, process
     plugin = processes.sharding
     if plugin is None:
         raise ValueError("these processes do not shard weights")
+    if processes.device.type == "cpu":
+        _return_freed_tensors()
     rows = known_rows(root)
     device, replicas = processes.device.type, processes.replicas
     if replicas == 1:
@@ -209,6 +216,16 @@ def _shard(root: nn.Module, model: Any, precision: MixedPrecisionPolicy, process
     fully_shard(root, reshard_after_forward=False, **options)
     if rows:
         load_shards(root, rows, processes.device)
+
+
+def _return_freed_tensors() -> None:
+    """Let the C library give the memory of freed tensors back to the system at once (glibc).
+
+    It keeps them for later otherwise, in a heap with ever more holes: after 32 gathered layers,
+    a forward pass of a model of 1 GB took 1.9 GB more than its shards, and takes 0.25 GB so.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(_MMAP_THRESHOLD, _MAPPED_FROM)
 
 
 def layers_of(model: Any, chosen: Iterable[str] | None = None) -> list[nn.Module]:
