@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from decisions.sweeps import seeds_of
+from decisions.sweeps import seeds_of, stopped_together
 
 RESULTS = (0, 3, 4)
 """Exit codes of `cpt run` that come with a result: done, a budget is broken, a budget is not shown."""
@@ -66,10 +66,8 @@ def run(options: argparse.Namespace, recipe: Path, words: Sequence[str], name: s
     start = [sys.executable, "-m", "cpt", "run", str(recipe), *own]
     print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
     process = subprocess.Popen(start, stdout=subprocess.DEVNULL)
-    try:
+    with stopped_together(process):
         _, status, usage = os.wait4(process.pid, 0)
-    except KeyboardInterrupt:
-        raise SystemExit(process.wait()) from None  # it saves what it has
     code = os.waitstatus_to_exitcode(status)
     if code == STAGE_FAILED:
         raise Failed(f"{name} failed; what it said is above")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
 import record
 
 from decisions import law, optimizers, rates, schedules, skills
-from decisions.sweeps import hours, seeds_of
+from decisions.sweeps import hours, seeds_of, terminate
 
 STUDIES = {
     "replay": rates,
@@ -56,6 +57,7 @@ def main(about: str, arguments: list[str] | None = None) -> None:
     runs, time = sum(each.runs for each in work), hours(work, options.rate)
     print(f"{runs} runs, about {time:.1f} hours from the beginning", file=sys.stderr)
     if not options.dry_run:
+        signal.signal(signal.SIGTERM, terminate)
         options.runs.mkdir(parents=True, exist_ok=True)
         found = study.studied(options)
         name = (options.name or options.study).replace("-", "_")

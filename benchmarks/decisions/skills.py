@@ -147,7 +147,7 @@ def rows_of(options: argparse.Namespace, run: str, part: str) -> Iterator[Row]:
     share = ledger["domain"]["parts"][probe]["sequences"] / sum(row["sequences"] for row in ledger.values())
     size = count_parameters(record.path("model"))
     read = [json.loads(line) for line in (folder / "probes.jsonl").read_text(encoding="utf-8").splitlines()]
-    own = [row for row in read if row["probe"] == probe]
+    own = [row for row in read if row["probe"] == probe and row["step"] != 1]  # which is the warm-up
     for row in own:
         loss = own[0]["value"] + (row["rise"] or 0.0)  # a reading may see a part of the documents
         heldout = f"seed {record.seed}"

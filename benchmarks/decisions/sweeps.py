@@ -7,7 +7,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,13 +86,31 @@ def sweep(words: Sequence[str], runs: Path) -> dict[str, Any]:
     return found
 
 
+class Terminated(KeyboardInterrupt):
+    """The signal SIGTERM."""
+
+
+def terminate(*_: object) -> None:
+    """Handle SIGTERM."""
+    raise Terminated
+
+
+@contextmanager
+def stopped_together(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Wait for a process to save its work where this one is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Terminated):  # Ctrl-C has reached it already
+            process.terminate()
+        raise SystemExit(process.wait()) from None
+
+
 def said_by(words: Sequence[str], allowed: Sequence[int] = (0,)) -> str:
     """Run a command that is stopped with this one; return what it prints."""
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            told, _ = process.communicate()
-        except KeyboardInterrupt:
-            raise SystemExit(process.wait()) from None  # its runs save what they have
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    with stopped_together(process):
+        told, _ = process.communicate()
     if process.returncode not in allowed or not told:
         raise SystemExit(process.returncode or 1)
     return told
