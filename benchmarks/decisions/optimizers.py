@@ -60,7 +60,10 @@ METHODS = {
     "muon": _optimizer("{kind: muon, adjust: match-adamw}"),
     # adapters want about ten times the rate of whole weights (Biderman et al., arXiv 2405.09673)
     "lora": Method(("pretrain.trainable={kind: lora, variant: rslora, rank: 64}",), ("1e-3", "3e-3")),
-    "adalora": Method(("pretrain.trainable={kind: lora, variant: adalora, rank: 64}",), ("1e-3", "3e-3")),
+    "adalora": Method(
+        ("pretrain.trainable={kind: lora, variant: adalora, rank: 64, allocation: {every: 2}}",),
+        ("1e-3", "3e-3"),
+    ),
 }
 
 
