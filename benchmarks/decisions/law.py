@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -87,10 +88,8 @@ def _studied(options: argparse.Namespace, name: str, domain: Path) -> dict[str, 
     words = ["law", "fit", f"{label}-fit", "--out", str(file), "--runs", str(options.runs), "--json"]
     told = json.loads(said_by([sys.executable, "-m", "cpt", *words]))
     advice = advised(file, 2 * plan.tokens)
-    shares = [
-        *USUAL,
-        *([] if "error" in advice else [f'{{advised: {json.dumps(str(file))}, limit: "{LIMIT}"}}']),
-    ]
+    taken = [f'{{advised: {json.dumps(str(file))}, limit: "{LIMIT}"}}'] if fits(advice, plan.batch) else []
+    shares = [*USUAL, *taken]
     ends = sweep(request(options, domain, f"{label}-ends", 2 * plan.tokens, shares), options.runs)
     return {
         "law": told,
@@ -138,6 +137,11 @@ def advised(law: Path, tokens: int) -> dict[str, Any]:
         return {"error": done.stderr.strip()}
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def fits(advice: Mapping[str, Any], batch: int) -> bool:
+    """Return True if there is an advice that leaves a sequence of a batch for the domain."""
+    return "error" not in advice and math.ceil(advice["replay"]["value"] * batch) < batch
 
 
 def predicted(

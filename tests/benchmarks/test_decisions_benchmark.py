@@ -43,8 +43,11 @@ def module(name: str) -> Any:
 
 
 def options_of(folder: Path, study: str = "law", **more: Any) -> argparse.Namespace:
+    """Return the options of a study, with texts that are there."""
+    names = ("replay", "general", "law")
+    replay, general, law = (write_jsonl(folder / f"{name}.jsonl", ["A fever is a fever."]) for name in names)
     words = {"study": study, "plan": "short", "seeds": "17,18,19", "override": [], "runs": folder}
-    texts = {"replay": Path("r.jsonl"), "general": Path("g.jsonl"), "domain": [("law", Path("l.jsonl"))]}
+    texts = {"replay": replay, "general": general, "domain": [("law", law)]}
     return argparse.Namespace(**(words | texts | more))
 
 
@@ -178,7 +181,7 @@ def test_every_method_of_training_is_a_recipe(tmp_path: Path) -> None:
     kinds = set()
     for method in optimizers.METHODS:
         for peak in range(2):
-            words = optimizers.settings(options, Path("l.jsonl"), method, peak)
+            words = optimizers.settings(options, options.domain[0][1], method, peak)
             config = load(optimizers.RECIPE, words).steps[1].config
             kinds.add(
                 (config.optimizer.kind, config.trainable.kind, getattr(config.trainable, "variant", ""))
@@ -342,7 +345,7 @@ def test_the_best_mixture_is_that_of_the_least_mean_loss(monkeypatch: pytest.Mon
 
 def test_parts_and_mixtures_of_skills_are_recipes(tmp_path: Path) -> None:
     skills = module("skills")
-    files = [(name, Path(f"{name}.jsonl")) for name in "abc"]
+    files = [(name, write_jsonl(tmp_path / f"{name}.jsonl", [name])) for name in "abc"]
     options = options_of(tmp_path, "skills", domain=files)
     for weights in skills.mixed(list("abc")):
         words = [*skills.shared(options, 7_168), f"pretrain.mixture={skills.mixture(weights)}"]
