@@ -129,7 +129,8 @@ def places(options: argparse.Namespace, texts: Mapping[str, Mapping[str, Path]])
             {"name": name, "weight": 1, "sources": [{"path": str(file)}]} for name, file in replayed.items()
         ]
         found.append(f"{stage}.domain.0.path={texts[names[at]]['train']}")
-        found.append(f"{stage}.replay={json.dumps({'mixture': parts})}")
+        replay = {"mixture": parts} if at else parts[0]["sources"]
+        found.append(f"{stage}.replay={json.dumps(replay)}")
         found.append(f"{stage}.general.0.path={texts['general']['heldout']}")
         if stage in (STAGES[0], STAGES[-1]):
             found.append(f"learn-{stage}.monitor.texts={json.dumps(read)}")

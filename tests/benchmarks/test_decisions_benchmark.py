@@ -266,8 +266,8 @@ def test_schedules_are_recipes_of_three_trainings(kind: str, tmp_path: Path) -> 
         assert config.replay * config.batch_sequences == 2
         if isinstance(config.schedule, Infinite | Wsd):
             assert config.schedule.anneal_begins(24) is not None
-    replayed = [[part.name for part in step.config.replay.mixture] for step in steps[::2]]
-    assert replayed == [["general"], ["general", "a"], ["general", "a", "b"]]
+    replayed = [[part.name for part in step.config.replay.mixture or ()] for step in steps[::2]]
+    assert replayed == [[], ["general", "a"], ["general", "a", "b"]]
     for uses in texts.values():
         read, kept = (
             {json.loads(line)["text"] for line in uses[use].read_text().splitlines()}
