@@ -27,7 +27,9 @@ RECIPE = Path(__file__).parent / "schedules.yaml"
 STAGES = ("first", "second", "third")
 REFERENCE = "cosine"
 MEAN = "mean of the three"
-PEAK, STEADY, FLOOR, WARMUP = "3e-4", "1.65e-4", "3e-5", 0.1
+PEAK, STEADY, FLOOR = "3e-4", "1.65e-4", "3e-5"
+WARMUP, FALL = 0.1, 0.2
+"""Shares of a training in which the rate rises at first, and falls at the end where it is constant before."""
 
 HELD_OUT, PASSAGE = 8_000, 800
 """Characters of each text that are held out, in pieces of so many."""
@@ -58,9 +60,9 @@ def schedules(at: int) -> dict[str, list[str]]:
     stage = f"learn-{STAGES[at]}"
     infinite = "continues: true" if at else f"peak: {PEAK}"
     own = {
-        "infinite": f"kind: infinite, {infinite}, constant: {STEADY}, floor: {FLOOR}",
+        "infinite": f"kind: infinite, {infinite}, constant: {STEADY}, floor: {FLOOR}, anneal_share: {FALL}",
         "cosine": f"kind: rewarm-cosine, peak: {PEAK}, floor: {FLOOR}",
-        "wsd": f"kind: wsd, peak: {PEAK}, decay_share: 0.2, min_ratio: 0.1",
+        "wsd": f"kind: wsd, peak: {PEAK}, decay_share: {FALL}, min_ratio: 0.1",
         "constant": f"kind: constant, peak: {STEADY}",
     }
     found = {kind: [f"{stage}.schedule={{{words}, warmup: {WARMUP}}}"] for kind, words in own.items()}
