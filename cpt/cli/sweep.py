@@ -293,6 +293,8 @@ def _print(found: SweepResult, page: Path) -> None:
         console.print(
             f"Left out: {found.left_out}. The same command with more time adds them.", soft_wrap=True
         )
+    for note in found.notes:
+        console.print(Text(note, style="yellow"), soft_wrap=True)
     for run, message in found.failed.items():
         console.print(Text(f"{run} failed: {message}", style="red"), soft_wrap=True)
     console.print(f"Sweep: {page}", soft_wrap=True)

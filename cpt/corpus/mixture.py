@@ -140,6 +140,15 @@ def replay_rows(share: float, batch_sequences: int) -> int:
     return rows
 
 
+def trained_share(share: float, batch_sequences: int) -> float:
+    """Return the share of replay that is trained on, of a share that is asked for: whole rows of a batch.
+
+    Raises:
+        UsageError: As of `replay_rows`.
+    """
+    return replay_rows(share, batch_sequences) / batch_sequences
+
+
 _SMALLEST_SHARE = 1e-6
 """Smallest share for which the hint proposes a larger batch."""
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from cpt.errors import Problem, RecipeError
 from cpt.recipe.document import COMMAND_LINE, parse, plain
 from cpt.recipe.schema import Recipe
 from cpt.stages.pretrain.config import PretrainConfig
+from cpt.stages.pretrain.rounded_replay import rounded_replay
 
 Method = Literal["grid", "random", "tpe"]
 
@@ -269,3 +270,15 @@ def alike(factors: Sequence[Factor], loaded: Sequence[tuple[Values, Recipe]]) ->
                 )
                 hint = "Use larger batches, or other shares."
                 yield Problem(message, file=COMMAND_LINE, key=key, hint=hint)
+
+
+def rounded_levels(factors: Sequence[Factor], loaded: Sequence[tuple[Values, Recipe]]) -> Iterator[str]:
+    """Yield a warning for each level of replay of which whole rows of a batch make another share.
+
+    Args:
+        loaded: Configurations with their recipes.
+    """
+    varied = {factor.key for factor in factors if factor.levels}
+    steps = (step for _, recipe in loaded for step in recipe.steps if f"{step.name}.replay" in varied)
+    warnings = (rounded_replay(step.config) for step in steps if isinstance(step.config, PretrainConfig))
+    yield from dict.fromkeys(chain.from_iterable(warnings))

@@ -105,6 +105,7 @@ class SweepResult(Fact):
     failed: dict[str, str] = Field(default={})
     unfinished: list[str] = Field(default=[])
     left_out: str = ""
+    notes: list[str] = Field(default=[])
 
 
 def result_of(file: SweepFile, created: str) -> SweepResult:
@@ -146,6 +147,7 @@ def result_of(file: SweepFile, created: str) -> SweepResult:
         failed={trial.run: trial.message for trial in asked if trial.state == "failed"},
         unfinished=[trial.run for trial in asked if trial.state in ("waiting", "running")],
         left_out=file.left_out,
+        notes=list(file.notes),
     )
 
 

@@ -22,7 +22,17 @@ from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
 from cpt.seeds import mean_over_seeds
-from cpt.sweep.factors import Tried, Values, alike, grid, propose, random_configurations, size_of, spread
+from cpt.sweep.factors import (
+    Tried,
+    Values,
+    alike,
+    grid,
+    propose,
+    random_configurations,
+    rounded_levels,
+    size_of,
+    spread,
+)
 from cpt.sweep.measures import changes_of, more_is_better
 from cpt.sweep.state import ENDED, SweepFile, SweepRequest, SweepState, Trial
 from cpt.sweep.time_limit import Times, affordable, seconds_around, stage_seconds
@@ -91,8 +101,11 @@ def configurations(request: SweepRequest) -> list[Values] | None:
     return found[: request.points]
 
 
-def check(request: SweepRequest) -> None:
+def check(request: SweepRequest) -> list[str]:
     """Load the recipe with every configuration, before anything runs.
+
+    Returns:
+        Warnings of levels that are not trained as they are written; of TPE those of some configurations.
 
     Raises:
         RecipeError: Some have problems; lists each one once.
@@ -110,6 +123,7 @@ def check(request: SweepRequest) -> None:
     found |= {(each.key, each.message): each for each in alike(request.factors, loaded)}
     if found:
         raise RecipeError(list(found.values()))
+    return list(rounded_levels(request.factors, loaded))
 
 
 def sweep(request: SweepRequest, execution: Execution, listener: Listener = null_listener) -> SweepFile:
@@ -121,7 +135,7 @@ def sweep(request: SweepRequest, execution: Execution, listener: Listener = null
         Interrupted: Ctrl-C.
         Terminated: SIGTERM.
     """
-    check(request)
+    notes = check(request)
     folder = execution.runs.absolute() / request.name
     folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(folder)
@@ -129,7 +143,7 @@ def sweep(request: SweepRequest, execution: Execution, listener: Listener = null
         raise UsageError(f"the sweep `{request.name}` is being run by another process")
     try:
         with interruptible("The same command continues where it stopped."):
-            state = SweepState(folder, request)
+            state = SweepState(folder, request, notes)
             state.unsettle(lambda trial: is_current(request, trial, execution.runs))
             _Sweep(state, execution, listener).run()
             return state.file()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +104,7 @@ class SweepFile(SweepPart):
         recipe_sha256: Checksum of the recipe's file when its runs were made; with another one they are
             brought up to date.
         left_out: Why trials were left out; empty if none was.
+        notes: Warnings of levels that are not trained as they are written.
     """
 
     version: Literal[1] = 1
@@ -111,12 +112,13 @@ class SweepFile(SweepPart):
     recipe_sha256: str
     trials: tuple[Trial, ...] = ()
     left_out: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class SweepState:
     """The trials of a sweep. Every change is written at once."""
 
-    def __init__(self, folder: Path, request: SweepRequest) -> None:
+    def __init__(self, folder: Path, request: SweepRequest, notes: Sequence[str] = ()) -> None:
         """Begin a sweep, or continue the one in the folder.
 
         Results of earlier commands are kept for the same values and seeds. So a later command may add values,
@@ -133,6 +135,7 @@ class SweepState:
         self._numbers: dict[str, int] = {}
         self.trials: list[Trial] = []
         self.left_out = ""
+        self.notes = tuple(notes)
         if self._path.exists():
             self._continue(read_sweep(folder))
 
@@ -187,6 +190,7 @@ class SweepState:
             recipe_sha256=self._sha256,
             trials=tuple(self.trials),
             left_out=self.left_out,
+            notes=self.notes,
         )
 
     def write(self) -> None:

@@ -65,7 +65,7 @@ def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
 def test_the_ledger_tells_the_parts_of_a_mixture(outline: Outline, full_page: str) -> None:
     table = outline.text[outline.text.index("Token ledger") :]
     row = table[table.index("of which replay.code") :]
-    assert row.startswith("of which replay.code 180 90,000 7.02")
+    assert row.startswith("of which replay.code 180 9.4% 90,000 7.02")  # of 1,920 sequences
     assert table.index("replay") < table.index("of which replay.books") < table.index("of which replay.code")
     assert "Tokens trained, by part of replay" in full_page
 

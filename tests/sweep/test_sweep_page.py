@@ -143,6 +143,12 @@ def test_texts_from_data_are_escaped() -> None:
     assert "&lt;script&gt;" in page
 
 
+def test_levels_that_are_rounded_are_told() -> None:
+    found = result_of(made().model_copy(update={"notes": ("0.1 trains on 0.125",)}), "2026-01-01T00:00:00")
+    assert found.notes == ["0.1 trains on 0.125"]
+    assert "<p>0.1 trains on 0.125</p>" in render(found)
+
+
 def test_a_range_is_drawn_as_points() -> None:
     file = made()
     factors = (Factor(key="pretrain.schedule.peak", low=1e-5, high=1e-2, log=True), FACTORS[1])

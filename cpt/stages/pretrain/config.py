@@ -245,8 +245,8 @@ class PretrainConfig(TrainingConfig, StageConfig):
     )
     replay: Annotated[float, Field(ge=0, lt=1)] | AdvisedReplay = Field(
         default=0.0,
-        description="Share of each global batch that is replay text; or the law that advises it, "
-        "`{advised: law.json, limit: general <= +0.01}`.",
+        description="Share of each global batch that is replay text, rounded to whole sequences; or the law "
+        "that advises it, `{advised: law.json, limit: general <= +0.01}`.",
     )
     mixture: Annotated[list[Mixture] | None, BeforeValidator(one_or_more)] = Field(
         default=None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.corpus.texts import has_texts, heldout_texts
-from cpt.errors import Problem
+from cpt.errors import Problem, UsageError
 from cpt.formatting import plural, size
 from cpt.monitor.budget import Demand, ProbeBudget, planned_shares
 from cpt.monitor.schedule import Moment
@@ -121,20 +122,32 @@ def planned_tokens(
     if config.mixture is not None:
         passes = f"mixture of {'; then '.join(phase.described() for phase in config.mixture)}"
     else:
-        passes = f"{config.epochs:g} times the domain text, {config.replay_share:.0%} replay"
+        passes = f"{config.epochs:g} times the domain text, {_trained_replay(config)} replay"
+    replay = f", {_trained_replay(config)} replay" if config.replay_share and not config.mixture else ""
     if "corpus" in inputs:
         stream, steps = planned(config, inputs, seed=0)
         tokens = f"about {stream.tokens(steps):,} tokens in {steps:,} steps"
         named = config.tokens or config.mixture
+        tokens += replay if named else ""
         lost = unread(config, inputs["corpus"].path("corpus"), stream, steps)
         advice = schedule_advice(config, inputs, stream.tokens(steps))
         kept = kept_states(config, inputs, steps, stream.tokens(steps))
         said = [tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost, *advice, *kept]
         return "; ".join(said)
     if config.tokens:
-        return f"{config.tokens:,} tokens" + (f": {passes}" if config.mixture else "")
+        return f"{config.tokens:,} tokens" + (f": {passes}" if config.mixture else replay)
     expected = expected_tokens(config, upstream.get("corpus", ()))
     return f"about {expected:,} tokens: {passes}" if expected else passes
+
+
+def _trained_replay(config: PretrainConfig) -> str:
+    """Return the share of replay that is trained on; that which is asked for where the checks refuse it."""
+    from cpt.corpus.mixture import trained_share
+
+    share = config.replay_share
+    with suppress(UsageError):
+        share = trained_share(share, config.batch_sequences)
+    return f"{100 * share:.3g}%"
 
 
 def kept_states(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int, tokens: int) -> list[str]:

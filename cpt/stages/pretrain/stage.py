@@ -43,6 +43,7 @@ from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_do
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.results import require_budgets, save_model, save_training
+from cpt.stages.pretrain.rounded_replay import rounded_replay
 from cpt.stages.pretrain.schedule_advice import schedule_advice
 from cpt.stages.pretrain.skill_it import graph_read_again, graph_references, most_sequences
 from cpt.training.features.trackers import Tracking
@@ -95,7 +96,12 @@ class PretrainStage(Stage[PretrainConfig]):
         upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
         """Return steps and tokens, as far as the corpus is known, the probes, and what they can show."""
-        words = [planned_tokens(config, inputs, upstream), *described(config), *against_forgetting(config)]
+        words = [
+            planned_tokens(config, inputs, upstream),
+            *rounded_replay(config),
+            *described(config),
+            *against_forgetting(config),
+        ]
         return "; ".join([*words, *planned_probes(config, inputs, upstream)])
 
     def references(self, config: PretrainConfig) -> list[str]:
@@ -137,6 +143,7 @@ class PretrainStage(Stage[PretrainConfig]):
         steps = steps_of(config, corpus, stream)
         stream = stream.for_steps(steps)
         for warning in (
+            *rounded_replay(config),
             *described(config),
             *repeated(stream, steps),
             *unread(config, corpus, stream, steps),

@@ -1,0 +1,66 @@
+"""Parse the command line of the studies, say how long they take, run one and record what it found."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import record
+
+from decisions import law, optimizers, rates, schedules, skills
+from decisions.sweeps import hours, seeds_of, terminate
+
+STUDIES = {
+    "replay": rates,
+    "rewarming": rates,
+    "optimizers": optimizers,
+    "optimizers-memory": optimizers,
+    "schedules": schedules,
+    "law": law,
+    "skills": skills,
+}
+
+
+def domain(word: str) -> tuple[str, Path]:
+    """Parse NAME=FILE."""
+    name, separator, file = word.partition("=")
+    if not separator or not name or not file:
+        raise argparse.ArgumentTypeError(f"{word!r}: write NAME=FILE")
+    return name, Path(file)
+
+
+def main(about: str, arguments: list[str] | None = None) -> None:
+    """Run a study.
+
+    Args:
+        about: Description of the program.
+        arguments: Words of the command line; None: those of the process.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--domain", type=domain, required=True, action="append", metavar="NAME=FILE")
+    parser.add_argument("--replay", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--general", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--plan", choices=("full", "short"), default="short")
+    parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
+    parser.add_argument("--rate", type=float, default=300.0, metavar="N", help="training tokens per second")
+    parser.add_argument("--dry-run", action="store_true", help="say how long it would take")
+    parser.add_argument("--name", help="name of the result")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args(arguments)
+    options.runs = options.runs.absolute()
+    study = STUDIES[options.study]
+    work = study.work(options, len(seeds_of(options)))
+    runs, time = sum(each.runs for each in work), hours(work, options.rate)
+    print(f"{runs} runs, about {time:.1f} hours from the beginning", file=sys.stderr)
+    if not options.dry_run:
+        signal.signal(signal.SIGTERM, terminate)
+        options.runs.mkdir(parents=True, exist_ok=True)
+        found = study.studied(options)
+        name = (options.name or options.study).replace("-", "_")
+        print(
+            record.write(f"decision_{name}", {"plan": options.plan} | found if study is not rates else found)
+        )
