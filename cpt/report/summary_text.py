@@ -84,7 +84,12 @@ def budgets(gates: Sequence[Gate]) -> str:
     if found["held"] == len(gates):
         return {1: "the budget held", 2: "both budgets held"}.get(len(gates), f"all {total} held")
     if found["broken"]:
-        names = ", ".join(typeset(gate.budget) for gate in gates if gate.verdict == "broken")
+        several = len({gate.stage for gate in gates}) > 1
+        names = ", ".join(
+            typeset(gate.budget) + (f" in {gate.stage}" if several else "")
+            for gate in gates
+            if gate.verdict == "broken"
+        )
         return f"{found['broken']} of {total} broken: {names}"
     if len(gates) == 1 and found["not shown"]:
         return "the budget is not shown to be held"
