@@ -84,7 +84,7 @@ def test_samples_are_shown_as_text(outline: Outline) -> None:
 
 
 def test_the_cost_of_watching_is_told(outline: Outline) -> None:
-    assert "Probes did 4.8% of the training's work, within their budget of 5.0%" in outline.text
+    assert "Probes did 4.8% of the training's work, within their share of 5.0%" in outline.text
     assert "and took 6.1% of the training's time. 115 of 116 readings were made." in outline.text
     assert "piqa 12 s 0.3% 14 15 35%" in outline.text
 

@@ -238,12 +238,12 @@ class ProbeCost(Fact):
 
 
 class MonitorCost(Fact):
-    """Cost of all probes: budgeted and used share of the training's work, and share of its time.
+    """Cost of all probes: allowed and used share of the training's work, and share of its time.
 
-    work: None in records of versions whose budget limited time.
+    work: None in records of versions that bounded time.
     """
 
-    budget: float | None = None
+    probe_share: float | None = None
     work: float | None = None
     share: float | None = None
     probes: dict[str, ProbeCost] = {}
