@@ -75,7 +75,7 @@ def generate(
                 length,
                 temperature,
                 seed + index,
-                lambda new, made=made: progress.update(min(made + new, tokens), tokens, "token"),
+                lambda new, made=made: progress.update(min(made + new, tokens - 1), tokens, "token"),
             )
             keep(file, found)
         for row, sample in enumerate(found):
