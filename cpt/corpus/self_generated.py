@@ -64,6 +64,10 @@ def generate(
     work.mkdir(parents=True, exist_ok=True)
     sampler: _BatchSampler | None = None
     made = index = 0
+
+    def tell(new: int) -> None:
+        progress.update(min(made + new, tokens - 1), tokens, "token")
+
     while made < tokens:
         file = work / f"batch-{index:05d}.json"
         found = kept(file, Sample)
@@ -75,7 +79,7 @@ def generate(
                 length,
                 temperature,
                 seed + index,
-                lambda new, made=made: progress.update(min(made + new, tokens - 1), tokens, "token"),
+                tell,
             )
             keep(file, found)
         for row, sample in enumerate(found):

@@ -274,4 +274,5 @@ class Monitoring(Fact):
     @property
     def bounded(self) -> list[str]:
         """Return the names of the stages with budgets or actions, in their order."""
-        return list(dict.fromkeys(each.stage for each in (*self.gates, *self.actions) if each.stage))
+        stages = [*(gate.stage for gate in self.gates), *(action.stage for action in self.actions)]
+        return list(dict.fromkeys(stage for stage in stages if stage))
