@@ -88,7 +88,7 @@ def recipe(options: argparse.Namespace, gates: list[Part]) -> dict[str, Any]:
         "monitor": {
             "every": options.every,
             "tokens": options.probe_tokens,
-            "budget": options.budget,
+            "probe_share": options.budget,
             "weights": None,
             "samples": None,
         },
@@ -138,7 +138,7 @@ def figures_of(folder: Path, growth: Growth) -> dict[str, Any]:
         "steps": summary["steps"],
         "seconds": summary["seconds"],
         "probes": {
-            "budget": summary["monitor"]["budget"],
+            "budget": summary["monitor"]["probe_share"],
             "work": summary["monitor"]["work"],
             "share": summary["monitor"]["share"],
             "share_outside": outside / summary["seconds"],

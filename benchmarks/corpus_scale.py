@@ -230,8 +230,8 @@ def do_start(folder: Path, tokens: float) -> dict[str, float]:
     from cpt.monitor.schedule import Moment
     from cpt.progress import NullProgress
     from cpt.stages.pretrain.data import held_out, steps_of, stream_of, tokens_of
-    from cpt.stages.pretrain.probe_budget import sizes_of
     from cpt.stages.pretrain.probe_texts import ProbeContext, text_probes
+    from cpt.stages.pretrain.probe_work import sizes_of
     from cpt.training.features.checkpoints import anneal_begins
 
     settings, given = config(tokens), inputs(folder)

@@ -136,7 +136,7 @@ def recipe(configuration: Configuration, material: Material) -> dict[str, Any]:
         monitor: Part = {
             "every": options.every,
             "tokens": options.probe_tokens,
-            "budget": None,
+            "probe_share": None,
             "weights": None,
             "samples": None,
         }

@@ -54,7 +54,7 @@ def trained(name: str, text: Path, options: argparse.Namespace) -> Path:
         "tokens": options.tokens,
         "batch_sequences": options.rows,
         "schedule": {"kind": "rewarm-cosine", "peak": 4e-4, "warmup": 0.1},
-        "monitor": {"budget": "10%", "weights": None, "samples": None},
+        "monitor": {"probe_share": "10%", "weights": None, "samples": None},
     }
     stages: list[dict[str, Any]] = [{"corpus": corpus}, {"pretrain": pretrain}]
     if name == "medical":

@@ -35,7 +35,7 @@ def seldom(options: argparse.Namespace) -> Part:
         "every": 1_000_000,
         "tokens": options.probe_tokens,
         "window": options.length,
-        "budget": "1%",
+        "probe_share": "1%",
         "early_end": None,
         "weights": None,
         "samples": None,

@@ -131,7 +131,7 @@ def recipe(options: argparse.Namespace, arm: str, tokens: int, seed: int, texts:
         "input_noise": how.get("input_noise", 0),
         "schedule": {"kind": "rewarm-cosine", "peak": options.peak, "floor": 0, "warmup": 0.05},
         "monitor": {
-            **{"every": 1_000_000, "tokens": 500, "window": options.length, "budget": "1%"},
+            **{"every": 1_000_000, "tokens": 500, "window": options.length, "probe_share": "1%"},
             **{"early_end": None, "weights": None, "samples": None},
         },
         "checkpoint": {"every": 1_000_000},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from cpt.cli.heartbeat import show_waiting
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.silence import redirect_warnings
@@ -23,6 +24,7 @@ from cpt.training.distributed.environment import Environment
 if TYPE_CHECKING:
     from cpt.estimate.hypernetwork_stage import NetworkEstimate
     from cpt.estimate.memory import Fit
+    from cpt.estimate.other_stages import OtherWork
     from cpt.estimate.stage import Estimate, EstimateRequest
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -63,6 +65,9 @@ def estimate(
 ) -> None:
     """Predict peak memory by part, time and cost of every stage that trains, without training.
 
+    Where a stage does not fit, time and cost are those of the variant that does. Stages that train no model
+    are listed with the tokens that they read or sample.
+
     Example: cpt estimate medical.yaml --gpu h100 --price 2.5
     """
     if gpu is None and gpus > 1:
@@ -78,11 +83,19 @@ def estimate(
     checked = load(recipe, overrides or (), place=place)
     with redirect_warnings(runs / checked.name / "libraries.log"):
         found = _estimates(checked, Store(runs / checked.name), request, place)
+    others = _others(checked, found)
     if as_json:
         device = request.device.as_json() | {"count": gpus}
-        print_json({"name": checked.name, "device": device, "stages": [each.as_json() for each in found]})
+        print_json(
+            {
+                "name": checked.name,
+                "device": device,
+                "stages": [each.as_json() for each in found],
+                "other_stages": [each.as_json() for each in others],
+            }
+        )
     else:
-        _print(checked, found, request)
+        _print(checked, found, others, request)
 
 
 def bytes_of(text: str) -> int:
@@ -118,23 +131,56 @@ def _estimates(
     training = training_steps(recipe)
     if not training:
         raise UsageError("the recipe has no pretrain or hypernetwork stage, so there is nothing to estimate")
-    artifacts = make_plan(recipe, store).artifacts
+    with show_waiting("planning"):
+        artifacts = make_plan(recipe, store).artifacts
     found: list[Estimate | NetworkEstimate] = []
     for step in training:
-        if isinstance(step.located, HypernetworkStageConfig):
-            network = plan_network(recipe, step, artifacts, place, fetch=True)
-            assert network is not None, "it was fetched"
-            found.append(estimate_network(network, request))
-        elif (job := plan_job(recipe, step, artifacts, fetch=True, place=place)) is not None:
-            found.append(estimated(job, request))
+        with show_waiting(f"estimating {step.name}"):
+            if isinstance(step.located, HypernetworkStageConfig):
+                network = plan_network(recipe, step, artifacts, place, fetch=True)
+                assert network is not None, "it was fetched"
+                found.append(estimate_network(network, request))
+            elif (job := plan_job(recipe, step, artifacts, fetch=True, place=place)) is not None:
+                found.append(estimated(job, request))
     return found
 
 
-def _print(recipe: Recipe, found: list[Estimate | NetworkEstimate], request: EstimateRequest) -> None:
+def _others(recipe: Recipe, found: list[Estimate | NetworkEstimate]) -> list[OtherWork]:
+    from cpt.estimate.other_stages import other_work
+    from cpt.estimate.stage import Estimate
+
+    return other_work(recipe, [each for each in found if isinstance(each, Estimate)])
+
+
+def _print(
+    recipe: Recipe,
+    found: list[Estimate | NetworkEstimate],
+    others: list[OtherWork],
+    request: EstimateRequest,
+) -> None:
     where = request.device.name if request.count == 1 else f"{request.count} of {request.device.name}"
     out().print(Text.assemble((recipe.name, "bold"), (f"  on {where}", "dim")))
     for each in found:
         _print_stage(each)
+    if others:
+        _print_others(others, request)
+
+
+def _print_others(others: list[OtherWork], request: EstimateRequest) -> None:
+    """Print the stages that train no model, with tokens, time and cost as far as they are known."""
+    console = out()
+    table = rows("other stage", "what it does", "tokens#", "time#", "cost#", "not counted")
+    for each in others:
+        tokens = each.read or each.sampled
+        took = "not known" if each.seconds is None else duration(each.seconds)
+        cost = "" if each.cost is None else f"{each.cost:,.2f}"
+        counted = number(tokens) if tokens else ""
+        table.add_row("", each.stage, each.what, counted, took, cost, each.uncounted)
+    console.print(table)
+    if request.device.is_gpu and any(each.sampled for each in others):
+        console.print(
+            "  Sampling on a GPU: no peak rate tells its time; engine: vllm samples faster.", soft_wrap=True
+        )
 
 
 def _print_stage(each: Estimate | NetworkEstimate) -> None:
@@ -217,9 +263,17 @@ def _host(each: Estimate) -> list[str]:
 
 
 def _time(each: Estimate | NetworkEstimate) -> str:
+    from cpt.estimate.stage import Estimate
+
+    if isinstance(each, Estimate) and each.priced is None:
+        return "It has no time and no cost: no variant of it fits."
     if each.duration is None:
         return "For the time add --calibrate, which measures this machine, or name a GPU with --gpu."
     took, rate = duration(each.duration.seconds), number(each.duration.tokens_per_second)
-    tokens = number(each.tokens)
-    text = f"{tokens} tokens take {took} at {rate} tokens/s: {each.duration.basis}."
-    return text if each.cost is None else f"{text} That costs {each.cost:,.2f}."
+    text = f"{number(each.tokens)} tokens take {took} at {rate} tokens/s: {each.duration.basis}."
+    if not each.fits and isinstance(each, Estimate) and each.variant:
+        settings = ", ".join(f"{key}: {str(value).lower()}" for key, value in each.variant.items())
+        text = f"With what fits ({settings}) {text}"
+    if each.cost is None:
+        return text
+    return f"{text} That costs {each.cost:,.2f}, in the currency of --price."

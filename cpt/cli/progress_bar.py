@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cpt.cli.heartbeat import SECONDS_OF_SILENCE
 from cpt.cli.output import err
 from cpt.formatting import duration
 from cpt.progress import NullProgress
 from cpt.recipe.events import EtaEstimator, StageAdvanced
 from cpt.recipe.failures import interruptible
-
-SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressBar(NullProgress):
@@ -54,7 +53,7 @@ class ProgressBar(NullProgress):
         self._gauge.update(StageAdvanced("", done, total or 0, unit))
         if self._console.is_terminal:
             self._bar.update(self._task, completed=done, total=total, description=unit, visible=done != total)
-        elif time.monotonic() - self._written >= SECONDS_BETWEEN_LINES:
+        elif time.monotonic() - self._written >= SECONDS_OF_SILENCE:
             self._written = time.monotonic()
             left = self._gauge.seconds_left
             ending = f", {duration(left)} left" if left and left >= 1 else ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import typer
 from rich.text import Text
 
+from cpt.cli.heartbeat import show_waiting
 from cpt.cli.launch import requested_place
 from cpt.cli.options import (
     DEFAULT_RUNS,
@@ -68,8 +69,10 @@ def plan(
     place = requested_place(context)
     checked = load(recipe, overrides or (), place=place)
     store = Store(runs / checked.name)
-    made = make_plan(checked, store, selection(from_, until, only, force))
-    peaks = cached_peaks(made, place)
+    with show_waiting("planning"):
+        made = make_plan(checked, store, selection(from_, until, only, force))
+    with show_waiting("estimating memory"):
+        peaks = cached_peaks(made, place)
     if as_json:
         print_json(
             {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cpt.cli.heartbeat import heartbeat
 from cpt.cli.launch import launch, launch_request, requested_place
 from cpt.cli.options import (
     DEFAULT_RUNS,
@@ -128,11 +129,12 @@ def run_main_process(
 def run_stages(recipe: Recipe, runs: Path, chosen: Selection, debug: bool = False) -> Summary:
     """Run the chosen stages of a recipe, and show their progress on standard error."""
     view = _view(debug)
-    if debug:
+    with ExitStack() as around:
+        if isinstance(view, LogView):
+            around.enter_context(heartbeat(view.tick, seconds=1.0))
+        if not debug:
+            around.enter_context(redirect_warnings(runs / recipe.name / "libraries.log"))
         summary = run_recipe(recipe, runs, chosen, view)
-    else:
-        with redirect_warnings(runs / recipe.name / "libraries.log"):
-            summary = run_recipe(recipe, runs, chosen, view)
     if summary.unchecked:
         stages = ", ".join(summary.unchecked)
         note = f"{stages}: made before results had checksums; taken as they are, and checked from now on."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +25,14 @@ from cpt.progress import Progress
 Engine = Literal["transformers", "vllm"]
 
 Row = TypeVar("Row")
+
+Advance = Callable[[int], None]
+
+SAMPLED_COST = 1.5
+"""Trained tokens that take as long as a sampled one: 240 and 350 a second on two cores.
+
+The quickstart (benchmarks/results/quickstart.json).
+"""
 
 SPARE = 1.15
 """Factor of samples to draw, since some end early. A second, small batch would cost as much as the first."""
@@ -56,13 +64,23 @@ def generate(
     work.mkdir(parents=True, exist_ok=True)
     sampler: _BatchSampler | None = None
     made = index = 0
+
+    def tell(new: int) -> None:
+        progress.update(min(made + new, tokens - 1), tokens, "token")
+
     while made < tokens:
         file = work / f"batch-{index:05d}.json"
         found = kept(file, Sample)
         if found is None:
             sampler = sampler or _ENGINES[engine](model_folder, start_token, end_token)
             rows = min(batch, math.ceil((tokens - made) / length * SPARE))
-            found = sampler.sample(rows, length, temperature, seed + index)
+            found = sampler.sample(
+                rows,
+                length,
+                temperature,
+                seed + index,
+                tell,
+            )
             keep(file, found)
         for row, sample in enumerate(found):
             yield Document(f"sample-{index:05d}-{row:03d}", sample.text, ended=sample.ended)
@@ -159,10 +177,12 @@ class _BatchSampler(ABC):
 
     marks: _Marks
 
-    def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
+    def sample(
+        self, batch: int, length: int, temperature: float, seed: int, advance: Advance | None = None
+    ) -> list[Sample]:
         """Sample texts, each up to its first special token."""
         prompts = [[self.marks.start]] * batch
-        rows = self.follow(prompts, [length] * batch, temperature, seed, self.marks.special)
+        rows = self.follow(prompts, [length] * batch, temperature, seed, self.marks.special, advance)
         return [self.marks.read(row) for row in rows]
 
     @abstractmethod
@@ -173,8 +193,13 @@ class _BatchSampler(ABC):
         temperature: float,
         seed: int,
         stops: Set[int],
+        advance: Advance | None = None,
     ) -> list[list[int]]:
-        """Sample what follows prompts, each up to its length or its first stop token."""
+        """Sample what follows prompts, each up to its length or its first stop token.
+
+        Args:
+            advance: Function that receives the number of new tokens so far, where the engine tells it.
+        """
 
 
 class _Sampler(_BatchSampler):
@@ -203,11 +228,12 @@ class _Sampler(_BatchSampler):
         temperature: float,
         seed: int,
         stops: Set[int],
+        advance: Advance | None = None,
     ) -> list[list[int]]:
         """Sample what follows prompts, each up to its length or its first stop token."""
         from cpt.models.sampling import follow
 
-        return follow(self._model, prompts, lengths, temperature, seed, stops)
+        return follow(self._model, prompts, lengths, temperature, seed, stops, advance)
 
 
 class _VLLMSampler(_BatchSampler):
@@ -242,6 +268,7 @@ class _VLLMSampler(_BatchSampler):
         temperature: float,
         seed: int,
         stops: Set[int],
+        advance: Advance | None = None,  # noqa: ARG002 - vLLM returns when all are finished
     ) -> list[list[int]]:
         """Sample what follows prompts, each up to its length or first stop token, by a seed of its own."""
         from vllm import SamplingParams

@@ -10,7 +10,7 @@ from typing import Any
 from cpt.corpus.mixture import replay_rows
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
-from cpt.monitor.budget import FORWARD
+from cpt.monitor.probe_work import FORWARD
 from cpt.monitor.schedule import Moment
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact, UpstreamConfigs
@@ -18,7 +18,7 @@ from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.hypernetwork.config import HypernetworkStageConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.data import expected_tokens, planned, planned_work
-from cpt.stages.pretrain.probe_budget import DEFAULT_TOKENS
+from cpt.stages.pretrain.probe_work import DEFAULT_TOKENS
 from cpt.stages.pretrain.stage import settings_of
 from cpt.training.distributed.environment import Environment
 

@@ -47,9 +47,12 @@ class Estimate:
         fit: Largest micro batch that fits.
         checkpointed: Largest micro batch that then fits with gradient checkpointing, if any.
         flops_per_token: Operations per token.
-        duration: Duration; None if the speed of the device is unknown.
+        duration: Duration; None if the speed of the device is unknown, or no variant fits.
         calibration: Measurement on this machine, if requested.
         cost: Cost in the currency of the price; None without a price.
+        priced: Run that duration and cost are of, which fits; None if none does.
+        price: Price of one device per hour, if given.
+        on_gpu: True if the device is a GPU.
     """
 
     planned: Planned
@@ -62,6 +65,9 @@ class Estimate:
     duration: Duration | None
     calibration: Calibration | None
     cost: float | None
+    priced: Job | None
+    price: float | None
+    on_gpu: bool
 
     @property
     def tokens(self) -> int:
@@ -72,6 +78,14 @@ class Estimate:
     def fits(self) -> bool:
         """Return True if the recipe's own micro batch fits with the margin."""
         return fits(self.memory.peak, self.limit)
+
+    @property
+    def variant(self) -> dict[str, Any] | None:
+        """Return the settings that duration and cost are of, as a recipe writes them; None if none fit."""
+        if self.priced is None:
+            return None
+        found: dict[str, Any] = {"micro_batch_sequences": self.priced.settings.micro_batch}
+        return found | {"gradient_checkpointing": self.priced.settings.config.gradient_checkpointing}
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON data, in bytes and seconds."""
@@ -100,6 +114,7 @@ class Estimate:
             "time": asdict(self.duration) if self.duration else None,
             "calibration": self.calibration.as_json() if self.calibration else None,
             "cost": self.cost,
+            "priced": self.variant,
             "assumptions": list(self.planned.assumptions),
         }
 
@@ -118,16 +133,41 @@ def estimate(planned: Planned, request: EstimateRequest) -> Estimate:
     checkpointed = None
     if suggest and fit is None and not job.settings.config.gradient_checkpointing:
         checkpointed = largest_fit(job.with_checkpointing(), request.limit, peak_of)
-    calibration = calibrate(job, simulation.weights, device.hardware) if request.calibrate else None
-    duration = None
-    if calibration is not None:
-        duration = calibration.duration(job)
-    elif device.peak(job.settings.dtype):
-        duration = by_peak(job, simulation.weights, device)
-    cost = None
+    priced: Job | None = job
+    if not fits(memory.peak, request.limit):
+        priced = _fitting(job, fit, checkpointed)
+    calibration: Calibration | None = None
+    duration: Duration | None = None
+    cost: float | None = None
+    if priced is not None and request.calibrate:
+        calibration = calibrate(priced, simulation.weights, device.hardware)
+        duration = calibration.duration(priced)
+    elif priced is not None and device.peak(job.settings.dtype):
+        duration = by_peak(priced, simulation.weights, device)
     if duration is not None and request.price is not None:
         cost = duration.cost(request.count, request.price)
-    flops = flops_per_token(job, simulation.weights)
+    flops = flops_per_token(priced or job, simulation.weights)
     return Estimate(
-        planned, memory, request.limit, suggest, fit, checkpointed, flops, duration, calibration, cost
+        planned=planned,
+        memory=memory,
+        limit=request.limit,
+        suggested=suggest,
+        fit=fit,
+        checkpointed=checkpointed,
+        flops_per_token=flops,
+        duration=duration,
+        calibration=calibration,
+        cost=cost,
+        priced=priced,
+        price=request.price,
+        on_gpu=device.is_gpu,
     )
+
+
+def _fitting(job: Job, fit: Fit | None, checkpointed: Fit | None) -> Job | None:
+    """Return the variant of a job that fits, which trains the same weights; None if none does."""
+    if fit is not None:
+        return job.with_micro_batch(fit.micro_batch)
+    if checkpointed is not None:
+        return job.with_checkpointing().with_micro_batch(checkpointed.micro_batch)
+    return None

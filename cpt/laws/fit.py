@@ -124,7 +124,9 @@ def _variation_problems(rows: Sequence[Row]) -> Iterator[Problem]:
             yield Problem(message, hint="Vary `pretrain.replay`: the law needs two shares, better four.")
         if not _varies([row.tokens for row in read]):
             message = f"all readings of {text} are at {read[0].tokens:,} tokens, or nearly so"
-            hint = "Vary `pretrain.tokens`, or read more often (`monitor.every`, within `monitor.budget`)."
+            hint = (
+                "Vary `pretrain.tokens`, or read more often (`monitor.every`, within `monitor.probe_share`)."
+            )
             yield Problem(message, hint=hint)
 
 

@@ -8,7 +8,7 @@ Shapes: B rows, L cached tokens, H query heads, K key-value heads, E head width.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -96,6 +96,7 @@ def follow(
     temperature: float,
     seed: int,
     stops: Collection[int],
+    advance: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """Sample what follows prompts, each up to and with its first stop token.
 
@@ -105,6 +106,7 @@ def follow(
 
     Args:
         lengths: Most new tokens of each row.
+        advance: Function that receives the number of new tokens of all rows, every few tokens of a row.
     """
     from transformers import GenerationConfig, LogitsProcessorList
 
@@ -145,6 +147,8 @@ def follow(
                 found[row] = _until_stop([*found[row], *tokens][: lengths[row]], stops)
                 if len(found[row]) < lengths[row] and found[row][-1] not in stops:
                     going.append(at)
+            if advance is not None:
+                advance(sum(map(len, found)))
             rows, ids = [rows[at] for at in going], output.sequences[going]
             mask = torch.cat([mask, torch.ones_like(new)], 1)[going]
             if output.past_key_values is not None:  # without a cache that it returns, it reads all again

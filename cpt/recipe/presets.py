@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -85,10 +85,11 @@ def preset_of(name: str, text: str) -> Preset:
     """
     recipe: dict[str, Any] = YAML(typ="safe").load(text)
     stages = [(kind, settings or {}) for stage in recipe["stages"] for kind, settings in stage.items()]
-    corpus = next((settings for kind, settings in stages if kind == "corpus"), {})
-    trained = [_tokens(settings, corpus) for kind, settings in stages if kind == "pretrain"]
-    merge = next((settings for kind, settings in stages if kind == "merge"), {})
-    sampled = sum(_values(corpus.get("replay"), "tokens"))
+    corpora = [settings for kind, settings in stages if kind == "corpus"]
+    trained = [_tokens(settings, corpora) for kind, settings in stages if kind == "pretrain"]
+    merges = [settings for kind, settings in stages if kind == "merge"]
+    bounds = [gate["budget"] for settings in merges for gate in settings.get("gates", ())]
+    sampled = sum(tokens for corpus in corpora for tokens in _values(corpus.get("replay"), "tokens"))
     tokens = sum(trained) if trained else None
     known = tokens is not None and _MEASURED_SIZE in recipe["base"]
     seconds = (tokens or 0) / TRAINED_PER_SECOND + sampled / SAMPLED_PER_SECOND + OTHER_SECONDS
@@ -96,19 +97,20 @@ def preset_of(name: str, text: str) -> Preset:
         name=name,
         about=about(text),
         base=recipe["base"],
-        data=tuple(dict.fromkeys(path for path in _values(corpus, "path") if _OWN_FILE.match(str(path)))),
+        data=tuple(dict.fromkeys(path for path in _values(corpora, "path") if _OWN_FILE.match(str(path)))),
         tokens=tokens,
         sampled=sampled,
         cpu_seconds=seconds if known else None,
-        bound=next((gate["budget"] for gate in merge.get("gates", ())), None),
+        bound=bounds[-1] if bounds else None,
         gave=_figures().get(name),
     )
 
 
-def _tokens(settings: Mapping[str, Any], corpus: Mapping[str, Any]) -> int:
+def _tokens(settings: Mapping[str, Any], corpora: Sequence[Mapping[str, Any]]) -> int:
     """Return the tokens of a training; without `tokens` those of the selected text, its epochs and replay."""
     if "tokens" in settings:
         return int(settings["tokens"])
+    (corpus,) = corpora
     selected = corpus["select"]["tokens"] * settings.get("epochs", 1)
     return math.ceil(selected / (1 - settings.get("replay", 0)))
 

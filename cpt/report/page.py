@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from cpt.report import charts, summary_text, tables
 from cpt.report.merge_pages import draw_vectors
-from cpt.report.schema import Facts, Training, Vectors
+from cpt.report.schema import Action, Facts, Gate, Training, Vectors
 from cpt.report.summary_text import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
 from cpt.report.templates import environment, policy
 
@@ -41,7 +41,7 @@ def render(facts: Facts, template: str = "report.html", *, going: bool = False, 
     Returns:
         HTML text, identical for identical facts.
     """
-    drawn = draw(facts)
+    drawn, (shown_gates, shown_actions) = draw(facts), shown_bounds(facts)
     return (
         environment()
         .get_template(template)
@@ -55,6 +55,8 @@ def render(facts: Facts, template: str = "report.html", *, going: bool = False, 
             recall_reading=summary_text.recall_reading(facts),
             gates=tables.gate_rows(facts.watched.gates),
             actions=tables.action_rows(facts),
+            shown_gates=shown_gates,
+            shown_actions=shown_actions,
             charts=drawn,
             clauses=facts.verdict.split("; "),
             has_gap=has_gap,
@@ -106,13 +108,13 @@ def sections(facts: Facts, drawn: Charts) -> list[Section]:
 def draw(facts: Facts) -> Charts:
     """Draw charts by section and title; charts without content are left out."""
     training, watched = facts.training, facts.watched
-    bounded = (watched.gates, watched.actions)
+    gates, actions = bounded = shown_bounds(facts)
     vectors = merged_vectors(facts)
     drawn: dict[str, Mapping[str, str | None]] = {
         "levels": {"Bits per byte": charts.bits_before_after(facts.probes)},
         "control": {
-            "Replay share": charts.replay_share(watched.control, watched.actions),
-            "Factor of the learning rate": charts.rate_factor(watched.control, watched.actions),
+            "Replay share": charts.replay_share(watched.control, actions),
+            "Factor of the learning rate": charts.rate_factor(watched.control, actions),
         },
         "gap": {
             name: charts.stability_gap(name, probe, summary_text.final_name(facts, probe), *bounded)
@@ -120,14 +122,14 @@ def draw(facts: Facts) -> Charts:
         },
         "path": {
             "Domain gain against general rise": charts.domain_against_general(
-                facts.probes, watched.gates, facts.merge
+                facts.probes, gates, facts.merge
             )
         },
         "accuracy": {name: charts.task_curve(name, task, *bounded) for name, task in watched.tasks.items()},
         "inside": {
             "Relative update by layer": charts.layer_updates(watched.layers) if watched.layers else None,
             "Bottom layers against top layers": charts.bottom_top(watched.layers) if watched.layers else None,
-            "Drift from the base": charts.drift(watched.drift, watched.gates),
+            "Drift from the base": charts.drift(watched.drift, gates),
             "Ends in mid-sentence": charts.early_end(watched.early_end),
         },
         "training": {
@@ -169,6 +171,11 @@ def draw(facts: Facts) -> Charts:
         section: {title: Markup(svg) for title, svg in found.items() if svg}
         for section, found in drawn.items()
     }
+
+
+def shown_bounds(facts: Facts) -> tuple[list[Gate], list[Action]]:
+    """Return the budgets and actions of the training that the curves show."""
+    return facts.watched.bounds(facts.training.stage if facts.training else "")
 
 
 def merged_vectors(facts: Facts) -> Vectors | None:

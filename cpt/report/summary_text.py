@@ -84,7 +84,12 @@ def budgets(gates: Sequence[Gate]) -> str:
     if found["held"] == len(gates):
         return {1: "the budget held", 2: "both budgets held"}.get(len(gates), f"all {total} held")
     if found["broken"]:
-        names = ", ".join(typeset(gate.budget) for gate in gates if gate.verdict == "broken")
+        several = len({gate.stage for gate in gates}) > 1
+        names = ", ".join(
+            typeset(gate.budget) + (f" in {gate.stage}" if several else "")
+            for gate in gates
+            if gate.verdict == "broken"
+        )
         return f"{found['broken']} of {total} broken: {names}"
     if len(gates) == 1 and found["not shown"]:
         return "the budget is not shown to be held"
@@ -204,9 +209,9 @@ def monitor_finding(cost: MonitorCost) -> str:
     if cost.work is None:
         return f"Probes {took}."
     finding = f"Probes did {percent(cost.work)} of the training's work"
-    over = cost.budget is not None and cost.work > cost.budget
-    if cost.budget is not None:
-        finding += f", {'over' if over else 'within'} their budget of {percent(cost.budget)},"
+    over = cost.probe_share is not None and cost.work > cost.probe_share
+    if cost.probe_share is not None:
+        finding += f", {'over' if over else 'within'} their share of {percent(cost.probe_share)},"
     finding += f" and {took}"
     wanted, made = (sum(getattr(probe, part) or 0 for probe in cost.probes.values()) for part in READINGS)
     finding += f". {count(made)} of {count(wanted)} readings were made" if wanted else ""

@@ -81,6 +81,7 @@ def read_run(config: ReportConfig, stages: Sequence[Artifact], recipe: Mapping[s
     from cpt.report.facts.records import Scores
 
     newest = {kind: stage for stage in stages for kind in stage.kinds}
+    trainings = [stage for stage in stages if "training" in stage.kinds]
     scores = newest.get("scores")
     index = read_index(newest["corpus"].path("corpus")) if "corpus" in newest else None
     return RunRecord(
@@ -90,7 +91,8 @@ def read_run(config: ReportConfig, stages: Sequence[Artifact], recipe: Mapping[s
         machine=_machine(),
         title=config.title,
         corpus=index.model_dump() if index else None,
-        training=_read_training(newest.get("training")),
+        training=_read_training(trainings[-1]) if trainings else None,
+        earlier=[_read_bounds(each) for each in trainings[:-1]],
         scores=read_plain(scores.path("scores") / "scores.json", Scores) if scores else None,
         tokenizer=_read_tokenizer(newest.get("model"), index),
     )
@@ -111,12 +113,23 @@ def _stage_record(artifact: Artifact) -> StageRecord:
     )
 
 
-def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
+def _read_bounds(artifact: Artifact) -> TrainingRecord:
+    """Read summary and actions of an earlier training."""
+    from cpt.report.facts import TrainingRecord
+    from cpt.report.facts.records import ActionRow, TrainingSummary
+
+    folder = artifact.path("training")
+    return TrainingRecord(
+        stage=artifact.name,
+        summary=read_plain(folder / "summary.json", TrainingSummary),
+        actions=_read_rows(folder / "actions.jsonl", ActionRow),
+    )
+
+
+def _read_training(artifact: Artifact) -> TrainingRecord:
     from cpt.report.facts import TrainingRecord
     from cpt.report.facts.records import ActionRow, MixtureRow, ProbeRow, StepRow, TrainingSummary
 
-    if artifact is None:
-        return None
     folder = artifact.path("training")
     samples = folder / "samples.json"
     return TrainingRecord(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cpt.corpus.self_generated import SAMPLED_COST
 from cpt.errors import UsageError
 from cpt.formatting import number, plural
 from cpt.starter.text_facts import TextFacts
@@ -20,12 +21,6 @@ TRAINING_SHARE = 0.65
 """Share of the time for training and for sampling replay.
 
 Probes take 5 to 10%, vocabulary, search of the merge weight and evaluation a quarter (as in the quickstart).
-"""
-
-SAMPLED_COST = 1.5
-"""Cost of a token of replay that the model samples, in trained tokens.
-
-The quickstart on two cores: 240 sampled and 350 trained tokens a second.
 """
 
 EPOCHS = 4

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cpt.monitor.budget import ProbeBudget
 from cpt.monitor.gates.gate import Gate
+from cpt.monitor.probe_work import ProbeWork
 from cpt.training.features.anomalies import Anomalies
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.l2_sp import L2SPConfig
@@ -121,7 +121,7 @@ class Settings:
         most_sequences: largest number of sequences that may be read of each source whose weight may change,
             earlier runs included.
         tolerance: rise of a probe above its first reading that still counts as recovered.
-        probe_budget: work that probes may do; None: all readings that are due are made in full.
+        probe_work: work that probes may do; None: all readings that are due are made in full.
         tracking: names of the run in its trackers.
         optimizer_state: file with the optimizer's state that the run begins with; None: it begins afresh.
         stage: name of the stage in the recipe, with which messages about its settings begin.
@@ -138,7 +138,7 @@ class Settings:
     seed: int = 0
     most_sequences: Mapping[str, int] = field(default_factory=dict)
     tolerance: float = 0.001
-    probe_budget: ProbeBudget | None = None
+    probe_work: ProbeWork | None = None
     tracking: Tracking = field(default_factory=Tracking)
     optimizer_state: Path | None = None
     stage: str = ""

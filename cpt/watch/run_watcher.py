@@ -71,7 +71,9 @@ class RunWatcher:
             judged = log.judge_gates(begun, live.steps_of(begun.name))
             elapsed = run.store.elapsed(begun.name, begun.fingerprint)
             stages = [*record.stages, stage_record(begun, elapsed)]
-            record = dataclasses.replace(record, stages=stages, training=log.record(begun, judged))
+            earlier = [*record.earlier, *([record.training] if record.training else [])]
+            training = log.record(begun, judged)
+            record = dataclasses.replace(record, stages=stages, training=training, earlier=earlier)
             return _facts(run, record), live._replace(verdict=verdict(judged))
         except (CptError, ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
             return None, live._replace(problem=f"no report can be made of it: {error}")

@@ -35,7 +35,7 @@ def test_both_recipes_are_one_but_for_the_gate(budget, replay: Path | None) -> N
     assert found is not None
     assert ("r.jsonl" in str(found)) == (replay is not None)
     config = PretrainConfig.model_validate(pretrain["pretrain"])
-    assert config.monitor.budget == pytest.approx(0.1)
+    assert config.monitor.probe_share == pytest.approx(0.1)
     assert config.gates[0].budget.limit == budget.LIMIT
     pretrain["pretrain"]["gates"] = []
     assert plain == gated

@@ -38,7 +38,10 @@ def test_needs_are_those_of_the_settings() -> None:
 
 
 def test_tokens_of_several_trainings_and_of_epochs_are_counted() -> None:
-    assert preset_of("infinite", template("infinite")).tokens == 3 * 7_000_000
+    infinite = preset_of("infinite", template("infinite"))
+    assert (infinite.tokens, infinite.sampled) == (3 * 20_000_000, 3 * 1_000_000)
+    assert infinite.data == ("data/medical.jsonl", "data/legal.jsonl", "data/finance.jsonl")
+    assert preset_of("instruct", template("instruct")).bound == "general <= +0.01"  # of the second merge
     stability = preset_of("stability", template("stability"))
     assert stability.tokens == pytest.approx(4 * 5_000_000 / (1 - 0.18), abs=1)
     assert preset_of("zett-smollm2", template("zett-smollm2")).tokens is None

@@ -157,3 +157,18 @@ def test_vllm_samples_where_it_is_asked_to(
     assert [each.ended for each in made[:4]] == [True, True, False, False]
     texts = [[40, 41], [40, 41], [42] * 24, [43]]
     assert [each.text for each in made[:4]] == [tokenizer.decode(ids) for ids in texts]
+
+
+def test_progress_is_told_within_a_batch(tiny_model: Path, tmp_path: Path) -> None:
+    class Heard(NullProgress):
+        done: ClassVar[list[int]] = []
+
+        def update(self, done: int, total: int, unit: str, **facts: float) -> None:
+            assert (done <= total, total, unit) == (True, 200, "token")
+            self.done.append(done)
+
+    marks = {"start_token": "<s>", "end_token": "</s>", "progress": Heard()}
+    list(generate(tiny_model, 200, 40, 8, 1.0, 1, **marks, work=tmp_path))
+    batches = len(list(tmp_path.glob("batch-*.json")))
+    assert len(Heard.done) > batches
+    assert Heard.done[-1] == 200

@@ -107,7 +107,7 @@ def test_what_does_not_fit_gets_advice(recipe_file: Path, capsys: Any) -> None:
     assert code == 0
     assert "does not fit in 1.0 MB" in shown
     assert "Not even one sequence" in shown
-    assert "--calibrate" in shown
+    assert "no variant of it fits" in shown
     assert "assumed: every sequence" in shown
 
 
@@ -200,3 +200,34 @@ def test_a_batch_too_large_to_be_simulated_is_refused_at_once(
     assert main(["estimate", "recipe.yaml", "--gpu", "l4", override]) == 2
     assert message in capsys.readouterr().err
     assert main(["plan", "recipe.yaml", override]) == (2 if batch > 1_000_000 else 0)
+
+
+def test_time_and_cost_are_of_the_variant_that_fits(recipe_file: Path, capsys: Any) -> None:
+    words = ("estimate", "recipe.yaml", "--gpu", "h100", "--price", "3600", "corpus.sequence_length=512")
+    (whole,) = as_json(capsys, *words)["stages"]
+    assert whole["priced"] == {"micro_batch_sequences": 4, "gradient_checkpointing": False}
+    one = as_json(capsys, *words, "pretrain.micro_batch_sequences=1")["stages"][0]["peak_bytes"]
+    assert one < whole["peak_bytes"]
+    memory = ("--memory", str(int(one * 1.11)))
+    (smaller,) = as_json(capsys, *words, *memory)["stages"]
+    assert not smaller["fits"]
+    assert smaller["priced"]["micro_batch_sequences"] == smaller["suggestion"]["micro_batch"] < 4
+    assert smaller["cost"] == pytest.approx(smaller["time"]["seconds"])
+    _, shown, _ = call(capsys, *words, *memory)
+    fitting = smaller["priced"]["micro_batch_sequences"]
+    assert f"With what fits (micro_batch_sequences: {fitting}, gradient_checkpointing: false) " in shown
+    assert "in the currency of --price." in shown
+    again = ("pretrain.micro_batch_sequences=1", "pretrain.gradient_checkpointing=true")
+    least = as_json(capsys, *words, *again)["stages"][0]["peak_bytes"]
+    (recomputed,) = as_json(capsys, *words, "--memory", str(int(least * 1.11)))["stages"]
+    if least * 1.11 < one * 1.1:
+        assert recomputed["priced"]["gradient_checkpointing"]
+        assert recomputed["flops_per_token"] > whole["flops_per_token"]
+        assert recomputed["time"]["seconds"] > whole["time"]["seconds"]
+
+
+def test_what_does_not_fit_at_all_has_no_price(recipe_file: Path, capsys: Any) -> None:
+    words = ("estimate", "recipe.yaml", "--gpu", "h100", "--price", "2", "--memory", "1MB")
+    (stage,) = as_json(capsys, *words)["stages"]
+    assert (stage["priced"], stage["time"], stage["cost"]) == (None, None, None)
+    assert "no time and no cost: no variant of it fits" in call(capsys, *words)[1]

@@ -13,7 +13,7 @@ from cpt.estimate.devices import GPUS
 from cpt.estimate.job import Job, heaviness
 from cpt.estimate.model import architecture
 from cpt.estimate.recipe import Planned, plan_job, training_steps
-from cpt.monitor.budget import NEW_TOKENS
+from cpt.monitor.probe_work import NEW_TOKENS
 from cpt.recipe.events import Listener
 from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
@@ -57,7 +57,7 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
     divided = planned(recipe_file, place=Environment(processes=2, sharded=True))
     assert divided.job.sharded
     assert any("weights are sharded" in each for each in divided.assumptions)
-    free = job(recipe_file, "pretrain.monitor.budget=null", "pretrain.monitor.weights=null")
+    free = job(recipe_file, "pretrain.monitor.probe_share=null", "pretrain.monitor.weights=null")
     new_tokens = round(3 * NEW_TOKENS)
     assert free.probe_tokens == 4 * (500 + 250 + new_tokens), "before the first step, and after 1, 2 and 4"
     bound = job(recipe_file, "pretrain.monitor.weights=null")

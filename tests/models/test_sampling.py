@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,12 @@ def test_a_model_keeps_its_own_settings() -> None:
     settings.repetition_penalty = 1.0
     assert sampling.sample(model, 7, {1}, 3, 20, 0) == sampled
     assert follow(model, [], [], 1.0, 0, {1}) == []
+
+
+def test_the_tokens_so_far_are_told_every_few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "_BETWEEN", 4)
+    model, told = tiny("llama", "sdpa"), []
+    found = follow(model, [[7]] * 30, [24] * 30, 1.0, 0, STOPS, told.append)
+    assert told == [sum(min(len(row), 4 * (at + 1)) for row in found) for at in range(len(told))]
+    assert told[-1] == sum(map(len, found))
+    assert len(told) == math.ceil(max(map(len, found)) / 4)

@@ -258,7 +258,7 @@ def summary() -> dict[str, Any]:
             },
         },
         "monitor": {
-            "budget": 0.05,
+            "probe_share": 0.05,
             "work": 0.048,
             "share": 0.061,
             "probes": {

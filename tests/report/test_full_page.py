@@ -7,11 +7,11 @@ import dataclasses
 import re
 
 import pytest
-from full_run import full_run
+from full_run import ACTIONS, GATES, full_run
 from test_page import HOSTILE, Outline
 
 from cpt.report.charts.gap import stability_gap
-from cpt.report.facts import RunRecord, gather
+from cpt.report.facts import RunRecord, TrainingRecord, gather
 from cpt.report.page import draw, render, sections
 from cpt.report.schema import Facts
 from cpt.report.templates import script
@@ -84,7 +84,7 @@ def test_samples_are_shown_as_text(outline: Outline) -> None:
 
 
 def test_the_cost_of_watching_is_told(outline: Outline) -> None:
-    assert "Probes did 4.8% of the training's work, within their budget of 5.0%" in outline.text
+    assert "Probes did 4.8% of the training's work, within their share of 5.0%" in outline.text
     assert "and took 6.1% of the training's time. 115 of 116 readings were made." in outline.text
     assert "piqa 12 s 0.3% 14 15 35%" in outline.text
 
@@ -243,3 +243,49 @@ def test_a_merge_weight_at_the_end_of_its_range_is_told(full_page: str) -> None:
     ]
     assert "law is left out of the merge" not in full_page
     assert "<p>law is left out of the merge.</p>" in render(gather(dataclasses.replace(run, stages=stages)))
+
+
+def several() -> RunRecord:
+    """The full run after two trainings of the same recipe, and with a budget on the merge."""
+    run = full_run()
+    assert run.training is not None
+    gates, actions = run.training.summary["gates"], run.training.actions
+    first = [{**gates[0], "verdict": "broken"}]
+    earlier = [
+        TrainingRecord("first", {"gates": first}, actions=actions[:1]),
+        TrainingRecord("second", {"gates": gates[:1]}),
+    ]
+    merged = {**gates[0], "budget": "general <= +0.01", "limit": 0.01, "action": "fail"}
+    stages = [
+        dataclasses.replace(stage, metrics={**stage.metrics, "gates": [merged]})
+        if stage.kind == "merge"
+        else stage
+        for stage in run.stages
+    ]
+    return dataclasses.replace(run, stages=stages, earlier=earlier)
+
+
+@pytest.mark.usefixtures("charts_once")
+def test_budgets_of_all_trainings_and_of_the_merge_are_told() -> None:
+    facts = gather(several())
+    assert [(gate.stage, gate.budget) for gate in facts.watched.gates] == [
+        ("first", "general <= +0.02"),
+        ("second", "general <= +0.02"),
+        *(("pretrain", gate["budget"]) for gate in GATES),
+        ("merge", "general <= +0.01"),
+    ]
+    assert [action.stage for action in facts.watched.actions] == ["first", *["pretrain"] * len(ACTIONS)]
+    broken = "general ≤ +0.02 in first, instruction ≤ +0.02 in pretrain"
+    assert facts.verdict.endswith(f"; 2 of 7 budgets broken: {broken}.")
+    text = Outline(render(facts)).text
+    assert "Budgets kept 4 of 7 held, 2 broken, 1 not shown; the controller acted 4 times broken" in text
+    for words in ("general ≤ +0.02 first", "general ≤ +0.02 second", "general ≤ +0.01 merge"):
+        assert words in text
+
+
+def test_curves_show_only_what_bounds_their_own_training() -> None:
+    facts, alone = gather(several()), gather(full_run())
+    assert facts.watched.bounds("pretrain") == alone.watched.bounds("pretrain")
+    assert draw(facts)["gap"] == draw(alone)["gap"]
+    old = facts.watched.gates[0].model_copy(update={"stage": ""})  # of a report without stages
+    assert facts.watched.model_copy(update={"gates": [old]}).bounds("pretrain")[0] == [old]

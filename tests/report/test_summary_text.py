@@ -208,14 +208,14 @@ def test_a_text_that_only_training_measured_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("work", "share", "budget", "readings", "text"),
+    ("work", "share", "allowed", "readings", "text"),
     [
         (
             0.048,
             0.2,
             0.05,
             9,
-            "Probes did 4.8% of the training's work, within their budget of 5.0%, and took 20.0% of the "
+            "Probes did 4.8% of the training's work, within their share of 5.0%, and took 20.0% of the "
             "training's time. 9 of 9 readings were made.",
         ),
         (
@@ -223,7 +223,7 @@ def test_a_text_that_only_training_measured_is_named() -> None:
             0.04,
             0.05,
             4,
-            "Probes did 6.0% of the training's work, over their budget of 5.0%, and took 4.0% of the "
+            "Probes did 6.0% of the training's work, over their share of 5.0%, and took 4.0% of the "
             "training's time. 4 of 9 readings were made. First and last readings, those that gates require, "
             "and samples are never skipped.",
         ),
@@ -240,13 +240,13 @@ def test_a_text_that_only_training_measured_is_named() -> None:
     ],
 )
 def test_what_watching_cost(
-    work: float | None, share: float | None, budget: float | None, readings: int, text: str
+    work: float | None, share: float | None, allowed: float | None, readings: int, text: str
 ) -> None:
     probes = {
         "general": ProbeCost(seconds=1.0, readings=readings, wanted=9),
         "domain": ProbeCost(seconds=1.0),
     }
     assert (
-        summary_text.monitor_finding(MonitorCost(work=work, share=share, budget=budget, probes=probes))
+        summary_text.monitor_finding(MonitorCost(work=work, share=share, probe_share=allowed, probes=probes))
         == text
     )

@@ -38,7 +38,7 @@ SETTINGS = {
     "tokens": 1_000,
     "batch_sequences": 4,
     "checkpoint": {"every": 50},
-    "monitor": {"every": 50, "budget": None, "samples": None, "weights": None, "early_end": None},
+    "monitor": {"every": 50, "probe_share": None, "samples": None, "weights": None, "early_end": None},
 }
 
 

@@ -30,7 +30,7 @@ PLAIN = {
     "tokens": 600,
     "batch_sequences": 4,
     "precision": "fp32",
-    "monitor": {"every": 100, "tokens": 200, "budget": None, "samples": None, "weights": None},
+    "monitor": {"every": 100, "tokens": 200, "probe_share": None, "samples": None, "weights": None},
     "objective": ALM,
 }
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
 
 from general_files import write_lines
 
-NOTHING_MORE = {"budget": None, "samples": None, "weights": None, "early_end": None}
+NOTHING_MORE = {"probe_share": None, "samples": None, "weights": None, "early_end": None}
 TASK = {"items": 99, "measure": "p_gold", "every": 1}
 STOP = {"budget": "general <= +9", "action": "stop", "after": 0, "by": "piqa"}
 

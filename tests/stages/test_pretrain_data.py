@@ -16,7 +16,7 @@ from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 
-MONITOR = {"every": 2, "budget": None, "samples": None, "weights": {"every": 2}}
+MONITOR = {"every": 2, "probe_share": None, "samples": None, "weights": {"every": 2}}
 PLAIN = {"batch_sequences": 4, "replay": 0.25, "checkpoint": {"every": 4}, "monitor": MONITOR}
 SELDOM = PLAIN | {"batch_sequences": 8, "checkpoint": {"every": 50}}
 SELDOM |= {"monitor": MONITOR | {"every": 50, "early_end": None, "weights": {"every": 4}}}

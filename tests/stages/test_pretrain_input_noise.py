@@ -27,7 +27,7 @@ from cpt.training.distributed.environment import Environment
 from cpt.training.features import input_noise
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-MONITOR = {"every": 50, "budget": None, "samples": None, "early_end": None, "weights": None}
+MONITOR = {"every": 50, "probe_share": None, "samples": None, "early_end": None, "weights": None}
 PLAIN = {
     "tokens": 1_000,
     "batch_sequences": 4,

@@ -25,7 +25,7 @@ from cpt.stages.pretrain.data import planned, stream_of
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.training.distributed.environment import Environment
 
-MONITOR = {"every": 50, "budget": None, "samples": None, "early_end": None, "weights": {"every": 2}}
+MONITOR = {"every": 50, "probe_share": None, "samples": None, "early_end": None, "weights": {"every": 2}}
 PLAIN = {"batch_sequences": 4, "checkpoint": {"every": 50}, "monitor": MONITOR}
 PHASES = [
     {"until": "75%", "weights": {"notes": 3, "papers": 1}},

@@ -18,7 +18,7 @@ from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.stages.pretrain.stage import PretrainConfig
 from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
 
-NOTHING_MORE = {"budget": None, "samples": None, "weights": None, "early_end": None}
+NOTHING_MORE = {"probe_share": None, "samples": None, "weights": None, "early_end": None}
 """Of a monitor that reads the corpus's held-out text alone, as often as is due."""
 
 
@@ -255,17 +255,17 @@ def test_samples_show_how_the_model_went_on_before_and_after(inputs, tmp_path: P
 
 def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_path: Path) -> None:
     heard = Heard()
-    metrics = run_stage(PRETRAIN, config(every=1, budget="0.01%"), inputs, tmp_path / "bound", heard)
-    assert any("over their budget of 0.0%: first and last" in message for message in heard.messages)
+    metrics = run_stage(PRETRAIN, config(every=1, probe_share="0.01%"), inputs, tmp_path / "bound", heard)
+    assert any("over their share of 0.0%: first and last" in message for message in heard.messages)
     count = metrics["steps"] + 1
     assert any(f"left out readings: domain {count - 2} of {count}, " in each for each in heard.messages)
     monitor = metrics["monitor"]
-    assert monitor["budget"] == pytest.approx(0.0001)
+    assert monitor["probe_share"] == pytest.approx(0.0001)
     assert monitor["probes"]["domain"]["readings"] == 2
     assert monitor["probes"]["domain"]["wanted"] == metrics["steps"] + 1
     heard = Heard()
     free = run_stage(PRETRAIN, config(every=1), inputs, tmp_path / "free", heard)["monitor"]
-    assert not any("their budget" in each or "left out readings" in each for each in heard.messages)
+    assert not any("their share" in each or "left out readings" in each for each in heard.messages)
     assert free["budget"] is None
     assert free["probes"]["domain"]["readings"] == free["probes"]["domain"]["wanted"]
     assert free["probes"]["domain"]["smallest_share"] == 1.0
@@ -356,7 +356,7 @@ def test_two_runs_and_a_slow_clock_give_the_same_readings(
     found = []
     for name, now in {"one": clock, "two": clock, "slow": lambda: clock() ** 3}.items():
         monkeypatch.setattr(time, "perf_counter", now)
-        run_stage(PRETRAIN, config(every=1, tokens=300, budget="70%"), inputs, tmp_path / name)
+        run_stage(PRETRAIN, config(every=1, tokens=300, probe_share="70%"), inputs, tmp_path / name)
         lines = (tmp_path / name / "output/training/probes.jsonl").read_text().splitlines()
         found.append([json.loads(line) | {"seconds": 0} for line in lines])
     assert found[0] == found[1] == found[2]

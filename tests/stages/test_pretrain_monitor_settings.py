@@ -10,7 +10,7 @@ from cpt.stages.pretrain.config import Monitor
 """Of a monitor that reads the corpus's held-out text alone, as often as is due."""
 
 
-NOTHING_MORE = {"budget": None, "samples": None, "weights": None, "early_end": None}
+NOTHING_MORE = {"probe_share": None, "samples": None, "weights": None, "early_end": None}
 """Of a monitor that reads the corpus's held-out text alone, as often as is due."""
 
 
@@ -26,11 +26,11 @@ def test_names_that_are_taken_or_no_names_are_refused(name: str) -> None:
 
 
 def test_a_share_may_be_a_percentage_and_is_one() -> None:
-    assert Monitor.model_validate({"budget": "5%"}).budget == Monitor.model_validate({"budget": 0.05}).budget
+    assert Monitor.model_validate({"probe_share": "5%"}).probe_share == 0.05
     for wrong in ("five%", "0%", 0, 1.5):
         with pytest.raises(ValidationError):
-            Monitor.model_validate({"budget": wrong})
+            Monitor.model_validate({"probe_share": wrong})
     with pytest.raises(ValidationError, match="write `5%`"):
-        Monitor.model_validate({"budget": 5})
+        Monitor.model_validate({"probe_share": 5})
     with pytest.raises(ValidationError, match="either every"):
         Monitor.model_validate({"every": 3, "every_tokens": 100})

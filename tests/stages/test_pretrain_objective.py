@@ -25,7 +25,7 @@ PLAIN = {
     "batch_sequences": 4,
     "replay": 0.25,
     "precision": "fp32",
-    "monitor": {"every": 100, "tokens": 200, "budget": None, "samples": None, "weights": None},
+    "monitor": {"every": 100, "tokens": 200, "probe_share": None, "samples": None, "weights": None},
 }
 CONSTRAINT = {"kind": "self-constraint"}
 DISTILLATION = {"kind": "self-distillation", "teacher": "first"}

@@ -17,7 +17,7 @@ from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.data import planned
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 
-MONITOR = {"every": 50, "budget": None, "samples": None, "early_end": None, "weights": {"every": 2}}
+MONITOR = {"every": 50, "probe_share": None, "samples": None, "early_end": None, "weights": {"every": 2}}
 PLAIN = {"batch_sequences": 4, "checkpoint": {"every": 3}, "monitor": MONITOR, "epochs": 9}
 PAPERS = {"until": "once", "weights": {"notes": 0, "papers": 1}}
 NOTES = {"weights": {"notes": 1, "papers": 0}}

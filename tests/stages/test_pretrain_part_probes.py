@@ -16,7 +16,14 @@ from cpt.stages.pretrain.data import held_out
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.training.distributed.environment import Environment
 
-MONITOR = {"every": 50, "budget": None, "samples": None, "early_end": None, "weights": None, "parts": True}
+MONITOR = {
+    "every": 50,
+    "probe_share": None,
+    "samples": None,
+    "early_end": None,
+    "weights": None,
+    "parts": True,
+}
 PLAIN = {"tokens": 700, "batch_sequences": 4, "monitor": MONITOR, "mixture": {"temperature": 1}}
 
 

@@ -17,7 +17,7 @@ from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.training.distributed.environment import Environment
 
-MONITOR = {"every": 50, "budget": None, "samples": None, "early_end": None, "weights": None}
+MONITOR = {"every": 50, "probe_share": None, "samples": None, "early_end": None, "weights": None}
 PLAIN = {
     "tokens": 1_500,
     "batch_sequences": 4,
@@ -67,7 +67,7 @@ def test_a_training_moves_its_weights_and_writes_them(inputs: dict[str, Artifact
 
 
 def test_a_tight_budget_for_probes_leaves_out_no_update(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    monitor = MONITOR | {"budget": 0.01}
+    monitor = MONITOR | {"probe_share": 0.01}
     metrics = run_stage(PRETRAIN, PLAIN | {"monitor": monitor}, inputs, tmp_path / "run")
     probe = metrics["monitor"]["probes"]["domain.notes"]
     assert probe["readings"] == probe["wanted"]

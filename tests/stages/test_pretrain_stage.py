@@ -22,7 +22,7 @@ from cpt.training.features.trackers import open_trackers
 from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
 
-ALL = {"every": 2, "budget": None, "samples": None, "weights": None}
+ALL = {"every": 2, "probe_share": None, "samples": None, "weights": None}
 """A monitor that reads whatever is due of held-out text, and nothing else."""
 
 PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": ALL}

@@ -10,15 +10,15 @@ from pydantic import TypeAdapter
 from stage_runs import make_corpus, model_artifact
 
 from cpt.corpus import read_index
-from cpt.monitor.budget import FORWARD, NEEDED, NEW_TOKENS, SMALLEST, WEIGHTS, planned_shares
 from cpt.monitor.gates import Gate
 from cpt.monitor.noise import needed_error
+from cpt.monitor.probe_work import FORWARD, NEEDED, NEW_TOKENS, SMALLEST, WEIGHTS, planned_shares
 from cpt.monitor.schedule import Moment
 from cpt.recipe.load import load
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import EarlyEnd, Monitor, PretrainConfig
 from cpt.stages.pretrain.data import Facts, Reading
-from cpt.stages.pretrain.probe_budget import (
+from cpt.stages.pretrain.probe_work import (
     DEFAULT_TOKENS,
     ITEM,
     PROMPT,
@@ -26,10 +26,10 @@ from cpt.stages.pretrain.probe_budget import (
     USUAL,
     Sizes,
     documents_needed,
-    over_budget,
+    over_share,
     planned_readings,
-    probe_budget_of,
     probe_demands,
+    probe_work_of,
     sizes_of,
     spread,
     tightest,
@@ -81,46 +81,48 @@ def test_every_probe_is_counted_with_its_work() -> None:
 
 def test_what_is_sampled_beside_the_training_is_counted() -> None:
     samples = {"texts": 3, "tokens": 6}
-    probe_budget = probe_budget_of(monitor(samples=samples, drift={"tokens": 90}), sources=2)
-    assert probe_budget is not None
-    assert probe_budget.share == 0.05
-    assert probe_budget.other_work == pytest.approx((90 + 2 * 2 * 3 * (PROMPT + 6)) / 3)
-    assert probe_budget_of(monitor(budget=None), sources=2) is None
+    probe_work = probe_work_of(monitor(samples=samples, drift={"tokens": 90}), sources=2)
+    assert probe_work is not None
+    assert probe_work.share == 0.05
+    assert probe_work.other_work == pytest.approx((90 + 2 * 2 * 3 * (PROMPT + 6)) / 3)
+    assert probe_work_of(monitor(probe_share=None), sources=2) is None
 
 
 @pytest.mark.parametrize(
-    ("budget", "gate", "tokens", "share"),
+    ("allowed", "gate", "tokens", "share"),
     [(0.05, MORE, 10_000, (4 + SMALLEST * NEEDED) / 30), (0.5, MORE, 10_000, None),
      (0.05, MORE, 100_000, None), (0.05, WARN, 10_000, 4 / 30),
      (0.2, WARN, 10_000, None), (None, MORE, 10_000, None)],
 )  # fmt: skip
-def test_it_is_said_if_what_is_read_in_any_case_exceeds_the_budget(
-    budget: float | None, gate: Gate, tokens: int, share: float | None
+def test_it_is_said_if_what_is_read_in_any_case_exceeds_the_share(
+    allowed: float | None, gate: Gate, tokens: int, share: float | None
 ) -> None:
-    asked = monitor(budget=budget)
-    found = over_budget(probe_budget_of(asked, 2), demands(asked, gate), tokens)
+    asked = monitor(probe_share=allowed)
+    found = over_share(probe_work_of(asked, 2), demands(asked, gate), tokens)
     assert (found is not None) == (share is not None)
     if found:
-        assert f"take {share:.1%} of the training's work, more than the budget of 5%" in found
+        assert f"take {share:.1%} of the training's work, more than the share of 5%" in found
         assert ("those that gates need (general)" in found) == (gate is MORE)
 
 
 def test_no_more_readings_are_counted_than_are_due() -> None:
     asked = monitor(every=10)
-    found = over_budget(probe_budget_of(asked, 2), demands(asked, MORE, Moment(4, 10_000)), 10_000)
+    found = over_share(probe_work_of(asked, 2), demands(asked, MORE, Moment(4, 10_000)), 10_000)
     assert f"{(4 + SMALLEST * 2) / 30:.1%}" in str(found)
 
 
 def test_the_plan_counts_readings_and_their_work() -> None:
     asked = monitor(every=100)
-    said = planned_readings(probe_budget_of(asked, 2), demands(asked, WARN), 10_000)
+    said = planned_readings(probe_work_of(asked, 2), demands(asked, WARN), 10_000)
     work = f"{2 / 30:.1%}"
     total = f"{4 / 30:.1%} of the training's work of 5% allowed"
     assert said == f"probes domain 2 of 12 readings ({work}), general 2 of 12 readings ({work}): {total}"
     free = planned_readings(None, demands(asked, WARN), 10_000)
     assert free.startswith(f"probes domain 12 of 12 readings ({12 / 30:.1%}), ")
     assert free.endswith("of the training's work")
-    part = planned_readings(probe_budget_of(monitor(every=100, budget=0.4), 2), demands(asked, WARN), 10_000)
+    part = planned_readings(
+        probe_work_of(monitor(every=100, probe_share=0.4), 2), demands(asked, WARN), 10_000
+    )
     assert "domain 12 of 12 readings on 31% of its sample or more (20.0%)" in part
 
 
@@ -157,7 +159,7 @@ def test_short_documents_are_taken_to_differ_more() -> None:
     assert documents_needed(0, USUAL) is None
 
 
-def test_no_more_is_read_than_the_work_budget_pays_for() -> None:
+def test_no_more_is_read_than_the_share_pays_for() -> None:
     asked = monitor(every=100)
     for tokens in (2_000_000, 5_000_000):
         end = Moment(400, tokens)
@@ -166,7 +168,7 @@ def test_no_more_is_read_than_the_work_budget_pays_for() -> None:
         assert DEFAULT_TOKENS < read["general"] < USUAL * (documents_needed(0.01, USUAL) or 0)
         assert read["general"] == math.ceil(found.paid)
         planned = probe_demands(asked, [MORE], read, end)
-        shares = planned_shares(probe_budget_of(asked, 2), tokens, planned)
+        shares = planned_shares(probe_work_of(asked, 2), tokens, planned)
         assert sum(planned[name].done(shares[name]) for name in read) <= 0.05 * tokens + 1e-6
         assert sum(share > 0 for share in shares["domain"]) > 2, "others are read, too"
     poor = sizes_of(asked, [MORE], HELD_OUT, Moment(400, 1_000))
@@ -194,7 +196,7 @@ def test_what_a_sample_can_show_is_said() -> None:
     assert "a true rise of 0.041 or more" in few
     assert few.endswith(f"to find 0.027 takes {needed:,} documents: give the text more documents")
     assert found.shown("general", 40 * USUAL, 40, 900).endswith(
-        "raise monitor.budget, or train on more tokens"
+        "raise monitor.probe_share, or train on more tokens"
     )
     given = sizes_of(Monitor(tokens=900), [MORE], HELD_OUT, END)
     assert given.shown("general", 900, 5, 900).endswith("raise its `tokens`, or leave them out")
@@ -224,7 +226,7 @@ def test_a_corpus_that_is_made_is_planned_with_its_own_text_before_the_model_is_
 
 
 def test_a_text_of_unknown_length_is_planned_with_the_length_that_is_named() -> None:
-    free = sizes(0.01, budget=None)
+    free = sizes(0.01, probe_share=None)
     needed = documents_needed(0.01, USUAL)
     assert needed is not None
     assert free.tokens("general") == needed * USUAL
@@ -244,7 +246,7 @@ def test_the_quickstart_shows_its_gap_with_eight_readings_and_more() -> None:
     facts = Facts.of(pretrain, {}, {"corpus": [corpus], "model": []})
     assert facts.end is not None
     reading = Reading.of(pretrain, facts, facts.end, {})
-    shares = planned_shares(reading.probe_budget, facts.end.tokens, reading.demands)
+    shares = planned_shares(reading.probe_work, facts.end.tokens, reading.demands)
     for name in HELD_OUT:
         assert 2 + sum(share > 0 for share in shares[name]) >= 8
 

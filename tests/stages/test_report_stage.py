@@ -222,3 +222,18 @@ def test_a_diverged_loss_still_gives_valid_json(tmp_path: Path) -> None:
     (training.path("training") / "steps.jsonl").write_text(steps)
     data, _ = report(tmp_path, [training])
     assert data["training"]["points"][0]["loss_nats"] is None
+
+
+def test_budgets_of_an_earlier_training_are_read(tmp_path: Path) -> None:
+    first, last = pretrain(tmp_path / "1"), pretrain(tmp_path / "2")
+    first = first.model_copy(update={"name": "first"})
+    gate = {"budget": "general <= +0.02", "probe": "general", "action": "warn", "verdict": "broken"}
+    file = first.path("training") / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "gates": [gate]}))
+    action = {"step": 1, "tokens": 64, "budget": gate["budget"], "probe": "general", "action": "warn"}
+    (first.path("training") / "actions.jsonl").write_text(json.dumps(action) + "\n")
+    data, page = report(tmp_path, [first, last])
+    assert [(each["stage"], each["verdict"]) for each in data["watched"]["gates"]] == [("first", "broken")]
+    assert [each["stage"] for each in data["watched"]["actions"]] == ["first"]
+    assert data["training"]["stage"] == "pretrain"
+    assert "1 of 1 budget broken" in page

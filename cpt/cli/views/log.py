@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
+from cpt.cli.heartbeat import SECONDS_OF_SILENCE
 from cpt.cli.views.metric_lines import key_values, outcome_in_words
 from cpt.escaping import escape_line
 from cpt.formatting import duration, fact
@@ -22,12 +24,11 @@ from cpt.recipe.events import (
     TrainingEvent,
 )
 
-SECONDS_BETWEEN_LINES = 10.0
-
 
 class LogView:
     """A view that writes a line for every change, and progress at most every ten seconds.
 
+    `tick`, called from another thread, writes a line where a stage has been silent for as long.
     An update with a new metric (a probe's value) is always written. Every reading, every action and every
     changed verdict on a budget is a line `STAGE: KIND key=value …`.
     """
@@ -39,6 +40,9 @@ class LogView:
         self._written = float("-inf")
         self._facts: set[str] = set()
         self._verdicts: dict[str, str] = {}
+        self._stage: str | None = "plan"
+        self._begun = self._spoke = clock()
+        self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -46,6 +50,7 @@ class LogView:
                 self._line(f"{name}: " + ", ".join(f"{stage.stage} ({stage.action})" for stage in stages))
             case StageStarted(stage=stage, continues=continues):
                 self._eta = EtaEstimator(self._clock)
+                self._stage, self._begun = stage, self._clock()
                 self._written, self._facts, self._verdicts = float("-inf"), set(), {}
                 self._line(f"{stage}: {'continues' if continues else 'starts'}")
             case StageMessage(stage=stage, text=text):
@@ -56,17 +61,25 @@ class LogView:
             case TrainingEvent():
                 self._note(event)
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, verdict=verdict):
+                self._stage = None
                 self._line(f"{stage}: {outcome} after {duration(seconds)}")
                 if verdict:
                     self._line(f"{stage}: {outcome_in_words(verdict)}")
             case RunEnded(outcome=outcome, seconds=seconds):
+                self._stage = None
                 self._line(f"{outcome} after {duration(seconds)}")
+
+    def tick(self) -> None:
+        """Write how long the current stage has been at work, if nothing was written for ten seconds."""
+        now, stage = self._clock(), self._stage
+        if stage is not None and now - self._spoke >= SECONDS_OF_SILENCE:
+            self._line(f"{stage}: at work for {duration(now - self._begun)}")
 
     def _advance(self, event: StageAdvanced) -> None:
         self._eta.update(event)
         news = event.facts.keys() - self._facts
         self._facts = set(event.facts)
-        due = self._clock() - self._written >= SECONDS_BETWEEN_LINES
+        due = self._clock() - self._written >= SECONDS_OF_SILENCE
         if due or news or event.done == event.total:
             self._written = self._clock()
             self._line(f"{event.stage}: {self._progress(event)}")
@@ -90,5 +103,7 @@ class LogView:
         return ", ".join(parts)
 
     def _line(self, text: str) -> None:
-        stamp = datetime.now().strftime("%H:%M:%S")
-        print(f"{stamp} {escape_line(text)}", file=self._stream, flush=True)
+        with self._lock:
+            self._spoke = self._clock()
+            stamp = datetime.now().strftime("%H:%M:%S")
+            print(f"{stamp} {escape_line(text)}", file=self._stream, flush=True)

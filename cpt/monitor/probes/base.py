@@ -46,7 +46,7 @@ class Probe(Protocol):
 
     @property
     def work(self) -> float:
-        """Return the training tokens that a reading of the whole sample costs (`cpt.monitor.budget`)."""
+        """Return the training tokens that a reading of the whole sample costs (`cpt.monitor.probe_work`)."""
 
     @property
     def divisible(self) -> bool:

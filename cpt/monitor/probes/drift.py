@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from cpt.models.bits_per_byte import TokenisedText, score
-from cpt.monitor.budget import FORWARD
+from cpt.monitor.probe_work import FORWARD
 from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When

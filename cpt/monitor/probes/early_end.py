@@ -14,7 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from cpt.errors import DataError
 from cpt.models.batch import pack
 from cpt.models.bits_per_byte import BATCH_TOKENS, start_id, whole_spans
-from cpt.monitor.budget import FORWARD
+from cpt.monitor.probe_work import FORWARD
 from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When

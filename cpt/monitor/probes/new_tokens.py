@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from cpt.monitor.budget import NEW_TOKENS
+from cpt.monitor.probe_work import NEW_TOKENS
 from cpt.monitor.probes.base import ModelView
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.monitor.budget import FORWARD
+from cpt.monitor.probe_work import FORWARD
 from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.reading import Items, Kind, TaskMeasure, Unit
 from cpt.monitor.schedule import When

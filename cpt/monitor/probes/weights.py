@@ -13,7 +13,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from cpt.models.weights import load_tensor, stored_tensors
-from cpt.monitor.budget import WEIGHTS
+from cpt.monitor.probe_work import WEIGHTS
 from cpt.monitor.probes.base import ModelView
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When

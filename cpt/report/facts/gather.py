@@ -88,7 +88,8 @@ def gather(run: RunRecord) -> Facts:
         {source: TrainedTokens(**row) for source, row in run.training.ledger.items()} if run.training else {}
     )
     made = [stage for stage in run.stages if stage.kind != "base"]
-    training, merge, watched = gather_training(run), gather_merge(run.stages), gather_watched(run.training)
+    training, merge = gather_training(run), gather_merge(run.stages)
+    watched = gather_watched(run.training, run.earlier, run.stages)
     return Facts(
         name=name,
         title=run.title or name,

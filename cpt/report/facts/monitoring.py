@@ -7,7 +7,7 @@ from typing import Any
 
 from cpt.formatting import Z_95
 from cpt.report.curves import change_points, thinned
-from cpt.report.facts.records import TrainingRecord
+from cpt.report.facts.records import StageRecord, TrainingRecord
 from cpt.report.schema import (
     Action,
     Continual,
@@ -169,17 +169,32 @@ SOURCE_POINTS = 200
 """Maximum length of the curve of tokens by source, which is almost straight."""
 
 
-def gather_watched(training: TrainingRecord | None) -> Monitoring:
-    """Return readings, budgets and actions of a training; parts that were not read stay empty."""
+def gather_watched(
+    training: TrainingRecord | None,
+    earlier: Sequence[TrainingRecord] = (),
+    stages: Sequence[StageRecord] = (),
+) -> Monitoring:
+    """Return readings of the newest training, and budgets and actions of all stages.
+
+    Args:
+        training: Newest training; None without one.
+        earlier: Trainings before it.
+        stages: Finished stages, whose merges have budgets of their own.
+    """
+    trainings = [*earlier, *([training] if training else [])]
+    bounds: dict[str, Any] = {
+        "gates": gather_gates(trainings, stages),
+        "actions": [
+            Action(**{**row, "stage": each.stage}, before=row.get("from"), after=row.get("to"))
+            for each in trainings
+            for row in sorted(each.actions, key=lambda row: int(row["step"]))
+        ],
+    }
     if training is None:
-        return Monitoring()
+        return Monitoring(**bounds)
     summary, steps = training.summary, sorted(training.steps, key=lambda row: int(row["step"]))
     return Monitoring(
-        gates=[Gate(**row) for row in summary.get("gates") or ()],
-        actions=[
-            Action(**row, before=row.get("from"), after=row.get("to"))
-            for row in sorted(training.actions, key=lambda row: int(row["step"]))
-        ],
+        **bounds,
         control=gather_control(steps),
         tasks=gather_tasks(training),
         drift=gather_one(training, "drift"),
@@ -190,6 +205,13 @@ def gather_watched(training: TrainingRecord | None) -> Monitoring:
         samples=[Sample(**row) for row in training.samples],
         cost=MonitorCost(**summary["monitor"]) if summary.get("monitor") else None,
     )
+
+
+def gather_gates(trainings: Sequence[TrainingRecord], stages: Sequence[StageRecord]) -> list[Gate]:
+    """Return the budgets of all trainings, then those of merges, with the stage of each."""
+    judged = [(training.stage, training.summary.get("gates")) for training in trainings]
+    judged += [(stage.name, stage.metrics.get("gates")) for stage in stages if stage.kind == "merge"]
+    return [Gate(**{**row, "stage": stage}) for stage, rows in judged for row in rows or ()]
 
 
 def gather_control(steps: Sequence[Mapping[str, Any]]) -> list[ControlPoint]:

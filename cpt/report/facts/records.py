@@ -75,6 +75,7 @@ class RunRecord:
     recipe: complete recipe (name, base, seed, stages).
     stages: finished stages in order, the base model first.
     corpus, scores: content of corpus.json and scores.json; None if no stage made one.
+    training, earlier: newest training, and those before it, of which only summary and actions are read.
     tokenizer: tokenizer of the final model, for runs that keep the base's tokenizer.
     """
 
@@ -85,6 +86,7 @@ class RunRecord:
     title: str | None = None
     corpus: Mapping[str, Any] | None = None
     training: TrainingRecord | None = None
+    earlier: Sequence[TrainingRecord] = ()
     scores: Mapping[str, Any] | None = None
     tokenizer: TokenizerRecord = TokenizerRecord()
 

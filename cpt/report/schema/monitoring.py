@@ -106,6 +106,7 @@ class Gate(Fact):
     value, error: value measured against the limit, and its standard error, from `items` documents.
     needed_items: number of documents with which a true rise of 4/3 of the limit is found broken.
     key: recipe key of the gate.
+    stage: stage that it bounds; empty in reports of other versions.
     """
 
     budget: str
@@ -119,6 +120,7 @@ class Gate(Fact):
     items: int | None = None
     needed_items: int | None = None
     key: str = ""
+    stage: str = ""
     why: str = ""
 
     def limits_change_of(self, probe: str) -> bool:
@@ -150,6 +152,7 @@ class Action(Fact):
     """An action of the gate controller on a budget at risk: a setting changed `before` → `after`.
 
     result: weights that an ended training returns, in words.
+    stage: training in which it acted; empty in reports of other versions.
     """
 
     step: int
@@ -162,6 +165,7 @@ class Action(Fact):
     before: float | str | None = None
     after: float | str | None = None
     key: str = ""
+    stage: str = ""
     result: str = ""
     why: str = ""
 
@@ -234,19 +238,19 @@ class ProbeCost(Fact):
 
 
 class MonitorCost(Fact):
-    """Cost of all probes: budgeted and used share of the training's work, and share of its time.
+    """Cost of all probes: allowed and used share of the training's work, and share of its time.
 
-    work: None in records of versions whose budget limited time.
+    work: None in records of versions that bounded time.
     """
 
-    budget: float | None = None
+    probe_share: float | None = None
     work: float | None = None
     share: float | None = None
     probes: dict[str, ProbeCost] = {}
 
 
 class Monitoring(Fact):
-    """Readings and budgets of a training, except held-out texts."""
+    """Readings of the newest training, except held-out texts; budgets and actions of all stages."""
 
     gates: list[Gate] = []
     actions: list[Action] = []
@@ -259,3 +263,16 @@ class Monitoring(Fact):
     sources: SourceTokens | None = None
     samples: list[Sample] = []
     cost: MonitorCost | None = None
+
+    def bounds(self, stage: str) -> tuple[list[Gate], list[Action]]:
+        """Return the budgets and actions of one training; those without a stage are the only one's."""
+        own = (stage, "")
+        return [gate for gate in self.gates if gate.stage in own], [
+            action for action in self.actions if action.stage in own
+        ]
+
+    @property
+    def bounded(self) -> list[str]:
+        """Return the names of the stages with budgets or actions, in their order."""
+        stages = [*(gate.stage for gate in self.gates), *(action.stage for action in self.actions)]
+        return list(dict.fromkeys(stage for stage in stages if stage))

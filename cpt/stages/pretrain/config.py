@@ -43,7 +43,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 Epochs = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def _budget(value: Any) -> Any:
+def _probe_share(value: Any) -> Any:
     """Return a share that may be written as "5%"; refuse numbers above 1, where the % was forgotten."""
     share = percent(value)
     if isinstance(share, int | float) and share > 1:
@@ -140,13 +140,15 @@ class Samples(BaseModel):
 class Monitor(_Scheduled):
     """Settings of the probes that are read during training: held-out text, and others."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {"budget": "probe_share"}
+
     tokens: int | None = Field(
         default=None,
         gt=1,
         description="Tokens of held-out text that a probe reads: the first window of as many documents as "
         "there is room for, and their next windows only when all documents are used. A gate that acts needs "
         "8 documents. null: 8,000; of a text with a limit as many more as it takes to find a rise of the "
-        "limit and a third with a chance of 95%, if the text has them and `budget` pays for them.",
+        "limit and a third with a chance of 95%, if the text has them and `probe_share` pays for them.",
     )
     window: int = Field(default=1024, gt=1, description="Longest stretch of text that a probe reads at once.")
     tolerance: float = Field(
@@ -154,7 +156,7 @@ class Monitor(_Scheduled):
         ge=0,
         description="Bits per byte above the first reading that still count as recovered.",
     )
-    budget: Annotated[float | None, BeforeValidator(_budget)] = Field(
+    probe_share: Annotated[float | None, BeforeValidator(_probe_share)] = Field(
         default=0.05,
         gt=0,
         le=1,

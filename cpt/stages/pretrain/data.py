@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import Problem, UsageError
 from cpt.formatting import plural, size
-from cpt.monitor.budget import Demand, ProbeBudget, planned_shares
+from cpt.monitor.probe_work import Demand, ProbeWork, planned_shares
 from cpt.monitor.schedule import Moment
 from cpt.sources import DOMAIN, PART, REPLAY, STUDY
 from cpt.stages.base import Artifact, StageConfig, UpstreamConfigs
@@ -20,16 +20,16 @@ from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import Checkpoint, consumed_before, find_start
 from cpt.stages.pretrain.mixture import described, domain_parts, domain_sources, epoch_bounds, phases_of
-from cpt.stages.pretrain.probe_budget import (
+from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
+from cpt.stages.pretrain.probe_work import (
     Sizes,
-    over_budget,
+    over_share,
     planned_readings,
-    probe_budget_of,
     probe_demands,
+    probe_work_of,
     sizes_of,
     sources_of,
 )
-from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
 from cpt.stages.pretrain.probes import planned_names
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.schedule_advice import schedule_advice
@@ -178,9 +178,9 @@ def planned_probes(
     if facts.end is None:
         return [planned_names(config.monitor, facts.held_out, facts.weights, facts.new_tokens)]
     reading = Reading.of(config, facts, facts.end, inputs)
-    excess = over_budget(reading.probe_budget, reading.demands, facts.end.tokens)
+    excess = over_share(reading.probe_work, reading.demands, facts.end.tokens)
     return [
-        planned_readings(reading.probe_budget, reading.demands, facts.end.tokens),
+        planned_readings(reading.probe_work, reading.demands, facts.end.tokens),
         *reading.limits(),
         *([excess] if excess else []),
     ]
@@ -194,7 +194,7 @@ def planned_work(
 ) -> float:
     """Return the work of all readings, in training tokens, in a run that ends at a moment."""
     reading = Reading.of(config, Facts.of(config, inputs, upstream), end, inputs)
-    shares = planned_shares(reading.probe_budget, end.tokens, reading.demands)
+    shares = planned_shares(reading.probe_work, end.tokens, reading.demands)
     return sum(each.done(shares[name]) for name, each in reading.demands.items())
 
 
@@ -223,7 +223,7 @@ class Reading:
     texts: Mapping[str, Measure]
     tokens: Mapping[str, int]
     demands: Mapping[str, Demand]
-    probe_budget: ProbeBudget | None
+    probe_work: ProbeWork | None
 
     @classmethod
     def of(cls, config: PretrainConfig, facts: Facts, end: Moment, inputs: Mapping[str, Artifact]) -> Reading:
@@ -239,7 +239,7 @@ class Reading:
         texts = {name: text for name, text in found.items() if name in sizes.limits}
         documents = {name: text.documents_in(tokens[name]) for name, text in found.items()}
         demands = probe_demands(monitor, gates, tokens, end, documents=documents, mixed=mixed, **more)
-        return cls(sizes, texts, tokens, demands, probe_budget_of(monitor, len(sources_of(facts.held_out))))
+        return cls(sizes, texts, tokens, demands, probe_work_of(monitor, len(sources_of(facts.held_out))))
 
     def limits(self) -> Iterator[str]:
         """Describe for every limit the rise that will be found, or the sample that it needs."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from cpt.monitor.probes.text import TextProbe
     from cpt.monitor.text_sample import TextSample
-    from cpt.stages.pretrain.probe_budget import Sizes
+    from cpt.stages.pretrain.probe_work import Sizes
     from cpt.training.trainable import Trainable
 
 HELD_OUT = ("domain", "general")

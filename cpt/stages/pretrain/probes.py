@@ -22,7 +22,7 @@ from cpt.stages.pretrain.samples import ends_of
 if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from cpt.monitor.probes.early_end import EarlyEndProbe
-    from cpt.stages.pretrain.probe_budget import Sizes
+    from cpt.stages.pretrain.probe_work import Sizes
 
 
 SOURCES = ("general", "domain")
@@ -150,7 +150,11 @@ def planned_names(monitor: Monitor, held_out: Sequence[str], weights: bool, new_
     names += ["early-end"] if monitor.early_end is not None else []
     names += ["weights"] if monitor.weights is not None and weights else []
     names += ["new-tokens"] if new_tokens else []
-    bound = "" if monitor.budget is None else f" within {100 * monitor.budget:g}% of the training's work"
+    bound = (
+        ""
+        if monitor.probe_share is None
+        else f" within {100 * monitor.probe_share:g}% of the training's work"
+    )
     return f"probes {', '.join(names)}{bound}"
 
 

@@ -206,7 +206,7 @@ def _monitoring(
     settings: Settings, result: Result, probes: Sequence[Probe], seconds: float
 ) -> dict[str, Any]:
     """Return the work and the time of probes, and the number of readings made and due."""
-    work = settings.probe_budget.other_work if settings.probe_budget else 0.0
+    work = settings.probe_work.other_work if settings.probe_work else 0.0
     found = {}
     for probe in probes:
         readings = [reading for reading in result.readings if reading.probe == probe.name]
@@ -220,7 +220,7 @@ def _monitoring(
             "smallest_share": min((reading.share for reading in readings), default=None),
         }
     return {
-        "budget": settings.probe_budget.share if settings.probe_budget else None,
+        "probe_share": settings.probe_work.share if settings.probe_work else None,
         "work": work / settings.tokens,
         "share": seconds / result.seconds,
         "probes": found,
@@ -228,8 +228,8 @@ def _monitoring(
 
 
 def _report_cost(monitoring: Mapping[str, Any], progress: Progress) -> None:
-    """Report skipped readings, and required readings that exceeded the work budget."""
-    budget, work = monitoring["budget"], monitoring["work"]
+    """Report skipped readings, and required readings that exceeded the probe share."""
+    allowed, work = monitoring["probe_share"], monitoring["work"]
     left_out = [
         f"{name} {probe['wanted'] - probe['readings']} of {probe['wanted']}"
         for name, probe in monitoring["probes"].items()
@@ -237,12 +237,12 @@ def _report_cost(monitoring: Mapping[str, Any], progress: Progress) -> None:
     ]
     if left_out:
         progress.message(
-            f"the monitor's budget of {budget:.1%} left out readings: {', '.join(left_out)}; the values "
+            f"the probe share of {allowed:.1%} left out readings: {', '.join(left_out)}; the values "
             "between the readings that were made are not known"
         )
-    if budget is not None and work > budget:
+    if allowed is not None and work > allowed:
         progress.message(
-            f"probes did {work:.1%} of the training's work, over their budget of {budget:.1%}: first and "
+            f"probes did {work:.1%} of the training's work, over their share of {allowed:.1%}: first and "
             "last readings, those that gates or online mixing need, and samples are never left out; smaller "
             "ones are cheaper (monitor.tokens, monitor.samples)"
         )

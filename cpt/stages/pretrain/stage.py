@@ -32,14 +32,14 @@ from cpt.stages.pretrain.data import (
 from cpt.stages.pretrain.input_noise import ordinary_tokens
 from cpt.stages.pretrain.mixture import repeated
 from cpt.stages.pretrain.objective import load_teacher, wire_teacher
-from cpt.stages.pretrain.probe_budget import (
-    over_budget,
+from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
+from cpt.stages.pretrain.probe_work import (
+    over_share,
     planned_readings,
-    probe_budget_of,
+    probe_work_of,
     sizes_of,
     sources_of,
 )
-from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.results import require_budgets, save_model, save_training
@@ -189,11 +189,11 @@ class PretrainStage(Stage[PretrainConfig]):
                 raise RecipeError(few)
             if config.monitor.samples is not None:
                 sample_before(config.monitor.samples, probe_context)
-            probe_budget = probe_budget_of(config.monitor, len(sources_of(texts)))
+            probe_work = probe_work_of(config.monitor, len(sources_of(texts)))
             demands = demands_of(probes, end, config.gates)
-            settings = replace(settings, probe_budget=probe_budget)
-            context.progress.message(planned_readings(probe_budget, demands, end.tokens))
-            if excess := over_budget(probe_budget, demands, end.tokens):
+            settings = replace(settings, probe_work=probe_work)
+            context.progress.message(planned_readings(probe_work, demands, end.tokens))
+            if excess := over_share(probe_work, demands, end.tokens):
                 context.progress.message(excess)
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
         trained, continued = context.work / MODEL if sharded else None, None

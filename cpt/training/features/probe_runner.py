@@ -1,8 +1,8 @@
-"""Read the probes of a run when they are due and the budget allows, and keep their readings.
+"""Read the probes of a run when they are due and the probe share allows, and keep their readings.
 
 Readings are appended to `probes.jsonl`. A checkpoint has the file's length and checksum, and a run that
-continues cuts it back. The readings that the budget pays for are planned before the first step
-(`cpt.monitor.budget`).
+continues cuts it back. The readings that the probe share pays for are planned before the first step
+(`cpt.monitor.probe_work`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from cpt.errors import StageFailed
-from cpt.monitor.budget import Demand, planned_shares
 from cpt.monitor.gates import Gate, acted_upon
+from cpt.monitor.probe_work import Demand, planned_shares
 from cpt.monitor.reading import Items, Reading
 from cpt.monitor.schedule import Every, Moment
 from cpt.training.clock import wait_for_gpu
@@ -52,7 +52,7 @@ class ProbeRunner(TrainingFeature):
         self._path, self._state = run.work / READINGS, run.state
         self._end = Moment(settings.steps, settings.tokens)
         demands = demands_of(run.probes, self._end, settings.config.gates)
-        self._shares = planned_shares(settings.probe_budget, settings.tokens, demands)
+        self._shares = planned_shares(settings.probe_work, settings.tokens, demands)
 
     def on_resume(self, run: Run) -> None:
         """Cut the file back to the checkpoint; read before the first step, unless that is done."""

@@ -153,7 +153,7 @@ def test_offline_the_hub_is_not_asked_for_what_it_gave_before(
 def test_progress_off_a_terminal_is_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpt.cli.progress_bar.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("cpt.cli.progress_bar.SECONDS_OF_SILENCE", 0)
     with progress_bar.show_progress(resumable=True) as view:
         view.update(3, 1000, "requests")
         view.update(5, None, "bytes")

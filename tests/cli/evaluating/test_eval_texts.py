@@ -150,7 +150,7 @@ def test_precision_is_bfloat16_where_the_hardware_has_it(
 def test_progress_of_text_tells_total_and_time_left(
     run: Run, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress_bar, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress_bar, "SECONDS_OF_SILENCE", 0.0)
     clock = iter(range(10**6))
     monkeypatch.setattr(progress_bar, "EtaEstimator", lambda: EtaEstimator(lambda: float(next(clock))))
     words = ("--text", "text.jsonl", "--text", "again=text.jsonl", "--batch-tokens", 30)

@@ -51,3 +51,20 @@ def test_every_link_of_the_overview_leads_to_a_heading(visit: Opens, full_report
     for link in page.locator("nav a").all():
         target = page.locator(f"{link.get_attribute('href')} > h2")
         assert target.inner_text() == link.inner_text()
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_table_of_suites_shows_all_columns(
+    visit: Opens, full_page: str, tmp_path: Path, width: int
+) -> None:
+    """With names as long as those of real tasks and metrics."""
+    page = full_page.replace("pubmedqa", "mmlu_professional_medicine_continuation")
+    page = page.replace(">acc</td>", ">acc_calibrated</td>")
+    assert "mmlu_professional_medicine_continuation</th>" in page
+    assert "acc_calibrated</td>" in page
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    cut = """() => [...document.querySelectorAll("#suites .scroll")]
+        .filter((each) => each.scrollWidth > each.clientWidth)
+        .map((each) => each.getAttribute("aria-label"))"""
+    assert visit(file, width=width).ask(cut) == []

@@ -15,8 +15,8 @@ from tiny_runs import equal
 from tiny_runs import run as run_plainly
 
 from cpt.models.packed_model import load_model
-from cpt.monitor.budget import ProbeBudget
 from cpt.monitor.gates import Gate
+from cpt.monitor.probe_work import ProbeWork
 from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.reading import Items
 from cpt.monitor.schedule import AtSteps
@@ -128,7 +128,7 @@ def test_gates_act_on_what_the_budget_pays_for_and_do_so_again_after_a_kill(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     # ten readings in full are paid for, of 13 wanted by either probe
-    settings = {"probe_budget": ProbeBudget(0.05), "tokens": 200, "checkpoint": Checkpoints(every=5)}
+    settings = {"probe_work": ProbeWork(0.05), "tokens": 200, "checkpoint": Checkpoints(every=5)}
     expected, whole = run(tiny_model, tmp_path / "whole", MORE, sampled(tiny_model), **settings)
     general = {reading.step: reading for reading in whole.readings if reading.probe == "general"}
     assert len({reading.items for reading in general.values()}) > 1
@@ -150,7 +150,7 @@ def test_gates_act_on_what_the_budget_pays_for_and_do_so_again_after_a_kill(
 def test_the_result_of_a_run_that_ends_early_is_read_on_whole_samples(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    settings = {"probe_budget": ProbeBudget(0.05), "tokens": 200}
+    settings = {"probe_work": ProbeWork(0.05), "tokens": 200}
     _, result = run(tiny_model, tmp_path, END, sampled(tiny_model), **settings)
     assert result.ended is not None
     at = result.ended["result_step"]

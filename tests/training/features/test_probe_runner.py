@@ -9,17 +9,17 @@ from gated import Phased, gate
 from tiny_runs import SETTINGS, PlainRun, equal, run, tiny_probes
 
 from cpt.errors import StageFailed
-from cpt.monitor.budget import ProbeBudget
+from cpt.monitor.probe_work import ProbeWork
 from cpt.training.state import Result
 
 ALL = tuple(range(7))
 FULL = 40.0
 """Training tokens that a reading of the whole sample is said to cost."""
 
-BOUND = SETTINGS.with_changes(probe_budget=ProbeBudget(0.5), tokens=round((2 + 5 * 0.6) * FULL / 0.5))
+BOUND = SETTINGS.with_changes(probe_work=ProbeWork(0.5), tokens=round((2 + 5 * 0.6) * FULL / 0.5))
 """Pays for six tenths of every reading between first and last."""
 
-STARVED = BOUND.with_changes(probe_budget=ProbeBudget(1e-6))
+STARVED = BOUND.with_changes(probe_work=ProbeWork(1e-6))
 
 
 class Priced:

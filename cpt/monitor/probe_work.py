@@ -1,17 +1,17 @@
-"""The probe budget: which readings are made during training, and on what share of a sample.
+"""The probe share: which readings are made during training, and on what share of a sample.
 
 Work is counted in training tokens: a token in a forward and a backward pass costs 1. A token that a probe
 reads costs a third. The readings therefore follow from the recipe and from sizes alone: they are the same on
 every machine, under any load, and after a kill.
 
-First and last readings are always made, in full. The rest of the budget is divided evenly among the probes
+First and last readings are always made, in full. The rest of the share is divided evenly among the probes
 until the cheap ones have all the readings that are due. A probe that cannot have every reading in full reads
 smaller samples, and below a quarter of its sample it makes fewer readings. The dense beginning, where the
 stability gap is, gets a larger share.
 
 Probes on which a gate acts go first: the others share the rest, at least a quarter where they need it. A
 gate with too few readings is blind, so its probe makes some in any case, spread over the run, even if that
-exceeds the budget. A gate is as blind on too few documents: its probe makes fewer readings rather than
+exceeds the share. A gate is as blind on too few documents: its probe makes fewer readings rather than
 smaller ones of less than thirty. Online mixing updates its weights at every reading of its probes: they are
 all made, at least on a quarter of the sample.
 """
@@ -48,14 +48,14 @@ DOCUMENTS = 30
 Student's t a rise must be 5.0 of its standard errors on 10 documents before a gate suspects it, 3.9 on 30."""
 
 OTHERS = 0.25
-"""Share of the budget after first and last readings that gated probes leave to the others."""
+"""Share of the probes' work after first and last readings that gated probes leave to the others."""
 
 EARLY = 3.0
 """Weight of a reading in the dense beginning; a later one has weight 1."""
 
 
 @dataclass(frozen=True)
-class ProbeBudget:
+class ProbeWork:
     """The work that probes may do.
 
     Attributes:
@@ -135,21 +135,21 @@ class Demand:
 
 
 def planned_shares(
-    probe_budget: ProbeBudget | None, tokens: int, demands: Mapping[str, Demand]
+    probe_work: ProbeWork | None, tokens: int, demands: Mapping[str, Demand]
 ) -> dict[str, list[float]]:
     """Return the share of its sample that every reading between first and last is made on, by probe.
 
     A share of 0 is a reading that is left out.
 
     Args:
-        probe_budget: Probe budget; None to make every reading in full.
+        probe_work: Work that probes may do; None to make every reading in full.
         tokens: Number of tokens that the run trains on.
         demands: Readings that are due, by probe.
     """
-    if probe_budget is None:
+    if probe_work is None:
         return {name: [1.0] * each.between for name, each in demands.items()}
     first_and_last = 2 * sum(each.work for each in demands.values())
-    left = probe_budget.share * tokens - probe_budget.other_work - first_and_last
+    left = probe_work.share * tokens - probe_work.other_work - first_and_last
     wishes = {name: each.work * each.between for name, each in demands.items()}
     kept = min(OTHERS * left, sum(wish for name, wish in wishes.items() if not demands[name].gated))
     shares: dict[str, list[float]] = {}

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cpt.monitor.budget import (
+from cpt.monitor.probe_work import (
     FORWARD,
     NEEDED,
     SMALLEST,
     Demand,
-    ProbeBudget,
+    ProbeWork,
     planned_shares,
     water_level,
 )
@@ -18,7 +18,7 @@ from cpt.monitor.schedule import Moment, Regular
 
 
 def plan(tokens: int, budget: float = 0.05, beside: float = 0.0, **demands: Demand) -> dict[str, list[float]]:
-    return planned_shares(ProbeBudget(budget, beside), tokens, demands)
+    return planned_shares(ProbeWork(budget, beside), tokens, demands)
 
 
 def share(tokens: int, shares: dict[str, list[float]], **demands: Demand) -> float:

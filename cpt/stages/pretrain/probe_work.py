@@ -1,4 +1,4 @@
-"""Plan the work of a stage's probes: the readings that the budget pays for, and the size of each sample."""
+"""Plan the work of probes: the readings that the probe share pays for, and the size of each sample."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from cpt.monitor.budget import FORWARD, NEW_TOKENS, OTHERS, WEIGHTS, Demand, ProbeBudget, planned_shares
 from cpt.monitor.gates import Budget, Gate, acted_upon
 from cpt.monitor.noise import EXCESS, detectable_rise, needed_items
+from cpt.monitor.probe_work import FORWARD, NEW_TOKENS, OTHERS, WEIGHTS, Demand, ProbeWork, planned_shares
 from cpt.monitor.schedule import Every, Moment, When
 from cpt.sources import PART
 from cpt.stages.pretrain.config import DEFAULT_TOKENS, Monitor
@@ -20,18 +20,18 @@ ITEM = 100
 """Assumed number of tokens of a task's item, before the task is loaded."""
 
 
-def probe_budget_of(monitor: Monitor, sources: int) -> ProbeBudget | None:
+def probe_work_of(monitor: Monitor, sources: int) -> ProbeWork | None:
     """Return the work that probes may do, and what sampling before and after the training takes of it.
 
     Args:
         sources: number of sources of the corpus that have held-out text.
     """
-    if monitor.budget is None:
+    if monitor.probe_share is None:
         return None
     tokens = monitor.drift.tokens if monitor.drift else 0
     if monitor.samples:
         tokens += 2 * sources * monitor.samples.texts * (PROMPT + monitor.samples.tokens)
-    return ProbeBudget(monitor.budget, FORWARD * tokens)
+    return ProbeWork(monitor.probe_share, FORWARD * tokens)
 
 
 def probe_demands(
@@ -88,10 +88,10 @@ def text_schedule(name: str, monitor: Monitor, mixed: int | None) -> When:
     return Every(mixed) if mixed is not None and PART in name else monitor.regular
 
 
-def planned_readings(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str:
+def planned_readings(probe_work: ProbeWork | None, demands: Mapping[str, Demand], tokens: int) -> str:
     """Describe how many readings of those that are due are made, and their share of the training's work."""
-    shares = planned_shares(probe_budget, tokens, demands)
-    said, total = [], probe_budget.other_work if probe_budget else 0.0
+    shares = planned_shares(probe_work, tokens, demands)
+    said, total = [], probe_work.other_work if probe_work else 0.0
     for name, each in demands.items():
         work = each.done(shares[name])
         made, due = (2 + sum(share > 0 for share in shares[name])), 2 + each.between
@@ -99,23 +99,23 @@ def planned_readings(probe_budget: ProbeBudget | None, demands: Mapping[str, Dem
         part = min([share for share in shares[name] if share], default=1.0)
         least = f" on {part:.0%} of its sample or more" if part < 1 else ""
         said.append(f"{name} {made} of {due} readings{least} ({work / tokens:.1%})")
-    bound = "" if probe_budget is None else f" of {100 * probe_budget.share:g}% allowed"
+    bound = "" if probe_work is None else f" of {100 * probe_work.share:g}% allowed"
     return f"probes {', '.join(said)}: {total / tokens:.1%} of the training's work{bound}"
 
 
-def over_budget(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str | None:
-    """Return a warning if required readings exceed the work budget, else None."""
-    if probe_budget is None or not tokens:
+def over_share(probe_work: ProbeWork | None, demands: Mapping[str, Demand], tokens: int) -> str | None:
+    """Return a warning if required readings exceed the probe share, else None."""
+    if probe_work is None or not tokens:
         return None
-    share = (probe_budget.other_work + sum(each.least for each in demands.values())) / tokens
-    if share <= probe_budget.share:
+    share = (probe_work.other_work + sum(each.least for each in demands.values())) / tokens
+    if share <= probe_work.share:
         return None
     gated = sorted(name for name, each in demands.items() if each.needed)
     by = "gates or online mixing need" if any(each.always for each in demands.values()) else "gates need"
     needed = f", and those that {by} ({', '.join(gated)})," if gated else ""
     return (
-        f"the first and last readings{needed} take {share:.1%} of the training's work, more than the budget "
-        f"of {100 * probe_budget.share:g}%, and are made all the same: raise monitor.budget, or lower "
+        f"the first and last readings{needed} take {share:.1%} of the training's work, more than the share "
+        f"of {100 * probe_work.share:g}%, and are made all the same: raise monitor.probe_share, or lower "
         "monitor.tokens"
     )
 
@@ -140,7 +140,7 @@ class Sizes:
         given: numbers of tokens from the settings, by text.
         limits: tightest limit of each text, in bits per byte.
         window: largest number of tokens of a document that are read at first.
-        paid: largest number of tokens of each text that the budget of work pays for.
+        paid: largest number of tokens of each text that the probe share pays for.
         mixed: steps between updates of online mixing; None without it.
     """
 
@@ -202,7 +202,7 @@ class Sizes:
         elif name in self.given:
             remedy = "raise its `tokens`, or leave them out"
         else:
-            remedy = "raise monitor.budget, or train on more tokens"
+            remedy = "raise monitor.probe_share, or train on more tokens"
         return f"{said}; to find {budget.limit * (1 + EXCESS):.2g} takes {needed:,} documents: {remedy}"
 
     def asked(self, name: str) -> str:
@@ -240,13 +240,13 @@ def sizes_of(
     own = {name: text.tokens for name, text in monitor.texts.items()}
     given = {name: size for name in names if (size := own.get(name) or monitor.tokens)}
     sizes = Sizes(names, given, tightest(gates, names), monitor.window, mixed=mixed)
-    probe_budget = probe_budget_of(monitor, len(sources_of(held_out)))
-    if probe_budget is None or end is None or not sizes.growing:
+    probe_work = probe_work_of(monitor, len(sources_of(held_out)))
+    if probe_work is None or end is None or not sizes.growing:
         return sizes
     least = {name: sizes.least(name) for name in names}
     demands = probe_demands(monitor, gates, least, end, weights=weights, new_tokens=new_tokens, mixed=mixed)
     others = sum(2 * each.work for name, each in demands.items() if name not in sizes.growing)
-    left = max(0.0, (1 - OTHERS) * (probe_budget.share * end.tokens - probe_budget.other_work - others))
+    left = max(0.0, (1 - OTHERS) * (probe_work.share * end.tokens - probe_work.other_work - others))
     readings = sum(demands[name].least / demands[name].work for name in sizes.growing)
     return replace(sizes, paid=left / (FORWARD * readings))
 
