@@ -112,7 +112,7 @@ def request(
     # of the same length, whatever the tokens
     warmup = round(plan.batch * LENGTH / tokens, 4)
     words += [f"pretrain.schedule={{kind: constant, peak: 3e-4, warmup: {warmup}}}", "pretrain.epochs=20"]
-    words += [f"pretrain.monitor.every={plan.every}", "pretrain.monitor.budget=null"]
+    words += [f"pretrain.monitor.every={plan.every}", "pretrain.monitor.probe_share=null"]
     words += [f"pretrain.monitor.tokens={HELD_OUT}"]
     more = ["--vary", f"pretrain.replay={','.join(shares)}", "--limit", LIMIT]
     return command(options, RECIPE, words, name, *more)

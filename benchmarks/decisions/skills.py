@@ -60,7 +60,7 @@ def studied(options: argparse.Namespace) -> dict[str, Any]:
     plan, label = PLANS[options.plan], f"skills-{options.plan}"
     names = [name for name, _ in options.domain]
     words = shared(options, plan.tokens)
-    read = [*words, f"pretrain.monitor.every={plan.every}", "pretrain.monitor.budget=null"]
+    read = [*words, f"pretrain.monitor.every={plan.every}", "pretrain.monitor.probe_share=null"]
     mixtures = ",".join(map(mixture, mixed(names)))
     alone = sweep(command(options, RECIPE, read, f"{label}-alone", "--skills", "pretrain"), options.runs)
     together = sweep(

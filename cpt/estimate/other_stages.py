@@ -103,7 +103,7 @@ def _distillation(name: str, config: VocabularyConfig) -> Iterator[OtherWork]:
     if config.extend is None or not hasattr(parameters, "snippets_per_token"):
         return
     snippets = config.extend.tokens * parameters.snippets_per_token
-    passes = 1 + _BACKWARD * getattr(parameters, "epochs", 1)
+    passes = 1 + _BACKWARD * getattr(parameters, "epochs", 0)
     read = snippets * parameters.snippet_tokens * passes
     yield OtherWork(name, f"{method} of {config.extend.tokens:,} tokens, at most", read)
 

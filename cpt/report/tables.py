@@ -145,6 +145,11 @@ def gap_headline(facts: Facts) -> Headline | None:
     return Headline("Stability gap", formatting.signed(general.depth), note, "general")
 
 
+def controlled(facts: Facts) -> bool:
+    """Return True if a controller may act on a budget; those of merges alone, and of warnings, only judge."""
+    return any(gate.action not in ("fail", "warn") for gate in facts.watched.gates)
+
+
 def gates_headline(facts: Facts) -> Headline | None:
     """Return the number of budgets that held."""
     gates = facts.watched.gates
@@ -154,8 +159,12 @@ def gates_headline(facts: Facts) -> Headline | None:
     worst = next(kind for kind in WORST_FIRST if found[kind])
     rest = [f"{found[kind]} {kind}" for kind in WORST_FIRST[:-1] if found[kind]]
     acted = len(facts.watched.actions)
-    did = f"acted {acted} time{'s' if acted != 1 else ''}" if acted else "never had to act"
-    note = f"{', '.join(['held', *rest])}; the controller {did}"
+    told = ["held", *rest]
+    if acted:
+        told[-1] += f"; the controller acted {acted} time{'s' if acted != 1 else ''}"
+    elif controlled(facts):
+        told[-1] += "; the controller never had to act"
+    note = ", ".join(told)
     return Headline("Budgets kept", f"{found['held']} of {len(gates)}", note, "ink", worst)
 
 

@@ -59,7 +59,8 @@ def test_a_silent_stage_is_named_after_ten_seconds_and_no_sooner() -> None:
     assert at(30) == []
     assert at(31, StageAdvanced("corpus", 5, 10, "token"))
     assert at(40) == []
-    assert at(41) == ["corpus: at work for 30 s"]
+    assert at(41) == ["corpus: 5/10 token"]
+    assert at(41.5, StageAdvanced("corpus", 6, 10, "token")) == []  # was just told
     at(42, StageEnded("corpus", "finished", 31.0))
     assert at(80) == []
     at(81, RunEnded("finished", 81.0))

@@ -107,9 +107,10 @@ def test_two_stages_of_a_language(here: Path, called: Any) -> None:
     words = [word for word in shlex.split(line.partition("cpt run FILE")[2]) if not word.startswith("name=")]
     run(called, "language", *words, "vocabulary.extend.tokens=16")
     ledger = json.loads((result("language", "pretrain") / "training/summary.json").read_text())["mixture"]
-    first, second = (phase["tokens"] for phase in ledger)
-    assert not first.get("domain.best")
-    assert second["domain.best"] > second["domain.broad"]
+    first, second = (phase["sources"] for phase in ledger)
+    assert first["domain.broad"]["tokens"] > 0
+    assert first["domain.best"]["tokens"] == 0
+    assert second["domain.best"]["tokens"] > second["domain.broad"]["tokens"]
 
 
 def test_instruct_is_the_sibling_and_the_weighted_change_of_the_base(here: Path, called: Any) -> None:

@@ -167,7 +167,7 @@ def headers() -> Iterator[tuple[str, str]]:
         whole = recipe.read_text(encoding="utf-8")
         comments = re.match(r"(#.*\n)+", whole)
         if comments is not None:
-            for kind, stage in re.findall(r"^  - (\w+):\n      name: (\w+)$", whole, re.MULTILINE):
+            for kind, stage in re.findall(r"^  - (\w+):\n      name: ([\w-]+)$", whole, re.MULTILINE):
                 comments = re.match(r"(#.*\n)+", whole := re.sub(rf"(?<= ){stage}\.", f"{kind}.", whole))
                 assert comments is not None
             text = re.sub(r"^# {0,3}", "", comments[0], flags=re.MULTILINE)

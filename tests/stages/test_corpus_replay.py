@@ -39,9 +39,9 @@ def samplings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     seeds: list[int] = []
     sample = _Sampler.sample
 
-    def counted(self: _Sampler, batch: int, length: int, temperature: float, seed: int) -> Any:
+    def counted(self: _Sampler, batch: int, length: int, temperature: float, seed: int, tell: Any) -> Any:
         seeds.append(seed)
-        return sample(self, batch, length, temperature, seed)
+        return sample(self, batch, length, temperature, seed, tell)
 
     monkeypatch.setattr(_Sampler, "sample", counted)
     return seeds

@@ -266,7 +266,7 @@ def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_
     heard = Heard()
     free = run_stage(PRETRAIN, config(every=1), inputs, tmp_path / "free", heard)["monitor"]
     assert not any("their share" in each or "left out readings" in each for each in heard.messages)
-    assert free["budget"] is None
+    assert free["probe_share"] is None
     assert free["probes"]["domain"]["readings"] == free["probes"]["domain"]["wanted"]
     assert free["probes"]["domain"]["smallest_share"] == 1.0
 

@@ -41,6 +41,7 @@ class LogView:
         self._facts: set[str] = set()
         self._verdicts: dict[str, str] = {}
         self._stage: str | None = "plan"
+        self._last: StageAdvanced | None = None
         self._begun = self._spoke = clock()
         self._lock = threading.Lock()
 
@@ -52,6 +53,7 @@ class LogView:
                 self._eta = EtaEstimator(self._clock)
                 self._stage, self._begun = stage, self._clock()
                 self._written, self._facts, self._verdicts = float("-inf"), set(), {}
+                self._last = None
                 self._line(f"{stage}: {'continues' if continues else 'starts'}")
             case StageMessage(stage=stage, text=text):
                 for line in text.splitlines():
@@ -70,13 +72,17 @@ class LogView:
                 self._line(f"{outcome} after {duration(seconds)}")
 
     def tick(self) -> None:
-        """Write how long the current stage has been at work, if nothing was written for ten seconds."""
-        now, stage = self._clock(), self._stage
-        if stage is not None and now - self._spoke >= SECONDS_OF_SILENCE:
-            self._line(f"{stage}: at work for {duration(now - self._begun)}")
+        """Write how far the current stage is, or how long at work, if nothing was written for ten seconds."""
+        now, stage, last = self._clock(), self._stage, self._last
+        if stage is None or now - self._spoke < SECONDS_OF_SILENCE:
+            return
+        self._written = now  # so that the next step does not write the same again
+        told = self._progress(last) if last is not None else f"at work for {duration(now - self._begun)}"
+        self._line(f"{stage}: {told}")
 
     def _advance(self, event: StageAdvanced) -> None:
         self._eta.update(event)
+        self._last = event
         news = event.facts.keys() - self._facts
         self._facts = set(event.facts)
         due = self._clock() - self._written >= SECONDS_OF_SILENCE
