@@ -11,7 +11,7 @@ from cpt.estimate.stage import Estimate
 from cpt.monitor.probe_work import FORWARD
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.corpus.config import CorpusConfig
-from cpt.stages.evaluate.config import EvaluateConfig
+from cpt.stages.evaluate.config import EvaluateConfig, names_stage
 from cpt.stages.merge.config import MergeConfig
 from cpt.stages.vocabulary.config import VocabularyConfig
 
@@ -110,8 +110,10 @@ def _distillation(name: str, config: VocabularyConfig) -> Iterator[OtherWork]:
 
 def _evaluation(name: str, config: EvaluateConfig) -> OtherWork:
     """Return the reading of held-out text by all models; what tasks and suites read is not known before."""
-    models = len(config.against) + 1
+    others = [name for name in config.against if not names_stage(name)]  # of any size
+    models = len(config.against) + 1 - len(others)
     read = models * _TEXTS * config.heldout_tokens
     uncounted = [f"task {task.name}" for task in config.tasks]
     uncounted += [f"suite {suite}" for suite in config.suites]
+    uncounted += [f"reading by {name}" for name in others]
     return OtherWork(name, f"{models} models read held-out text", read, uncounted=", ".join(uncounted))
