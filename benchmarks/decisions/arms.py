@@ -38,7 +38,7 @@ class Ran(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What a run measured.
+    """Hold what a run measured.
 
     Attributes:
         before, after: Bits per byte of each text, by name.

@@ -1,4 +1,4 @@
-"""How much replay, and which rate: sweeps of `replay.yaml`, and a model with random weights beside them."""
+"""Compare shares of replay, and rates: sweeps of `replay.yaml`, and of a model with random weights."""
 
 from __future__ import annotations
 

@@ -100,7 +100,10 @@ def _distillation(name: str, config: VocabularyConfig) -> Iterator[OtherWork]:
     """Yield the work of learning new tokens' rows from snippets of text."""
     method = config.embeddings.method
     parameters = config.embeddings.parameters(config.embeddings.model_extra)
-    if config.extend is None or not hasattr(parameters, "snippets_per_token"):
+    if not hasattr(parameters, "snippets_per_token"):
+        return
+    if config.extend is None:  # how many tokens are new is known when both vocabularies are
+        yield OtherWork(name, f"{method} of new tokens", uncounted="its snippets")
         return
     snippets = config.extend.tokens * parameters.snippets_per_token
     passes = 1 + _BACKWARD * getattr(parameters, "epochs", 0)

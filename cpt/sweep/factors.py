@@ -17,7 +17,7 @@ from cpt.errors import Problem, RecipeError
 from cpt.recipe.document import COMMAND_LINE, parse, plain
 from cpt.recipe.schema import Recipe
 from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.rounded_replay import rounded_replay
+from cpt.stages.pretrain.trained_replay import rounded_replay
 
 Method = Literal["grid", "random", "tpe"]
 

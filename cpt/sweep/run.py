@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from cpt.errors import CptError, Problem, RecipeError, UsageError
+from cpt.errors import CptError, UsageError
 from cpt.recipe.failures import interruptible
 from cpt.recipe.journal import find_run
 from cpt.recipe.load import load
@@ -22,17 +22,8 @@ from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
 from cpt.seeds import mean_over_seeds
-from cpt.sweep.factors import (
-    Tried,
-    Values,
-    alike,
-    grid,
-    propose,
-    random_configurations,
-    rounded_levels,
-    size_of,
-    spread,
-)
+from cpt.sweep.configurations import check, configurations, overrides_of
+from cpt.sweep.factors import Tried, propose, size_of
 from cpt.sweep.measures import changes_of, more_is_better
 from cpt.sweep.state import ENDED, SweepFile, SweepRequest, SweepState, Trial
 from cpt.sweep.time_limit import Times, affordable, seconds_around, stage_seconds
@@ -82,48 +73,6 @@ class Execution:
     jobs: int = 1
     launcher: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-
-
-def overrides_of(request: SweepRequest, values: Values, seed: int, run: str) -> list[str]:
-    """Return the overrides of one run, as on a command line."""
-    return [*request.settings(values), f"seed={seed}", f"name={run}"]
-
-
-def configurations(request: SweepRequest) -> list[Values] | None:
-    """Return all configurations in the order in which they run; None if results decide (TPE)."""
-    if request.method == "tpe":
-        return None
-    if request.method == "random":
-        return random_configurations(request.factors, request.points or 0, request.seeds[0])
-    found = grid(request.factors)
-    if request.points is not None or request.seconds is not None:
-        found = spread(found, request.factors)
-    return found[: request.points]
-
-
-def check(request: SweepRequest) -> list[str]:
-    """Load the recipe with every configuration, before anything runs.
-
-    Returns:
-        Warnings of levels that are not trained as they are written; of TPE those of some configurations.
-
-    Raises:
-        RecipeError: Some have problems; lists each one once.
-    """
-    found: dict[tuple[Any, ...], Problem] = {}
-    known = configurations(request)
-    tried = known if known is not None else random_configurations(request.factors, 8, request.seeds[0])
-    loaded: list[tuple[Values, Recipe]] = []
-    for values in tried:
-        own = overrides_of(request, values, request.seeds[0], request.name)
-        try:
-            loaded.append((values, load(Path(request.recipe), own)))
-        except RecipeError as error:
-            found |= {(each.file, each.line, each.key, each.message): each for each in error.problems}
-    found |= {(each.key, each.message): each for each in alike(request.factors, loaded)}
-    if found:
-        raise RecipeError(list(found.values()))
-    return list(rounded_levels(request.factors, loaded))
 
 
 def sweep(request: SweepRequest, execution: Execution, listener: Listener = null_listener) -> SweepFile:

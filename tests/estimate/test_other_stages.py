@@ -10,6 +10,8 @@ import pytest
 
 from cpt.cli import main
 from cpt.corpus.self_generated import SAMPLED_COST
+from cpt.estimate import other_stages
+from cpt.stages.vocabulary.config import VocabularyConfig
 
 MORE = """\
   - merge:
@@ -72,3 +74,21 @@ def test_sampling_has_a_time_on_this_machine(whole: Path, capsys: Any) -> None:
     (training,), others = told["stages"], {each["stage"]: each for each in told["other_stages"]}
     expected = SAMPLED_COST * 900 / training["time"]["tokens_per_second"]
     assert others["corpus"]["seconds"] == pytest.approx(expected)
+
+
+def test_a_method_of_one_pass_and_models_of_other_sizes(whole: Path, tiny_model: Path, capsys: Any) -> None:
+    """Contextual distillation goes forward once; a model that is no stage may have any size."""
+    method = "vocabulary.embeddings.method=contextual-distillation"
+    against = f"evaluate.against=[base, {tiny_model}, pretrain]"
+    others = {each["stage"]: each for each in found(capsys, method, against)["other_stages"]}
+    assert others["vocabulary"]["read"] == 30 * 4 * 10
+    assert others["evaluate"]["read"] == 3 * 2 * 300
+    assert others["evaluate"]["uncounted"].endswith(f"reading by {tiny_model}")
+
+
+def test_distillation_of_another_vocabulary_is_named_without_its_tokens() -> None:
+    settings = {"replace": {"tokenizer": "org/other"}, "embeddings": {"method": "token-distillation"}}
+    (work,) = other_stages._distillation("vocabulary", VocabularyConfig.model_validate(settings))
+    assert (work.read, work.uncounted) == (0, "its snippets")
+    plain = VocabularyConfig.model_validate({"replace": {"tokenizer": "org/other"}})
+    assert list(other_stages._distillation("vocabulary", plain)) == []

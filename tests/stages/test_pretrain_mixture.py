@@ -392,18 +392,3 @@ def test_a_continued_training_goes_on_in_every_part(inputs: dict[str, Artifact],
     assert key == "start.data"
     assert "read the domain in parts, and this one reads it as one text" in text
     assert problems(later, **{**more, "mixture": None, "start": {"data": "again"}}) == []
-
-
-def test_a_phase_until_a_rate_ends_at_the_first_step_of_that_rate(inputs: dict[str, Artifact]) -> None:
-    """The blend changes at the step whose rate is a fifth of the first one's, or lower."""
-    phases = [{**PHASES[0], "until": "rate/5"}, PHASES[1]]
-    schedule = {"kind": "reuse", "start": 1e-3}
-    config = PRETRAIN.Config.model_validate({**PLAIN, "epochs": 3, "mixture": phases, "schedule": schedule})
-    stream, steps = planned(config, inputs, seed=3)
-    rates = [config.schedule.rate(step, steps) for step in range(steps)]
-    first = next(step for step, rate in enumerate(rates) if rate <= 1e-3 / 5)
-    assert abs(stream.phase_ends[0] - first) <= 1
-    said = PRETRAIN.forecast(config, inputs, {"corpus": [], "model": []})
-    assert "the blend stays the same" not in said
-    plain = PRETRAIN.Config.model_validate({**PLAIN, "schedule": schedule})
-    assert "the blend stays the same" in PRETRAIN.forecast(plain, inputs, {"corpus": [], "model": []})

@@ -1,4 +1,4 @@
-"""A phase that lasts until its parts were trained on once: plans, problems, gates, kills, continuations."""
+"""Phases that end when their parts were trained on once, or the rate has fallen: plans, gates, kills."""
 
 from __future__ import annotations
 
@@ -159,3 +159,21 @@ def test_a_killed_run_with_gates_has_the_phases_of_one_that_was_not(
     size = len(open_source(inputs["corpus"].path("corpus"), "domain.papers"))
     assert size <= first["sources"]["domain.papers"]["sequences"] < size + 4
     assert first["sources"]["domain.notes"]["sequences"] == 0
+
+
+def test_a_phase_until_a_rate_ends_at_the_first_step_of_that_rate(inputs: dict[str, Artifact]) -> None:
+    """The blend changes at the step whose rate is a fifth of the first one's, or lower."""
+    phases = [
+        {"until": "rate/5", "weights": {"notes": 3, "papers": 1}},
+        {"weights": {"notes": 0, "papers": 1}, "replay": 0.5},
+    ]
+    schedule = {"kind": "reuse", "start": 1e-3}
+    config = PRETRAIN.Config.model_validate({**PLAIN, "epochs": 3, "mixture": phases, "schedule": schedule})
+    stream, steps = planned(config, inputs, seed=3)
+    rates = [config.schedule.rate(step, steps) for step in range(steps)]
+    fallen = next(step for step, rate in enumerate(rates) if rate <= 1e-3 / 5)
+    assert abs(stream.phase_ends[0] - fallen) <= 1
+    said = PRETRAIN.forecast(config, inputs, {"corpus": [], "model": []})
+    assert "the blend stays the same" not in said
+    plain = PRETRAIN.Config.model_validate({**PLAIN, "schedule": schedule})
+    assert "the blend stays the same" in PRETRAIN.forecast(plain, inputs, {"corpus": [], "model": []})

@@ -8,8 +8,8 @@ import pytest
 from tiny import write_tiny_model
 
 from cpt.errors import RecipeError
+from cpt.sweep.configurations import check
 from cpt.sweep.factors import parse_factors
-from cpt.sweep.run import check
 from cpt.sweep.state import SweepRequest
 
 RECIPE = """\

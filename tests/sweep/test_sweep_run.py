@@ -13,9 +13,10 @@ from cpt.errors import Interrupted, RecipeError, UsageError
 from cpt.monitor.gates.gate import Budget
 from cpt.recipe.lock import FolderLock
 from cpt.sweep import run as running
+from cpt.sweep.configurations import configurations, overrides_of
 from cpt.sweep.factors import Factor
 from cpt.sweep.result import result_of
-from cpt.sweep.run import Execution, SweepEvent, null_listener, overrides_of, sweep
+from cpt.sweep.run import Execution, SweepEvent, null_listener, sweep
 from cpt.sweep.state import SweepFile, SweepRequest, SweepState, Trial, read_sweep
 
 FAKE = """
@@ -339,7 +340,7 @@ def test_what_a_time_allows_counts_shared_stages_once(recipe_file: Path) -> None
     asked = request(recipe_file)
     trials = [
         Trial(number=number, values=values, seed=17, run=f"sweep-p0{number}-s17")
-        for number, values in enumerate(running.configurations(asked) or (), start=1)
+        for number, values in enumerate(configurations(asked) or (), start=1)
     ]
     recipes = {each.run: load(recipe_file, overrides_of(asked, each.values, 17, each.run)) for each in trials}
     known = Times({"pretrain": 2.0, "corpus": 1.0})

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.corpus.texts import has_texts, heldout_texts
-from cpt.errors import Problem, UsageError
+from cpt.errors import Problem
 from cpt.formatting import plural, size
 from cpt.monitor.probe_work import Demand, ProbeWork, planned_shares
 from cpt.monitor.schedule import Moment
@@ -33,6 +32,7 @@ from cpt.stages.pretrain.probe_work import (
 from cpt.stages.pretrain.probes import planned_names
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.schedule_advice import schedule_advice
+from cpt.stages.pretrain.trained_replay import trained_replay
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import may_replay
 from cpt.training.objectives import Alm, SelfConstraint, SelfDistillation
@@ -122,8 +122,8 @@ def planned_tokens(
     if config.mixture is not None:
         passes = f"mixture of {'; then '.join(phase.described() for phase in config.mixture)}"
     else:
-        passes = f"{config.epochs:g} times the domain text, {_trained_replay(config)} replay"
-    replay = f", {_trained_replay(config)} replay" if config.replay_share and not config.mixture else ""
+        passes = f"{config.epochs:g} times the domain text, {trained_replay(config)} replay"
+    replay = f", {trained_replay(config)} replay" if config.replay_share and not config.mixture else ""
     if "corpus" in inputs:
         stream, steps = planned(config, inputs, seed=0)
         tokens = f"about {stream.tokens(steps):,} tokens in {steps:,} steps"
@@ -138,16 +138,6 @@ def planned_tokens(
         return f"{config.tokens:,} tokens" + (f": {passes}" if config.mixture else replay)
     expected = expected_tokens(config, upstream.get("corpus", ()))
     return f"about {expected:,} tokens: {passes}" if expected else passes
-
-
-def _trained_replay(config: PretrainConfig) -> str:
-    """Return the share of replay that is trained on; that which is asked for where the checks refuse it."""
-    from cpt.corpus.mixture import trained_share
-
-    share = config.replay_share
-    with suppress(UsageError):
-        share = trained_share(share, config.batch_sequences)
-    return f"{100 * share:.3g}%"
 
 
 def kept_states(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int, tokens: int) -> list[str]:

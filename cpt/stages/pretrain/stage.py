@@ -43,9 +43,9 @@ from cpt.stages.pretrain.probe_work import (
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.results import require_budgets, save_model, save_training
-from cpt.stages.pretrain.rounded_replay import rounded_replay
 from cpt.stages.pretrain.schedule_advice import schedule_advice
 from cpt.stages.pretrain.skill_it import graph_read_again, graph_references, most_sequences
+from cpt.stages.pretrain.trained_replay import rounded_replay
 from cpt.training.features.trackers import Tracking
 from cpt.training.settings import Settings
 

@@ -1,7 +1,8 @@
-"""Say which share of replay a stage really trains on, where whole rows of a batch make another one."""
+"""Say which share of replay a stage really trains on: whole rows of a batch."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cpt.errors import UsageError
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
 
 _FAR = 0.1
 """Relative distance of the trained share from the one that is asked for above which it is reported."""
+
+
+def trained_replay(config: PretrainConfig) -> str:
+    """Return the stage's share of replay in percent; as it is asked for where the checks refuse it."""
+    from cpt.corpus.mixture import trained_share
+
+    share = config.replay_share
+    with suppress(UsageError):
+        share = trained_share(share, config.batch_sequences)
+    return f"{100 * share:.3g}%"
 
 
 def rounded_replay(config: PretrainConfig) -> list[str]:

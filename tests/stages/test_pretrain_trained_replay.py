@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cpt.corpus.mixture import trained_share
-from cpt.stages.pretrain.rounded_replay import rounded_replay
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.stages.pretrain.trained_replay import rounded_replay
 
 
 def config_of(**settings: Any) -> Any:
