@@ -86,11 +86,18 @@ class SimulatedShards:
         timeline.allocate(self.gradient_bytes, "gradients")
 
     def differentiate(
-        self, loss: torch.Tensor, recorder: Recorder, timeline: Timeline, gathered: Iterable[Block]
+        self,
+        loss: torch.Tensor,
+        recorder: Recorder,
+        timeline: Timeline,
+        gathered: Iterable[Block],
+        *,
+        is_first: bool,
     ) -> None:
         """Run the backward pass: the gradients of a group are held until all of them are summed.
 
-        The sum's own shard is no more memory: the gradients are free before it is made.
+        The shards of the sums appear group by group: of 70B on 64 processes none is there when activations
+        are at their peak, and 4.4 GB when they are free.
 
         Args:
             loss: Loss to differentiate.
@@ -98,6 +105,7 @@ class SimulatedShards:
             timeline: Timeline to write to.
             gathered: Blocks of gathered weights. FSDP2 frees them before the last sum, that of the weights
                 outside the layers.
+            is_first: True if there are no shards of sums from an earlier micro batch.
         """
         waiting: dict[int, set[int]] = {}
         hooks = []
@@ -117,6 +125,8 @@ class SimulatedShards:
                     timeline.release(timeline.allocate(size, "gradients"))
                     for p in trained:
                         p.grad = None
+                    if is_first:
+                        timeline.allocate(FLOAT_BYTES * self.numbers(trained), "gradients")
 
             hooks += [parameter.register_post_accumulate_grad_hook(reached) for parameter in trained]
         loss.backward()

@@ -273,9 +273,8 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
                     timeline.allocate(rows, "gradients")
                 total, _ = loss(module, _batch(lengths), [_row(source, lengths)])
                 if not several:
-                    masters.summed(timeline)
                     timeline.allocate(rows, "gradients")
-                masters.differentiate(total, recorder, timeline, blocks)
+                masters.differentiate(total, recorder, timeline, blocks, is_first=not several)
                 _release(timeline, blocks)
         with timeline.moment("update"):
             _release(timeline, _sharded_update(masters, trained, settings, timeline))
