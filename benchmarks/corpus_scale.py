@@ -176,7 +176,7 @@ def config(tokens: float) -> Any:
             "replay": REPLAY,
             "schedule": {"kind": "wsd", "peak": 3e-4, "unit": "tokens"},
             "monitor": {"samples": None, "drift": None},
-            "gates": [{"budget": "general <= +0.02", "action": "stop"}],
+            "gates": [{"limit": "general <= +0.02", "action": "stop"}],
         }
     )
 
@@ -230,8 +230,8 @@ def do_start(folder: Path, tokens: float) -> dict[str, float]:
     from cpt.monitor.schedule import Moment
     from cpt.progress import NullProgress
     from cpt.stages.pretrain.data import held_out, steps_of, stream_of
+    from cpt.stages.pretrain.probe_plan import sizes_of
     from cpt.stages.pretrain.probe_texts import ProbeContext, text_probes
-    from cpt.stages.pretrain.probe_work import sizes_of
     from cpt.training.features.checkpoints import anneal_begins
 
     settings, given = config(tokens), inputs(folder)

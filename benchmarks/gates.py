@@ -1,4 +1,4 @@
-"""Operating curves of a budget: how often it is found held, not shown or broken, by documents and true rise.
+"""Operating curves of a limit: how often it is found held, not shown or broken, by documents and true rise.
 
 The judge is cpt's own, at the end of a run. Changes of documents are drawn from a normal distribution whose
 spread is that of a real probe: a standard error of 0.0075 bits per byte at eight documents.
@@ -37,7 +37,7 @@ def shares(
     limit: float, rise: float, documents: int, deviation: float, rounds: int, generator: np.random.Generator
 ) -> dict[str, float]:
     """Share of each verdict over many runs whose true rise is known."""
-    gate = TypeAdapter(Gate).validate_python({"budget": f"general <= +{limit!r}", "action": "fail"})
+    gate = TypeAdapter(Gate).validate_python({"limit": f"general <= +{limit!r}", "action": "fail"})
     ones = np.ones(documents)
     start = Items(ones, ones)
     found: Counter[str] = Counter()
@@ -77,7 +77,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--limit", type=float, default=0.02, help="of the budget, in bits per byte")
+    parser.add_argument("--limit", type=float, default=0.02, help="bits per byte")
     parser.add_argument("--error", type=float, default=0.0075, help="standard error of a rise ...")
     parser.add_argument("--of", type=int, default=8, help="... on so many documents")
     parser.add_argument("--rounds", type=int, default=10_000, help="simulated runs for each figure")

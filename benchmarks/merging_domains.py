@@ -5,7 +5,7 @@
 Both models are trained on from one base by cpt's own recipe (corpus, pretrain), each on its own text, with
 --replay of general text that is not read afterwards. Then for every method weights are searched on one half
 of the held-out documents: the most of the smaller of both parents' gains, as a share of what that parent
-gained, with general text no more than --budget bits per byte above the base (95% sure). What is reported is
+gained, with general text no more than --limit bits per byte above the base (95% sure). What is reported is
 read on the other half. With --tasks the base, both parents and the chosen merges are written and scored by
 cpt eval. Stopped, the same command goes on.
 """
@@ -172,7 +172,7 @@ class Bench:
         found = search(
             space,
             self._candidates,
-            Goal(limits=(Limit("general", options.budget),)),
+            Goal(limits=(Limit("general", options.limit),)),
             BothDomains(self._search, gains),
             points=options.points,
             seed=options.seed,
@@ -332,7 +332,7 @@ def main() -> None:
     parser.add_argument("--batch-sequences", type=int, default=8)
     parser.add_argument("--search-tokens", type=int, default=8_000, help="of each text, at every point")
     parser.add_argument("--report-tokens", type=int, default=30_000, help="of each text")
-    parser.add_argument("--budget", type=float, default=0.01, help="rise on general text, bits per byte")
+    parser.add_argument("--limit", type=float, default=0.01, help="rise on general text, bits per byte")
     parser.add_argument("--points", type=int, default=14, help="merges by method")
     parser.add_argument("--most", type=float, default=1.0, help="largest weight")
     parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))

@@ -5,7 +5,7 @@
 
 Each run trains all weights, with one row of eight from --replay. Changes are paired by held-out document, in
 bits per byte. Where --merge is given, a merge of the result with the base is searched as well, under that
-budget for general text. Runs that are recorded already are not made again.
+limit for general text. Runs that are recorded already are not made again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 STAGE = "learn"
 KEPT_IN_SPITE = (0, 3, 4)
-"""Exit codes that leave a result: done, a budget broken, a budget not shown."""
+"""Exit codes that leave a result: done, a limit broken, a limit not shown."""
 
 
 def seldom(options: argparse.Namespace) -> Part:
@@ -67,7 +67,7 @@ def recipe(options: argparse.Namespace, domain: Path, tokens: int, peak: float, 
         merge = {
             "models": [{"from": STAGE, "weight": "auto"}],
             "search": {"points": options.points, "tokens": options.probe_tokens // 2},
-            "gates": [{"budget": f"general <= +{options.merge:g}", "action": "warn"}],
+            "gates": [{"limit": f"general <= +{options.merge:g}", "action": "warn"}],
         }
         stages.append({"merge": merge})
     return {"name": "peak-rate", "base": options.model, "seed": seed, "stages": stages}

@@ -52,7 +52,7 @@ def measure(runs: Path, other: list[str] | None) -> dict[str, Any]:
     command = [sys.executable, "-m", "cpt", "run", str(RECIPE), "--runs", str(runs)]
     with beside(other):
         done = subprocess.run(command)
-    if done.returncode not in (0, 3, 4):  # 3 and 4: a budget is broken, or not shown to be held
+    if done.returncode not in (0, 3, 4):  # 3 and 4: a limit is broken, or not shown to be held
         raise SystemExit(done.returncode)
     run = runs / "quickstart"
     scores = json.loads(found(run, "evaluate", "scores/scores.json"))

@@ -238,8 +238,8 @@ def write_model(folder: Path, told: list[list[tuple[str, str]]], seed: int) -> P
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the differences of pairs of arms on untrained things: means over seeds, by tokens and place."""
     found = []
-    budgets = dict.fromkeys(row["tokens"] for row in rows)
-    for tokens, (before, after) in product(budgets, PAIRS):
+    sizes = dict.fromkeys(row["tokens"] for row in rows)
+    for tokens, (before, after) in product(sizes, PAIRS):
         answers = {(row["arm"], row["seed"]): row["untrained"] for row in rows if row["tokens"] == tokens}
         pairs = [
             (old, answers[after, seed])
@@ -314,8 +314,8 @@ def main() -> None:
         figures = json.loads(earlier.read_text(encoding="utf-8"))["figures"]
         rows = figures["rows"] if figures["setting"] == setting else []
     with tempfile.TemporaryDirectory() as work:
-        budgets, seeds = (list(map(int, each.split(","))) for each in (options.tokens, options.seeds))
-        for tokens, seed, arm in product(budgets, seeds, options.only):
+        sizes, seeds = (list(map(int, each.split(","))) for each in (options.tokens, options.seeds))
+        for tokens, seed, arm in product(sizes, seeds, options.only):
             made = {"arm": arm, "tokens": tokens, "seed": seed}
             if not any(made.items() <= row.items() for row in rows):
                 rows.append(made | measure(options, arm, tokens, seed, Path(work)))

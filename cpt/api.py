@@ -23,7 +23,7 @@ class StageResult:
         action: "run" or "stale" if it ran, "cached" if an earlier result was used, else "skipped".
         folder: Folder of its artifact, with one subfolder per kind of content: `folder / "model"`.
         metrics: Metrics of the stage as plain data.
-        gate: Message of its budgets that are not held; empty if all are.
+        gate: Message of its limits that are not held; empty if all are.
     """
 
     name: str
@@ -39,7 +39,7 @@ class RunResult:
     """The outcome of a run.
 
     Attributes:
-        exit_code: 0, or 3 if a budget is broken, else 4 if one is not shown to be held.
+        exit_code: 0, or 3 if a limit is broken, else 4 if one is not shown to be held.
         folder: Folder of the run.
         stages: Results by name of the stage, in the recipe's order.
         report: The report page; None if the recipe has no report stage.
@@ -52,7 +52,7 @@ class RunResult:
 
     @property
     def held(self) -> bool:
-        """Return True if every budget is shown to be held."""
+        """Return True if every limit is shown to be held."""
         return self.exit_code == 0
 
 

@@ -129,13 +129,13 @@ class DiskFull(StageFailed):
 
 
 class GateFailed(CptError):
-    """A stage that finished, but exceeds a quality or forgetting budget.
+    """A stage that finished, but exceeds a limit on quality or forgetting.
 
     The stage's output is complete and kept, and later stages run.
 
     Attributes:
         metrics: Metrics that the stage's `run` would have returned.
-        verdict: Worst verdict of its budgets.
+        verdict: Worst verdict of its limits.
     """
 
     exit_code = 3
@@ -149,7 +149,7 @@ class GateFailed(CptError):
 
 
 class GateNotShown(GateFailed):
-    """A stage that finished with no budget exceeded, but one not shown to be held: the noise is too large."""
+    """A stage that finished with no limit exceeded, but one not shown to be held: the noise is too large."""
 
     exit_code = 4
     verdict = "not shown"

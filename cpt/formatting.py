@@ -34,9 +34,9 @@ def margin(error: float | None, digits: int = 3, scale: float = 1.0) -> str:
     return "" if error is None or not math.isfinite(error) else f"± {fixed(Z_95 * scale * error, digits)}"
 
 
-def typeset(budget: str) -> str:
-    """Write a budget with typographic signs: "general <= +0.02" → "general ≤ +0.02"."""
-    return budget.replace("<=", "\N{LESS-THAN OR EQUAL TO}").replace(">=", "\N{GREATER-THAN OR EQUAL TO}")
+def typeset(limit: str) -> str:
+    """Write a limit with typographic signs: "general <= +0.02" → "general ≤ +0.02"."""
+    return limit.replace("<=", "\N{LESS-THAN OR EQUAL TO}").replace(">=", "\N{GREATER-THAN OR EQUAL TO}")
 
 
 def count(value: float | None) -> str:

@@ -26,7 +26,7 @@ class Progress(Protocol):
         """Receive an event of training.
 
         Args:
-            kind: "reading" of a probe, "action" of the gate controller, "verdict" on the budgets, or an
+            kind: "reading" of a probe, "action" of the gate controller, "verdict" on the limits, or an
                 update of the "mixture".
             facts: The event as plain data.
         """

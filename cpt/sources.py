@@ -1,4 +1,4 @@
-"""The names of the sources of a corpus, which probes, gates, budgets and reports use as well."""
+"""The names of the sources of a corpus, which probes, gates, limits and reports use as well."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_figures(words, value, text) -> None:
     assert words(value) == text
 
 
-def test_budgets_are_typeset() -> None:
+def test_limits_are_typeset() -> None:
     assert formatting.typeset("general <= +0.02") == "general ≤ +0.02"
     assert formatting.typeset("piqa >= -1 point") == "piqa ≥ -1 point"
     assert formatting.typeset("general recovers within 20%") == "general recovers within 20%"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from decisions.sweeps import seeds_of, stopped_together
 
 RESULTS = (0, 3, 4)
-"""Exit codes of `cpt run` that come with a result: done, a budget is broken, a budget is not shown."""
+"""Exit codes of `cpt run` that come with a result: done, a limit is broken, a limit is not shown."""
 
 
 STAGE_FAILED = 1

@@ -24,6 +24,9 @@ from cpt.training.deterministic import allow_deterministic
 _UsageMistake: Any = typer.BadParameter.__mro__[2]
 """ClickException: any mistake in options or arguments, from whichever click this Typer uses."""
 
+_RENAMED_OPTIONS = {("cpt merge search", "--budget"): "--limit"}
+"""Command and former name of an option -> its name."""
+
 app = typer.Typer(
     name="cpt",
     cls=LazyGroup,
@@ -68,6 +71,10 @@ def _share_processors() -> None:
 
 def _explain_mistake(mistake: Any, as_json: bool) -> int:
     """Print what is wrong with options or arguments, with the usage; return the exit code."""
+    former = (getattr(mistake.ctx, "command_path", ""), getattr(mistake, "option_name", ""))
+    if former in _RENAMED_OPTIONS:
+        mistake.message = f"{former[1]} is now called {_RENAMED_OPTIONS[former]}"
+        mistake.possibilities = ()
     message = escape_controls(mistake.format_message())
     if as_json:
         return explain(UsageError(message), as_json)

@@ -93,7 +93,7 @@ COMMANDS: dict[str, Place] = {
     "publish": Place(
         "publish",
         "publish",
-        "Write a run's model with a card of its figures, sources and budgets, and upload it to the hub.",
+        "Write a run's model with a card of its figures, sources and limits, and upload it to the hub.",
     ),
     "report": Place(
         "report",

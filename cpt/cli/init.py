@@ -254,7 +254,7 @@ def _print(found: FirstRecipe, target: Path) -> None:
         ("vocabulary", new, choices.reasons["vocabulary"]),
         ("held out", f"{choices.heldout:.0%}", choices.reasons["heldout"]),
         (
-            "budget",
+            "limit",
             f"general <= +{choices.limit:g}",
             "in bits per byte; the merge weight is searched under it",
         ),

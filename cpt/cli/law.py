@@ -163,7 +163,7 @@ def advise(
     ] = None,
     limit: Annotated[
         str | None,
-        typer.Option("--limit", metavar="BUDGET", help="Largest rise of general text: `general <= +0.01`."),
+        typer.Option("--limit", metavar="LIMIT", help="Largest rise of general text: `general <= +0.01`."),
     ] = None,
     replay: Annotated[
         float | None,

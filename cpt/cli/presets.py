@@ -41,7 +41,7 @@ def presets(as_json: Json = False) -> None:
 
 
 def _needs(preset: Preset) -> str:
-    """Return data, tokens, time and budget of a recipe in words."""
+    """Return data, tokens, time and limit of a recipe in words."""
     words = [", ".join(preset.data) or "no data of yours"]
     if preset.tokens:
         words.append(f"{number(preset.tokens)} tokens")

@@ -14,7 +14,7 @@ from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.cli.output import out, print_json
 from cpt.cli.tokenizer.options import shown, staged_output
 from cpt.errors import UsageError
-from cpt.publishing.bundle import Bundle, budgets_not_held, fill, final_model
+from cpt.publishing.bundle import Bundle, fill, final_model, limits_not_held
 from cpt.publishing.hub import require_repository_id, upload
 from cpt.recipe.failures import interruptible
 from cpt.recipe.journal import Run, find_run
@@ -40,12 +40,12 @@ def publish(
         typer.Option("--licence", metavar="ID", help="Licence of the model as the hub has it: apache-2.0, …"),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", metavar="", help="Publish a model whose budgets are not held.")
+        bool, typer.Option("--force", metavar="", help="Publish a model whose limits are not held.")
     ] = False,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Write a run's model with a card of its figures, sources and budgets, and upload it to the hub.
+    """Write a run's model with a card of its figures, sources and limits, and upload it to the hub.
 
     `--out` alone needs no network: look at the folder before you upload. No text of the sources is in it.
     The tokenizer is checked for transformers, vLLM and llama.cpp.
@@ -62,7 +62,7 @@ def publish(
         )
     found = find_run(runs, run)
     final_model(found)
-    _require_budgets(found, force)
+    _require_limits(found, force)
     name = to or (output.name if output else "")
     if output is not None:
         with staged_output(output) as folder:
@@ -86,14 +86,14 @@ def publish(
                 "stage": bundle.stage,
                 "measured": bundle.measured,
                 "compatibility": findings,
-                "budgets_not_held": bundle.budgets,
+                "limits_not_held": bundle.limits,
             }
         )
     return _print(bundle, output, address, licence)
 
 
-def _require_budgets(run: Run, force: bool) -> None:
-    wrong = budgets_not_held(run)
+def _require_limits(run: Run, force: bool) -> None:
+    wrong = limits_not_held(run)
     if wrong and not force:
         raise UsageError(
             "; ".join(f"{stage}: {message}" for stage, message in wrong.items()),

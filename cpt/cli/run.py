@@ -74,7 +74,7 @@ def run(
     torchrun --nproc_per_node 8 --max_restarts 3 -m cpt run medical.yaml
 
     Exit codes: 0 done, 1 a stage failed, 2 the recipe or the command line is wrong, or an input is
-    damaged, 3 a quality or forgetting budget is broken, 4 none is broken but one is not shown to be held
+    damaged, 3 a limit on quality or forgetting is broken, 4 none is broken but one is not shown to be held
     (results are kept and later stages run in both cases), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
     launching = launch_request(context)
@@ -235,5 +235,5 @@ def continue_(
         settled = settle(path, overrides or [], launched_environment(distributed_context().count))
         err().print(f"Wrote {path}; `cpt run {path}` resumes it.", soft_wrap=True)
         if any(step.name == name and getattr(step.config, "gates", ()) for step in settled.steps):
-            err().print(f"The budgets of {name} count from where it starts, not from the base.", markup=False)
+            err().print(f"The limits of {name} count from where it starts, not from the base.", markup=False)
         run_main_process(path, None, Selection(), runs, as_json, debug=False)

@@ -88,7 +88,7 @@ def sweep(
     limit: Annotated[
         str | None,
         typer.Option(
-            "--limit", metavar="BOUND", help="What must hold of a held-out text: `general <= +0.01`."
+            "--limit", metavar="LIMIT", help="What must hold of a held-out text: `general <= +0.01`."
         ),
     ] = None,
     budget: Annotated[
@@ -172,7 +172,7 @@ def _request(
     name: str | None,
 ) -> SweepRequest:
     """Return the checked request."""
-    from cpt.monitor.gates.gate import Budget
+    from cpt.monitor.gates.gate import Limit
     from cpt.sweep.factors import parse_factors, parse_seeds
     from cpt.sweep.measures import require_measured
     from cpt.sweep.skills import load_for_parts, parts_alone
@@ -196,7 +196,7 @@ def _request(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
         raise UsageError(f"--name: `{name}` cannot name runs", hint="Use letters, digits, dots and dashes.")
     try:
-        bound = Budget.parse(limit) if limit else None
+        bound = Limit.parse(limit) if limit else None
         if bound is not None and bound.recovery:
             raise ValueError(f"`{limit}` bounds a recovery; bound a change, such as `general <= +0.01`")
         if bound is not None and (misfit := bound.misfit("text")):

@@ -97,8 +97,8 @@ def unfit(found: Candidates, min_tokens: int, max_repetition: float) -> np.ndarr
     return reasons
 
 
-def best(found: Candidates, ratings: np.ndarray, reasons: np.ndarray, budget: int) -> np.ndarray:
-    """Mark all but the fewest best documents that hold `budget` tokens as `not_selected`.
+def best(found: Candidates, ratings: np.ndarray, reasons: np.ndarray, tokens: int) -> np.ndarray:
+    """Mark all but the fewest best documents that hold `tokens` tokens as `not_selected`.
 
     Args:
         ratings: float64 (documents,), lower is better. Ties go by the documents' digests, so that the choice
@@ -110,7 +110,7 @@ def best(found: Candidates, ratings: np.ndarray, reasons: np.ndarray, budget: in
     """
     able = np.flatnonzero(reasons == KEPT)
     order = _by_rating(found, ratings, able)
-    enough = int(np.searchsorted(np.cumsum(found.tokens[order]), budget)) + 1
+    enough = int(np.searchsorted(np.cumsum(found.tokens[order]), tokens)) + 1
     result = reasons.copy()
     result[order[enough:]] = SELECTED_OTHERS
     return result
@@ -122,11 +122,11 @@ def _by_rating(found: Candidates, ratings: np.ndarray, able: np.ndarray) -> np.n
     return np.asarray(able[np.lexsort((low, high, ratings[able]))])
 
 
-def nearest(found: Candidates, ratings: np.ndarray, budget: float) -> np.ndarray:
-    """Return reasons that keep the first documents by rating, at least one, up to about `budget` tokens."""
+def nearest(found: Candidates, ratings: np.ndarray, tokens: float) -> np.ndarray:
+    """Return reasons that keep the first documents by rating, at least one, up to about `tokens` tokens."""
     order = _by_rating(found, ratings, np.arange(len(found)))
     sums = np.cumsum(found.tokens[order])
-    last = int(np.abs(sums - budget).argmin())
+    last = int(np.abs(sums - tokens).argmin())
     result = np.full(len(found), KEPT, dtype=object)
     result[order[last + 1 :]] = SELECTED_OTHERS
     return result

@@ -18,7 +18,7 @@ from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.hypernetwork.config import HypernetworkStageConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.data import expected_tokens, planned, planned_work
-from cpt.stages.pretrain.probe_work import DEFAULT_TOKENS
+from cpt.stages.pretrain.probe_plan import DEFAULT_TOKENS
 from cpt.stages.pretrain.stage import settings_of
 from cpt.training.distributed.environment import Environment
 

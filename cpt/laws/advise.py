@@ -21,7 +21,7 @@ from cpt.laws.dcpt import Coefficients
 from cpt.laws.law import DomainProbe, Estimate, Law, LawWarning
 from cpt.laws.predict import Prediction, Setting, predicted
 from cpt.laws.rows import TEXTS, Text
-from cpt.monitor.gates.gate import Budget
+from cpt.monitor.gates.gate import Limit
 
 DOMAIN, GENERAL = TEXTS
 
@@ -116,7 +116,7 @@ def advise(
     tokens: float | None = None,
     domain_tokens: float | None = None,
     compute: float | None = None,
-    limit: str | Budget | None = None,
+    limit: str | Limit | None = None,
     parameters: float | None = None,
     replay: float | None = None,
     domain: str | None = None,
@@ -158,25 +158,25 @@ def advise(
             "a share of replay is given only with compute, from 0 to less than 1",
             hint="`cpt law predict` says what a share leads to.",
         )
-    budget = Budget.parse(limit) if isinstance(limit, str) else limit
+    limit = Limit.parse(limit) if isinstance(limit, str) else limit
     size = None if basis == "compute" else setting.size(parameters)
     shares = _SHARES if replay is None else np.array([1.0 - replay])
-    rise = None if budget is None else _rise(budget, setting)
-    return _advise(_Question(setting, basis, amount, size, rise, shares), budget)  # type: ignore[arg-type]
+    rise = None if limit is None else _rise(limit, setting)
+    return _advise(_Question(setting, basis, amount, size, rise, shares), limit)  # type: ignore[arg-type]
 
 
-def limit_problem(budget: Budget) -> str | None:
-    """Return why a budget is no limit of an advice, or None if it is one."""
-    if budget.probe != GENERAL:
-        return f"`{budget}` bounds {budget.probe}: a law predicts general text, like `general <= +0.01`"
-    if budget.recovery or budget.falls:
-        return f"`{budget}` is no bound on a rise: write it like `general <= +0.01`"
-    return budget.misfit("text")
+def limit_problem(limit: Limit) -> str | None:
+    """Return why a law cannot advise under a limit, or None if it can."""
+    if limit.probe != GENERAL:
+        return f"`{limit}` bounds {limit.probe}: a law predicts general text, like `general <= +0.01`"
+    if limit.recovery or limit.falls:
+        return f"`{limit}` is no bound on a rise: write it like `general <= +0.01`"
+    return limit.misfit("text")
 
 
-def _rise(budget: Budget, setting: Setting) -> float:
+def _rise(limit: Limit, setting: Setting) -> float:
     """Return the largest rise that a limit allows."""
-    if (problem := limit_problem(budget)) is not None:
+    if (problem := limit_problem(limit)) is not None:
         raise UsageError(problem)
     if GENERAL not in setting.law.texts:
         raise UsageError("the law does not predict general text", hint="Fit it on rows with general_loss.")
@@ -185,26 +185,26 @@ def _rise(budget: Budget, setting: Setting) -> float:
             "the loss of general text before training is not known, so its rise is not",
             hint="Fit the law on rows that have one of 0 tokens, with general_loss.",
         )
-    return budget.limit
+    return limit.allowed
 
 
-def _advise(question: _Question, budget: Budget | None) -> Advice:
+def _advise(question: _Question, limit: Limit | None) -> Advice:
     found = _best(question)
     if found is None:
-        raise _nothing_holds(question, budget)
+        raise _nothing_holds(question, limit)
     law = question.setting.law
     tokens = float(question.tokens(found.parameters, found.share))
     prediction = predicted(question.setting, found.parameters, tokens, found.share)
     drawn = _drawn_shares(question)
     held = None
-    if budget is not None and (draws := law.texts[GENERAL].drawn) and len(np.atleast_1d(draws["E"])):
+    if limit is not None and (draws := law.texts[GENERAL].drawn) and len(np.atleast_1d(draws["E"])):
         held = float(np.mean(question.excess(found.parameters, found.share, draws)[:, 0] <= 0))
     return Advice(
         basis=question.basis,
         share=Estimate.of(found.share, drawn, len(law.runs)),
         replay=Estimate.of(1.0 - found.share, 1.0 - drawn, len(law.runs)),
         prediction=prediction,
-        limit=None if budget is None else str(budget),
+        limit=None if limit is None else str(limit),
         held=held,
         warnings=[*law.warnings, *prediction.warnings, *_at_bound(question, found)],
     )
@@ -322,7 +322,7 @@ def _at_bound(question: _Question, found: _Found) -> list[LawWarning]:
     return warnings
 
 
-def _nothing_holds(question: _Question, budget: Budget | None) -> UsageError:
+def _nothing_holds(question: _Question, limit: Limit | None) -> UsageError:
     """Return the error that no share keeps the limit, with the smallest predicted rise."""
     sizes = [question.parameters] if question.parameters else np.exp(_log_sizes(question.setting.law))
     least, share = min(
@@ -331,7 +331,7 @@ def _nothing_holds(question: _Question, budget: Budget | None) -> UsageError:
     )
     rise = signed(least + (question.rise or 0.0), 4)
     return UsageError(
-        f"no share of replay keeps `{budget}`: the smallest predicted rise is {rise}, at "
+        f"no share of replay keeps `{limit}`: the smallest predicted rise is {rise}, at "
         f"{percent(1 - share)} replay",
         hint="Widen the limit, or train on another number of tokens.",
     )

@@ -94,7 +94,7 @@ def needed_error(limit: float, items: int | None = None) -> float:
     same chance.
 
     Args:
-        limit: Greatest rise that a budget allows, in any unit.
+        limit: Greatest rise that is allowed, in any unit.
         items: See `critical`. The error is 0 for one item, and for a limit of 0.
     """
     return limit * EXCESS / found_from(items)
@@ -104,7 +104,7 @@ def detectable_rise(limit: float, error: float, items: int | None = None) -> flo
     """Return the smallest true rise that is found broken with the chance `CONFIDENCE`.
 
     Args:
-        limit: Greatest rise that a budget allows.
+        limit: Greatest rise that is allowed.
         error: Standard error of the rise, in the limit's unit.
         items: See `critical`. Infinite for one item.
     """
@@ -117,7 +117,7 @@ def needed_items(limit: float, error: float, items: int) -> int | None:
     The error falls with the square root of the number of items.
 
     Args:
-        limit: Greatest rise that a budget allows.
+        limit: Greatest rise that is allowed.
         error: Standard error of the rise, as it is estimated from `items` items.
         items: Number of items that the error is estimated from.
 

@@ -33,14 +33,14 @@ class Bundle:
         folder: The folder.
         stage: Stage whose model it is.
         findings: What other tools make of the model.
-        budgets: Messages of budgets that are not held, by stage.
+        limits: Messages of limits that are not held, by stage.
         measured: True if the card has figures.
     """
 
     folder: Path
     stage: str
     findings: Sequence[Finding]
-    budgets: dict[str, str]
+    limits: dict[str, str]
     measured: bool
 
 
@@ -66,8 +66,8 @@ def final_model(run: Run) -> Record:
     return models[-1]
 
 
-def budgets_not_held(run: Run) -> dict[str, str]:
-    """Return the messages of budgets that are not held, by stage."""
+def limits_not_held(run: Run) -> dict[str, str]:
+    """Return the messages of limits that are not held, by stage."""
     return {name: record.gate for name, record in run.finished().items() if record.gate}
 
 
@@ -103,7 +103,7 @@ def fill(folder: Path, run: Run, name: str, licence: str | None) -> Bundle:
     (folder / CARD).write_text(card, encoding="utf-8")
     with (folder / RECIPE).open("w", encoding="utf-8") as file:
         YAML().dump(without_folders(YAML(typ="safe").load(facts.recipe)), file)
-    return Bundle(folder, record.name, findings, budgets_not_held(run), measured)
+    return Bundle(folder, record.name, findings, limits_not_held(run), measured)
 
 
 def _place(source: Path, target: Path) -> None:

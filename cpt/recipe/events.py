@@ -64,7 +64,7 @@ class TrainingEvent:
     """An event of training, as JSON data.
 
     reading: a row of `probes.jsonl`. action: a row of `actions.jsonl`, with the sentence `said`.
-    verdict: `step`, the sentence `said` about the budgets, and each of the `gates` as in `summary.json`.
+    verdict: `step`, the sentence `said` about the limits, and each of the `gates` as in `summary.json`.
     mixture: `step`, `tokens`, the share of each part (`share_notes`), and the sentence `said`.
     """
 
@@ -78,8 +78,8 @@ class StageEnded:
     """The end of a stage.
 
     Attributes:
-        gate: Message of the budgets that are not held; empty if all are.
-        verdict: Worst verdict of its budgets, `broken` or `not shown`.
+        gate: Message of the limits that are not held; empty if all are.
+        verdict: Worst verdict of its limits, `broken` or `not shown`.
     """
 
     stage: str

@@ -69,10 +69,11 @@ def mistaken_booleans(checked: Any, data: Any, where: Where = ()) -> list[Findin
 
 
 def _explained(item: Finding, misspelt: set[Where], found: list[Finding]) -> bool:
-    """Return True for a missing key next to a misspelling of it: that is one mistake, not two."""
+    """Return True for a missing key next to a misspelling or the former name of it: one mistake, not two."""
     if item.message != _MISSING or item.where[:-1] not in misspelt:
         return False
-    return any(other.hint == f"Did you mean `{item.where[-1]}`?" for other in found)
+    hints = (f"Did you mean `{item.where[-1]}`?", _renamed_hint(item.where[-1]))
+    return any(other.where[:-1] == item.where[:-1] and other.hint in hints for other in found)
 
 
 def _has_enough_items(item: _Located) -> bool:
@@ -182,7 +183,7 @@ def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str
     here = [name for cls in _models_at(model, location[:-1]) for name in _names(cls)]
     for cls in _models_at(model, location[:-1]):
         if renamed := getattr(cls, "renamed_keys", {}).get(key):
-            return Finding(where, f"`{key}` is now called `{renamed}`", f"Write `{renamed}` instead.")
+            return Finding(where, f"`{key}` is now called `{renamed}`", _renamed_hint(renamed))
     message = f"unknown key `{key}`"
     others = _variants_with(key, model, location[:-1])
     if others:
@@ -194,6 +195,10 @@ def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str
         return Finding(where, message, near)
     homes = [path for cls in _models_at(model, location[:-1]) for path in _paths_to(key, cls)]
     return Finding(where, message, f"It belongs under `{homes[0]}`." if homes else did_you_mean(key, here))
+
+
+def _renamed_hint(name: str | int) -> str:
+    return f"Write `{name}` instead."
 
 
 def _not_one_of(where: Where, value: Any, options: list[str]) -> Finding:

@@ -56,7 +56,7 @@ class Preset:
         tokens: Training tokens of all stages; None without a training on text.
         sampled: Tokens that the base samples as replay text.
         cpu_seconds: Estimated duration on two cores; None for sizes and trainings that were not measured.
-        bound: Budget on general text that the chosen merge weight keeps; None without a merge.
+        bound: Limit on general text that the chosen merge weight keeps; None without a merge.
         gave: Figures of its run; None if it was not run.
     """
 
@@ -88,7 +88,7 @@ def preset_of(name: str, text: str) -> Preset:
     corpora = [settings for kind, settings in stages if kind == "corpus"]
     trained = [_tokens(settings, corpora) for kind, settings in stages if kind == "pretrain"]
     merges = [settings for kind, settings in stages if kind == "merge"]
-    bounds = [gate["budget"] for settings in merges for gate in settings.get("gates", ())]
+    bounds = [gate["limit"] for settings in merges for gate in settings.get("gates", ())]
     sampled = sum(tokens for corpus in corpora for tokens in _values(corpus.get("replay"), "tokens"))
     tokens = sum(trained) if trained else None
     known = tokens is not None and _MEASURED_SIZE in recipe["base"]

@@ -42,7 +42,7 @@ class Summary:
     """The outcome of a run.
 
     Attributes:
-        gates: Stage -> message of its budgets that are not held.
+        gates: Stage -> message of its limits that are not held.
         verdicts: Stage -> worst verdict of these, `broken` or `not shown`.
         unchecked: Stages whose kept results had no checksums before.
     """
@@ -70,7 +70,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 if a budget is broken, else 4 if one is not shown to be held."""
+        """0, or 3 if a limit is broken, else 4 if one is not shown to be held."""
         if GateFailed.verdict in self.verdicts.values():
             return GateFailed.exit_code
         return GateNotShown.exit_code if self.verdicts else 0

@@ -38,7 +38,7 @@ class Record(Artifact):
     Attributes:
         sources: Role -> name of the stage that played it.
         references: Data reference -> fingerprint of its content.
-        gate: Message of the budgets that are not held; empty if all are.
+        gate: Message of the limits that are not held; empty if all are.
         gate_verdict: Worst verdict of these, `broken` or `not shown`.
         checksums: Whether its files have checksums; older versions wrote none.
         unfingerprinted: Settings that are not in the fingerprint (`StageConfig.not_fingerprinted`).

@@ -84,7 +84,7 @@ def sections(facts: Facts, drawn: Charts) -> list[Section]:
     watched = facts.watched
     return [
         Section("change", "Before and after"),
-        Section("budgets", "Budgets", bool(watched.gates or watched.actions or drawn["control"])),
+        Section("limits", "Limits", bool(watched.gates or watched.actions or drawn["control"])),
         Section("gap", "Stability gap"),
         Section("path", "Domain against general", bool(drawn["path"])),
         Section("accuracy", "Tasks in training", bool(watched.tasks)),
@@ -175,7 +175,7 @@ def draw(facts: Facts) -> Charts:
 
 
 def shown_bounds(facts: Facts) -> tuple[list[Gate], list[Action]]:
-    """Return the budgets and actions of the training that the curves show."""
+    """Return the limits and actions of the training that the curves show."""
     return facts.watched.bounds(facts.training.stage if facts.training else "")
 
 
@@ -243,7 +243,7 @@ class LiveState(NamedTuple):
 
     version: text that changes whenever anything on the page does.
     state: key of `STATES`.
-    verdict: verdicts on the budgets in one sentence; empty without budgets.
+    verdict: verdicts on the limits in one sentence; empty without limits.
     problem: reason why the run failed, or why no report can be made.
     """
 

@@ -43,10 +43,10 @@ def judgement(difference: Interval, *, lower_is_better: bool) -> str:
 
 
 def verdict(probes: Mapping[str, Probe], gates: Sequence[Gate] = ()) -> str:
-    """Return the run in one sentence: domain text, general text, other texts that got worse, budgets."""
+    """Return the run in one sentence: domain text, general text, other texts that got worse, limits."""
     clauses = [clause(name, probe) for name, probe in probes.items() if name in MAIN]
     clauses += [clause(name, probe) for name, probe in probes.items() if name not in MAIN and _worse(probe)]
-    spoken = [text for text in (*clauses, budgets(gates)) if text]
+    spoken = [text for text in (*clauses, limits(gates)) if text]
     if not spoken:
         return "Nothing was measured on held-out text."
     sentence = "; ".join(spoken)
@@ -75,24 +75,24 @@ def why_unknown(probe: Probe) -> str:
     return "one document of it is held out" if probe.documents == 1 else "its change has no interval"
 
 
-def budgets(gates: Sequence[Gate]) -> str:
-    """Return the verdicts on the budgets, without a full stop; "" without budgets."""
+def limits(gates: Sequence[Gate]) -> str:
+    """Return the verdicts on the limits, without a full stop; "" without limits."""
     if not gates:
         return ""
     found = Counter(gate.verdict for gate in gates)
-    total = f"{len(gates)} budget{'s' if len(gates) > 1 else ''}"
+    total = f"{len(gates)} limit{'s' if len(gates) > 1 else ''}"
     if found["held"] == len(gates):
-        return {1: "the budget held", 2: "both budgets held"}.get(len(gates), f"all {total} held")
+        return {1: "the limit held", 2: "both limits held"}.get(len(gates), f"all {total} held")
     if found["broken"]:
         several = len({gate.stage for gate in gates}) > 1
         names = ", ".join(
-            typeset(gate.budget) + (f" in {gate.stage}" if several else "")
+            typeset(gate.limit) + (f" in {gate.stage}" if several else "")
             for gate in gates
             if gate.verdict == "broken"
         )
         return f"{found['broken']} of {total} broken: {names}"
     if len(gates) == 1 and found["not shown"]:
-        return "the budget is not shown to be held"
+        return "the limit is not shown to be held"
     rest = [f"{found[kind]} {kind}" for kind in WORST_FIRST[1:-1] if found[kind]]
     return f"{found['held']} of {total} held, {', '.join(rest)}"
 

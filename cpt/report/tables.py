@@ -68,7 +68,7 @@ class ChangeRow(NamedTuple):
 
 
 class GateRow(NamedTuple):
-    """A budget with its formatted value, and the used share of its limit (None if undefined)."""
+    """A gate with its formatted value, and the used share of its limit (None if undefined)."""
 
     gate: Gate
     value: str
@@ -146,12 +146,12 @@ def gap_headline(facts: Facts) -> Headline | None:
 
 
 def controlled(facts: Facts) -> bool:
-    """Return True if a controller may act on a budget; those of merges alone, and of warnings, only judge."""
+    """Return True if a controller may act on a limit; those of merges alone, and of warnings, only judge."""
     return any(gate.action not in ("fail", "warn") for gate in facts.watched.gates)
 
 
 def gates_headline(facts: Facts) -> Headline | None:
-    """Return the number of budgets that held."""
+    """Return the number of limits that held."""
     gates = facts.watched.gates
     if not gates:
         return None
@@ -165,7 +165,7 @@ def gates_headline(facts: Facts) -> Headline | None:
     elif controlled(facts):
         told[-1] += "; the controller never had to act"
     note = ", ".join(told)
-    return Headline("Budgets kept", f"{found['held']} of {len(gates)}", note, "ink", worst)
+    return Headline("Limits kept", f"{found['held']} of {len(gates)}", note, "ink", worst)
 
 
 def change_rows(facts: Facts) -> list[ChangeRow]:
@@ -220,7 +220,7 @@ def change_row(
 
 
 def gate_rows(gates: list[Gate]) -> list[GateRow]:
-    """Return the budgets with formatted figures, worst first; the 95% interval as ±."""
+    """Return the limits with formatted figures, worst first; the 95% interval as ±."""
     return [
         GateRow(
             gate,
@@ -241,11 +241,11 @@ def error_in_unit(gate: Gate) -> str:
 
 def action_rows(facts: Facts) -> list[ActionRow]:
     """Return the controller's actions with formatted figures."""
-    units = {gate.budget: gate.unit for gate in facts.watched.gates}
+    units = {gate.limit: gate.unit for gate in facts.watched.gates}
     return [
         ActionRow(
             action,
-            in_unit(action.value, units.get(action.budget, "")),
+            in_unit(action.value, units.get(action.limit, "")),
             setting(action.before, action.action),
             setting(action.after, action.action),
         )

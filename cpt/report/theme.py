@@ -36,7 +36,7 @@ PALETTE = {
     "general": Shade("#bf4b00", "#f2a24a"),
     "replay": Shade("#00785a", "#34c79d"),
     "other": Shade("#84518f", "#d6a0dc"),
-    "budget": Shade("#b3213a", "#ff8a94"),
+    "limit": Shade("#b3213a", "#ff8a94"),
     "run-1": Shade("#1d5fc4", "#7db3ff"),
     "run-2": Shade("#b0410a", "#ff9f66"),
     "run-3": Shade("#0a7a55", "#45d3a2"),
@@ -138,7 +138,7 @@ def token_axis(axes: Axes, last: int) -> None:
 def mark_actions(axes: Axes, tokens: Sequence[int]) -> None:
     """Draw triangles on the time axis where the controller acted."""
     bottom = [axes.get_ylim()[0]] * len(tokens)
-    axes.plot(tokens, bottom, "^", color=colour("budget"), clip_on=False, zorder=5, markersize=7)
+    axes.plot(tokens, bottom, "^", color=colour("limit"), clip_on=False, zorder=5, markersize=7)
 
 
 def to_svg(figure: Figure, key: str, title: str, description: str) -> str:

@@ -32,7 +32,7 @@ class Configuration(Fact):
 
     changes: change from the base by measure, with the interval over seeds.
     runs, failed: names of the runs with and without a result.
-    broken: number of runs in which a budget of the recipe was broken or not shown to be held.
+    broken: number of runs in which a limit of the recipe was broken or not shown to be held.
     """
 
     number: int
@@ -287,7 +287,7 @@ def _recommendation(
     if not objective:
         return None
     limited = _by_configuration(done, limit.probe) if limit else None
-    choice = choose(objective, limited, limit.limit if limit else 0.0)
+    choice = choose(objective, limited, limit.allowed if limit else 0.0)
     values = next(row.values for row in rows if row.number == choice.number)
     return Recommendation(
         number=choice.number,
@@ -339,7 +339,7 @@ def _sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -
         )
     if best.broken:
         runs = f"{best.broken} of {plural(len(best.runs), 'run')}"
-        said.append(f"A budget of the recipe was broken, or not shown to be held, in {runs}.")
+        said.append(f"A limit of the recipe was broken, or not shown to be held, in {runs}.")
     if choice.seeds < len(request.seeds):
         said.append(f"Only {choice.seeds} of {len(request.seeds)} seeds have a result.")
     if choice.incomplete:

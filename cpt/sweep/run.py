@@ -29,7 +29,7 @@ from cpt.sweep.state import ENDED, SweepFile, SweepRequest, SweepState, Trial
 from cpt.sweep.time_limit import Times, affordable, seconds_around, stage_seconds
 
 RESULTS = frozenset({0, 3, 4})
-"""Exit codes of `cpt run` that come with a result: done, a budget is broken, a budget is not shown."""
+"""Exit codes of `cpt run` that come with a result: done, a limit is broken, a limit is not shown."""
 
 _PAUSE = 0.2
 """Seconds between two looks at the running processes."""
@@ -174,7 +174,7 @@ class _Sweep:
             excess = None
             if limit is not None:
                 rises = [each.changes[limit.probe] for each in done]
-                excess = mean_over_seeds(rises).value - limit.limit
+                excess = mean_over_seeds(rises).value - limit.allowed
             found.append((done[0].values, mean_over_seeds(objective).value, excess))
         return found
 

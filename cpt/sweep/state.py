@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cpt.errors import UsageError
 from cpt.json_file import read_json, write_json
-from cpt.monitor.gates.gate import BudgetText
+from cpt.monitor.gates.gate import LimitText
 from cpt.sweep.factors import Factor, Method, Values
 
 FILE = "sweep.json"
@@ -52,7 +52,7 @@ class SweepRequest(SweepPart):
     method: Method = "grid"
     points: int | None = None
     minimize: str = "domain"
-    limit: BudgetText | None = None
+    limit: LimitText | None = None
     seconds: float | None = None
 
     @property
@@ -80,7 +80,7 @@ class Trial(SweepPart):
         number: Number of its configuration, from 1.
         values: Setting of every factor.
         run: Name of the run.
-        exit_code: Exit code of `cpt run`; 3 and 4 are results with a budget that is broken or not shown.
+        exit_code: Exit code of `cpt run`; 3 and 4 are results with a limit that is broken or not shown.
         seconds: Time of its processes, in all attempts.
         message: The error of a failed run.
         changes: Change from the base by measure; bits per byte (less is better), shares of right answers.

@@ -80,7 +80,7 @@ class TrainingConfig(BaseModel):
     )
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
     gates: tuple[Gate, ...] = Field(
-        default=(), description="Budgets of what may be forgotten, and what is done when one is at risk."
+        default=(), description="Limits on what may be forgotten, and what is done when one is at risk."
     )
     anomalies: Anomalies = Field(
         default=Anomalies(), description="What to do about losses that are not finite, and about spikes."

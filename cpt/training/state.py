@@ -38,7 +38,7 @@ class State:
         mixture: updates of the weights of the domain's parts (`cpt.training.features.skill_it`).
         control: memory of the gate controller; None before the first reading.
         judged: number of readings that gates have acted on.
-        actions: actions on budgets, one record each.
+        actions: actions on limits, one record each.
         ended: step and reason of an early end, and the step whose weights are the result.
     """
 

@@ -78,7 +78,7 @@ class TrainingLog:
         self._steps, self._probes, self._actions = map(Tail, (folder / name for name in FILES), shapes)
 
     def judge_gates(self, begun: Record, steps: int) -> list[Judgement]:
-        """Return the verdict on every gate's budget, as the training judged it at its last reading.
+        """Return the verdict on every gate's limit, as the training judged it at its last reading.
 
         After a gate has ended the training, the verdicts are those of the result.
 

@@ -5,7 +5,7 @@
 
 The caller measures merges (`Evaluation`): the search knows nothing of texts or tasks. A coarse grid comes
 first. One weight is then refined by a line search, several by Bayesian optimisation (optuna's Gaussian
-processes): of the gain where budgets bound the rest, else of the Pareto front of gain and rise.
+processes): of the gain where limits bound the rest, else of the Pareto front of gain and rise.
 """
 
 from merging.search.run import Evaluation, SearchResult, search

@@ -108,7 +108,7 @@ def next_on_line(space: Space, goal: Goal, tried: Sequence[Trial]) -> float | No
 
 
 def _figures(tried: Trial, goal: Goal) -> tuple[float, ...]:
-    """Return gain, rise, and the upper bound for each budget."""
+    """Return gain, rise, and the upper bound for each limit."""
     return (
         goal.gain_of(tried),
         goal.rise_of(tried),
@@ -131,7 +131,7 @@ def _best(figures: np.ndarray, goal: Goal) -> int:
 def _bayesian(space: Space, goal: Goal, tried: Sequence[Trial], seed: int) -> Values:
     """Take a step of Bayesian optimisation by optuna's Gaussian processes.
 
-    With budgets it maximises the expected improvement of the gain where they probably hold (Gardner et al.
+    With limits it maximises the expected improvement of the gain where they probably hold (Gardner et al.
     2014), else that of the hypervolume under the front of gain and rise (Daulton et al. 2020).
     """
     import optuna

@@ -1,4 +1,4 @@
-"""Record trials in a log, and choose among them: the Pareto front, its knee, the best within budgets.
+"""Record trials in a log, and choose among them: the Pareto front, its knee, the best within limits.
 
 A trial dominates another if it is better on one figure and not worse on the other, both beyond the noise of
 the paired difference. Trials that nothing dominates are the Pareto front.
@@ -193,7 +193,7 @@ def changes_since(base: Readings, readings: Readings) -> dict[str, Change]:
 
 @dataclass(frozen=True)
 class Limit:
-    """A budget: the largest increase over the base, with 95% confidence by the paired difference's bound."""
+    """Largest increase over the base, with 95% confidence by the paired difference's bound."""
 
     name: str
     most: float
@@ -206,7 +206,7 @@ class Goal:
     Attributes:
         gain: Name of the measurement to improve.
         rise: Name of the measurement that must not become worse.
-        limits: Budgets that must hold; without any, the knee of the front is chosen.
+        limits: Limits that must hold; without any, the knee of the front is chosen.
     """
 
     gain: str = "domain"
@@ -222,11 +222,11 @@ class Goal:
         return tried.changes[self.rise].value
 
     def excess(self, tried: Trial) -> float:
-        """Return the largest excess over a budget, at the upper bound."""
+        """Return the largest excess over a limit, at the upper bound."""
         return max((tried.changes[limit.name].upper - limit.most for limit in self.limits), default=0.0)
 
     def holds(self, tried: Trial) -> bool:
-        """Return True if every budget is shown to hold: the upper bound is known and within the limit."""
+        """Return True if every limit is shown to hold: the upper bound is known and within the limit."""
         known = all(tried.changes[limit.name].known for limit in self.limits)
         return known and self.excess(tried) <= 0
 
@@ -237,7 +237,7 @@ class Choice:
 
     Attributes:
         trial: Chosen trial.
-        holds: True if all budgets are shown to hold; otherwise the trial is the nearest to that.
+        holds: True if all limits are shown to hold; otherwise the trial is the nearest to that.
         why: Reason for the choice, in words.
     """
 
@@ -247,15 +247,15 @@ class Choice:
 
 
 def choose(tried: Sequence[Trial], goal: Goal) -> Choice:
-    """Choose the largest gain within the budgets; without budgets the knee of the front."""
+    """Choose the largest gain within the limits; without limits the knee of the front."""
     if not goal.limits:
         return Choice(knee(tried, goal), True, "the knee of the front")
     holding = [each for each in tried if goal.holds(each)]
     if holding:
         best = max(holding, key=lambda each: (goal.gain_of(each), -goal.rise_of(each)))
-        return Choice(best, True, "the largest gain that keeps the budget")
+        return Choice(best, True, "the largest gain that keeps the limit")
     least = min(tried, key=lambda each: (goal.excess(each), -goal.gain_of(each)))
-    return Choice(least, False, "no point is shown to keep the budget: the one that comes nearest to it")
+    return Choice(least, False, "no point is shown to keep the limit: the one that comes nearest to it")
 
 
 def pareto_front(tried: Sequence[Trial], goal: Goal) -> list[Trial]:

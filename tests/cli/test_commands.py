@@ -202,7 +202,7 @@ def test_a_gate_that_is_not_shown_is_exit_code_4_and_a_broken_one_wins(
     shown = cpt("run", "recipe.yaml")
     assert shown.code == 4
     assert "gate not shown: evaluate.gates.0: general may have risen" in shown.err
-    assert "a budget is not shown to be held" in shown.err
+    assert "a limit is not shown to be held" in shown.err
     assert "report.html" in shown.out
     again = cpt("run", "recipe.yaml", "--json")
     assert (again.code, again.json["verdicts"]) == (4, {"evaluate": "not shown"})

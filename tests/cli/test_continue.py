@@ -46,8 +46,8 @@ def test_a_continuation_can_be_continued_under_other_names(cpt: Any) -> None:
     assert (fork["name"], fork["from"]) == ("fork", "pretrain")
 
 
-def test_budgets_are_taken_over_and_count_from_the_new_start(cpt: Any) -> None:
-    says = "The budgets of continued count from where it starts, not from the base."
+def test_limits_are_taken_over_and_count_from_the_new_start(cpt: Any) -> None:
+    says = "The limits of continued count from where it starts, not from the base."
     plain = cpt("continue", "recipe.yaml", "--tokens", "500", "--out", "plain.yaml")
     assert plain.code == 0
     assert says not in plain.err

@@ -111,8 +111,8 @@ def test_a_new_domain_is_predicted_from_a_probe(called: Any, tmp_path: Path) -> 
         (("predict", "law.json", "--tokens", "1e7", "--replay", "1"), "no share of replay"),
         (("predict", "law.json", "--tokens", "1e7", "--replay", "0", "--probe", "s0.2"), "several domains"),
         (("advise", "law.json"), "give one of tokens"),
-        (("advise", "law.json", "--tokens", "1e7", "--limit", "general"), "states no budget"),
-        (("advise", "law.json", "--tokens", "1e7", "--limit", "general <= +1%"), "states no budget"),
+        (("advise", "law.json", "--tokens", "1e7", "--limit", "general"), "states no limit"),
+        (("advise", "law.json", "--tokens", "1e7", "--limit", "general <= +1%"), "states no limit"),
     ],
 )
 def test_mistakes_are_explained(

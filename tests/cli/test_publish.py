@@ -80,7 +80,7 @@ def test_a_failed_upload_is_one_message(runs: Path, called: Any, monkeypatch: py
 def test_what_cannot_be_published(runs: Path, called: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--out DIR" in called("publish", "tiny", "--runs", runs).err
     assert called("publish", "nothing", "--runs", runs, "--out", "x").code == 2
-    monkeypatch.setattr("cpt.cli.publish.budgets_not_held", lambda _: {"merge": "general <= +0.01 is broken"})
+    monkeypatch.setattr("cpt.cli.publish.limits_not_held", lambda _: {"merge": "general <= +0.01 is broken"})
     found = called("publish", "tiny", "--runs", runs, "--out", "x")
     assert (found.code, "general <= +0.01 is broken" in found.err, "--force" in found.err) == (2, True, True)
     state = json.loads((runs / "tiny/run.json").read_text()) | {"state": "interrupted"}

@@ -72,7 +72,7 @@ def run(called: Any, name: str, *overrides: str) -> set[str]:
         "evaluate.tasks.0.items=4",
     ]
     done = called("run", f"{name}.yaml", *fewer, "base=./model", *smaller, *last, *overrides)
-    assert done.code in (0, 3, 4), done.err  # 3, 4: the budget of so little text cannot be shown to be held
+    assert done.code in (0, 3, 4), done.err  # 3, 4: the limit on so little text cannot be shown to be held
     folder = Path("runs") / f"{name}-tiny"
     assert (folder / "model").exists()
     return {path.parent.name[: -len("-0123456789ab")] for path in folder.glob("*/artifact.json")}

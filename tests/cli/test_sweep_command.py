@@ -55,7 +55,7 @@ def test_a_sweep_of_real_runs(
         ([], "nothing is varied"),
         (["--vary", "pretrain.replay=0,0.1", "--method", "guess"], "none of grid, random, tpe"),
         (["--vary", "pretrain.replay=0,0.1", "--seeds", "x"], "neither a number of seeds"),
-        (["--vary", "pretrain.replay=0,0.1", "--limit", "general"], "states no budget"),
+        (["--vary", "pretrain.replay=0,0.1", "--limit", "general"], "states no limit"),
         (["--vary", "pretrain.replay=0,0.1", "--limit", "general recovers within 20%"], "bounds a recovery"),
         (["--vary", "pretrain.replay=0,0.1", "--budget", "soon"], "is no time"),
         (["--vary", "pretrain.replay=0,0.1", "--name", "a/b"], "cannot name runs"),

@@ -80,7 +80,7 @@ def test_plain_tells_the_story() -> None:
         "pretrain: two",
         "pretrain: lines",
         "pretrain: finished after 1:05",
-        "pretrain: a budget is broken",
+        "pretrain: a limit is broken",
         "finished after 1:06",
     ]
 
@@ -119,14 +119,14 @@ def reading(probe: str, rise: float | None, **more: Any) -> TrainingEvent:
 
 
 def judged(verdict: str, said: str = "general <= +0.02 is so") -> TrainingEvent:
-    gate = {"budget": "general <= +0.02", "probe": "general", "verdict": verdict, "value": 0.018}
+    gate = {"limit": "general <= +0.02", "probe": "general", "verdict": verdict, "value": 0.018}
     return TrainingEvent("pretrain", "verdict", {"step": 40, "said": said, "gates": [gate]})
 
 
 ACTION = TrainingEvent(
     "pretrain",
     "action",
-    {"step": 40, "budget": "general <= +0.02", "from": 0.125, "to": 0.25, "said": "replay is raised"},
+    {"step": 40, "limit": "general <= +0.02", "from": 0.125, "to": 0.25, "said": "replay is raised"},
 )
 
 
@@ -135,9 +135,9 @@ def test_plain_has_a_line_for_every_reading_and_action_and_for_verdicts_that_cha
     assert plain([(0, event) for event in events]) == [
         'pretrain: reading step=40 tokens=40960 probe=general kind=text unit="bits per byte" value=0.912 '
         "standard_error=0.01 rise=0.018 rise_error=0.003 detail=null",
-        'pretrain: verdict step=40 budget="general <= +0.02" probe=general verdict=held value=0.018',
-        'pretrain: action step=40 budget="general <= +0.02" from=0.125 to=0.25',
-        'pretrain: verdict step=40 budget="general <= +0.02" probe=general verdict=broken value=0.018',
+        'pretrain: verdict step=40 limit="general <= +0.02" probe=general verdict=held value=0.018',
+        'pretrain: action step=40 limit="general <= +0.02" from=0.125 to=0.25',
+        'pretrain: verdict step=40 limit="general <= +0.02" probe=general verdict=broken value=0.018',
     ]
 
 
@@ -146,7 +146,7 @@ def test_fields_are_one_line_that_a_program_can_take_apart() -> None:
     assert key_values(facts) == r'why="it \"rose\"\nby 1" none=null tiny=1.5e-07 word=a-b empty=""'
 
 
-def test_the_live_view_shows_the_verdict_and_each_probe_with_its_rise_and_budget() -> None:
+def test_the_live_view_shows_the_verdict_and_each_probe_with_its_rise_and_limit() -> None:
     view = TtyView(Console(file=io.StringIO(), force_terminal=True))
     found = [
         reading("domain", -0.25),
@@ -176,11 +176,11 @@ def test_the_live_view_shows_the_verdict_and_each_probe_with_its_rise_and_budget
         (StageEnded("pretrain", "finished", 65), "✓", "loss 2.100"),
         (StageEnded("pretrain", "failed", 65), "✗", "failed"),
         (StageEnded("pretrain", "interrupted", 65), "■", "interrupted"),
-        (StageEnded("pretrain", "finished", 65, gate="x", verdict="broken"), "!", "a budget is broken"),
+        (StageEnded("pretrain", "finished", 65, gate="x", verdict="broken"), "!", "a limit is broken"),
         (
             StageEnded("pretrain", "finished", 65, gate="x", verdict="not shown"),
             "?",
-            "a budget is not shown to be held",
+            "a limit is not shown to be held",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which documents are selected: budget, ties, guards, and ratings that a killed run goes on with."""
+"""Which documents are selected: tokens, ties, guards, and ratings that a killed run goes on with."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def kept(reasons: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("budget", "chosen"),
+    ("tokens", "chosen"),
     [(1, [2]), (10, [2]), (11, [0, 2]), (30, [0, 2]), (31, [0, 1, 2]), (36, [0, 1, 2, 3])],
 )
-def test_the_fewest_best_documents_that_hold_the_budget(budget: int, chosen: list[int]) -> None:
+def test_the_fewest_best_documents_that_hold_enough_tokens(tokens: int, chosen: list[int]) -> None:
     among = found([20, 5, 10, 1])
     ratings = np.array([0.2, 0.3, 0.1, 0.4])
-    assert kept(best(among, ratings, unfit(among, 0, 1), budget)) == chosen
+    assert kept(best(among, ratings, unfit(among, 0, 1), tokens)) == chosen
 
 
 def test_ties_go_by_the_text_and_not_by_the_order_of_reading() -> None:
@@ -72,9 +72,9 @@ def test_what_is_short_or_repeats_itself_cannot_be_selected_however_well_it_rate
     assert after.tolist() == reasons.tolist()
 
 
-def test_nearest_takes_what_comes_closest_to_the_budget_and_never_nothing() -> None:
+def test_nearest_takes_what_comes_closest_to_the_tokens_and_never_nothing() -> None:
     among, ratings = found([10, 10, 10]), np.array([0.3, 0.1, 0.2])
-    assert [kept(nearest(among, ratings, budget)) for budget in (0.1, 14, 16, 99)] == [
+    assert [kept(nearest(among, ratings, tokens)) for tokens in (0.1, 14, 16, 99)] == [
         [1],
         [1],
         [1, 2],

@@ -27,7 +27,7 @@ H100 = GPUS["h100"].hardware
 ROWS = ((20, 12), (16, 8))
 EMA, LAWA = EmaConfig(kind="ema"), LawaConfig(kind="lawa", last=3)
 END, BACK, FAIL = (
-    TypeAdapter(Gate).validate_python({"budget": "general <= +0.02", "action": action})
+    TypeAdapter(Gate).validate_python({"limit": "general <= +0.02", "action": action})
     for action in ("stop", "roll-back", "fail")
 )
 

@@ -61,7 +61,7 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
     new_tokens = round(3 * NEW_TOKENS)
     assert free.probe_tokens == 4 * (500 + 250 + new_tokens), "before the first step, and after 1, 2 and 4"
     bound = job(recipe_file, "pretrain.monitor.weights=null")
-    assert bound.probe_tokens == 2 * (500 + 250 + new_tokens), "the budget pays for first and last readings"
+    assert bound.probe_tokens == 2 * (500 + 250 + new_tokens), "the share pays for first and last readings"
     without = job(recipe_file, "pretrain.monitor.weights=null", "pretrain.monitor.early_end=null")
     assert without.probe_tokens == 2 * (500 + new_tokens)
     assert "compiled" in planned(recipe_file, "pretrain.compile=true").assumptions[-1]

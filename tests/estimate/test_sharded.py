@@ -116,8 +116,8 @@ def test_the_state_of_matrices_is_sharded_and_one_matrix_gathered(
 
 def test_states_to_go_back_to_are_shards(tiny_model: Path, plain: Simulation) -> None:
     count = plain.weights.total
-    stop = GATE.validate_python({"budget": "general <= 0.1", "action": "stop"})
-    back = GATE.validate_python({"budget": "general <= 0.2", "action": "roll-back"})
+    stop = GATE.validate_python({"limit": "general <= 0.1", "action": "stop"})
+    back = GATE.validate_python({"limit": "general <= 0.2", "action": "roll-back"})
     found = parts(sharded(tiny_model, gates=(stop, back)))
     assert found["gates"] == pytest.approx((4 + 12) * count / 2, rel=0.01)
 

@@ -68,6 +68,6 @@ def open_weights(
     return search_space(request, candidates, **settings), candidates
 
 
-def budget(most: float) -> Goal:
+def limit(most: float) -> Goal:
     """The largest gain with so much rise."""
     return Goal(limits=(Limit("general", most),))

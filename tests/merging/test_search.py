@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from landscape import Level, Quadratic, budget, one_weight, open_weights
+from landscape import Level, Quadratic, limit, one_weight, open_weights
 from merge_models import input_model, write_model
 
 from cpt.errors import CannotMerge
@@ -42,46 +42,46 @@ def test_a_search_that_ends_on_a_bound_says_so(base, other, tmp_path) -> None:
     assert wide.at_bounds == []
 
 
-def test_the_line_search_finds_the_weight_at_which_a_budget_just_holds(base, other, tmp_path) -> None:
-    found = run(*one_weight(base, other), budget(0.04), Quadratic({"other": 0.8}), tmp_path / "log")
+def test_the_line_search_finds_the_weight_at_which_a_limit_just_holds(base, other, tmp_path) -> None:
+    found = run(*one_weight(base, other), limit(0.04), Quadratic({"other": 0.8}), tmp_path / "log")
     assert found.choice.holds
     assert found.chosen.values == pytest.approx((0.2,), abs=0.01)
     assert found.goal.rise_of(found.chosen) <= 0.04
 
 
-def test_a_budget_holds_at_its_upper_bound(base, other, tmp_path) -> None:
+def test_a_limit_holds_at_its_upper_bound(base, other, tmp_path) -> None:
     noisy = Quadratic({"other": 0.8}, error=0.01)
-    found = run(*one_weight(base, other), budget(0.04), noisy, tmp_path / "log")
+    found = run(*one_weight(base, other), limit(0.04), noisy, tmp_path / "log")
     assert found.chosen.changes["general"].upper <= 0.04
     assert found.chosen.values == pytest.approx((math.sqrt(0.04 - 1.645 * 0.01),), abs=0.01)
 
 
-def test_without_a_budget_the_line_search_finds_the_knee(base, other, tmp_path) -> None:
+def test_without_a_limit_the_line_search_finds_the_knee(base, other, tmp_path) -> None:
     """Gain 2w - w² and rise w² over [0, 1]: the knee, where 2w - 2w² is largest, is at 1/2."""
     found = run(*one_weight(base, other), Goal(), Quadratic({"other": 1.0}), tmp_path / "log")
     assert found.chosen.values == pytest.approx((0.5,), abs=0.01)
     assert set(found.front) == set(found.trials)
 
 
-def test_where_no_point_keeps_the_budget_the_least_broken_one_is_the_choice(base, other, tmp_path) -> None:
+def test_where_no_point_keeps_the_limit_the_least_broken_one_is_the_choice(base, other, tmp_path) -> None:
     space = one_weight(base, other, bounds=(0.5, 1.0))
-    found = run(*space, budget(0.04), Quadratic({"other": 0.8}), tmp_path / "log")
+    found = run(*space, limit(0.04), Quadratic({"other": 0.8}), tmp_path / "log")
     assert not found.choice.holds
     assert found.chosen.values == (0.5,)
-    assert "no point is shown to keep the budget" in found.choice.why
+    assert "no point is shown to keep the limit" in found.choice.why
 
 
-def test_bayesian_steps_find_two_weights_under_a_budget(base, other, third, tmp_path) -> None:
+def test_bayesian_steps_find_two_weights_under_a_limit(base, other, third, tmp_path) -> None:
     """Both models alike: of all points with w² + v² <= 0.18 the best is w = v = 0.3."""
     landscape = Quadratic({"other": 0.8, "third": 0.8})
-    found = run(*open_weights(base, [other, third]), budget(0.18), landscape, tmp_path / "log", points=9)
+    found = run(*open_weights(base, [other, third]), limit(0.18), landscape, tmp_path / "log", points=9)
     best = 2 * (2 * 0.375 - 0.375**2)
     assert found.choice.holds
     assert found.goal.gain_of(found.chosen) > 0.97 * best
     assert found.chosen.by == "bayesian"
 
 
-def test_bayesian_steps_fill_the_front_without_a_budget(base, other, third, tmp_path) -> None:
+def test_bayesian_steps_fill_the_front_without_a_limit(base, other, third, tmp_path) -> None:
     """The true front has equal weights: gain 2(2s - s²) at rise 2w², s = w / 0.8."""
     landscape = Quadratic({"other": 0.8, "third": 0.8})
     found = run(*open_weights(base, [other, third]), Goal(), landscape, tmp_path / "log", points=9)
@@ -97,13 +97,13 @@ def test_a_search_that_was_killed_goes_on_with_the_same_points(models, base, oth
     best = {"other": 0.8, "third": 0.6}
     others = [other, third][:models]
     best = {name: best[name] for name in ("other", "third")[:models]}
-    whole = run(*open_weights(base, others), budget(0.1), Quadratic(best), tmp_path / "whole", points=6)
+    whole = run(*open_weights(base, others), limit(0.1), Quadratic(best), tmp_path / "whole", points=6)
     log = tmp_path / "log"
     content = (tmp_path / "whole").read_text().splitlines(keepends=True)
     for lines in (1, 3, len(content) - 1)[models - 1 :]:  # before any trial, in the grid, after it
         log.write_text("".join(content[:lines]) + content[lines][:20])
         again = Quadratic(best)
-        found = run(*open_weights(base, others), budget(0.1), again, log, points=6)
+        found = run(*open_weights(base, others), limit(0.1), again, log, points=6)
         assert [each.values for each in found.trials] == [each.values for each in whole.trials]
         assert len(again.asked) == len(whole.trials) - max(0, lines - 2)
         assert again.bases == int(lines < 2)
@@ -125,7 +125,7 @@ def test_the_log_of_another_search_is_not_continued(base, other, tmp_path) -> No
     log = tmp_path / "log"
     run(*one_weight(base, other), Goal(), Quadratic({"other": 0.8}), log, points=3)
     with pytest.raises(CannotMerge, match="goal, evaluation differ"):
-        run(*one_weight(base, other), budget(0.1), Quadratic({"other": 0.7}), log, points=3)
+        run(*one_weight(base, other), limit(0.1), Quadratic({"other": 0.7}), log, points=3)
     older = log.read_text().replace('"contract": 2, ', "")
     log.write_text(older)
     with pytest.raises(CannotMerge, match="another search: contract differ"):
@@ -173,7 +173,7 @@ def test_a_rise_within_its_noise_counts_as_none_for_the_knee() -> None:
 
 def test_where_errors_are_unknown_nothing_holds_and_the_figures_choose() -> None:
     points = [tried(0.1, 0.01, math.nan), tried(0.2, 0.03, math.nan)]
-    choice = choose(points, budget(0.02))
+    choice = choose(points, limit(0.02))
     assert (choice.trial.values[0], choice.holds) == (0.1, False)
 
 
@@ -224,7 +224,7 @@ def test_beside_a_model_of_given_weight_weight_0_is_not_the_base(base, other, th
     assert not space.from_base
     assert grid(space, 6)[0] == (0.0,)
     landscape = Quadratic({"other": 0.8, "third": 0.8})
-    found = run(space, candidates, budget(0.16 + 0.09), landscape, tmp_path / "log")
+    found = run(space, candidates, limit(0.16 + 0.09), landscape, tmp_path / "log")
     assert found.chosen.values == pytest.approx((0.3,), abs=0.01)
 
 

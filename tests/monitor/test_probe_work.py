@@ -1,4 +1,4 @@
-"""The budget of probes: plans for runs of all kinds, against what the module promises."""
+"""The probe share: plans for runs of all kinds, against what the module promises."""
 
 from dataclasses import replace
 
@@ -17,8 +17,8 @@ from cpt.monitor.probe_work import (
 from cpt.monitor.schedule import Moment, Regular
 
 
-def plan(tokens: int, budget: float = 0.05, beside: float = 0.0, **demands: Demand) -> dict[str, list[float]]:
-    return planned_shares(ProbeWork(budget, beside), tokens, demands)
+def plan(tokens: int, paid: float = 0.05, beside: float = 0.0, **demands: Demand) -> dict[str, list[float]]:
+    return planned_shares(ProbeWork(paid, beside), tokens, demands)
 
 
 def share(tokens: int, shares: dict[str, list[float]], **demands: Demand) -> float:
@@ -64,14 +64,14 @@ def test_early_readings_are_favoured() -> None:
     assert made(thinned[:6]) / 6 > 2 * made(thinned[6:]) / 60
 
 
-@pytest.mark.parametrize("budget", [0.02, 0.05, 0.2])
-def test_the_budget_holds_in_a_thousand_runs_and_most_of_what_is_wanted_is_used(budget: float) -> None:
+@pytest.mark.parametrize("paid", [0.02, 0.05, 0.2])
+def test_the_share_holds_in_a_thousand_runs_and_most_of_what_is_wanted_is_used(paid: float) -> None:
     for seed in range(334):
         generator = np.random.default_rng(seed)
         names = ["a", "b", "c"][: generator.integers(1, 4)]
         steps = int(generator.integers(100, 400))
         tokens = 1_000 * steps
-        most = budget * tokens / len(names) / 8  # at most a quarter of the budget for first and last readings
+        most = paid * tokens / len(names) / 8  # at most a quarter of the share for first and last readings
         end = Moment(steps, tokens)
         demands = {
             name: Demand.of(
@@ -82,13 +82,13 @@ def test_the_budget_holds_in_a_thousand_runs_and_most_of_what_is_wanted_is_used(
             )
             for name in names
         }
-        beside = budget * tokens * 0.1 * generator.uniform()
-        shares = plan(tokens, budget, beside, **demands)
+        beside = paid * tokens * 0.1 * generator.uniform()
+        shares = plan(tokens, paid, beside, **demands)
         taken = share(tokens, shares, **demands) + beside / tokens
-        assert taken <= budget * (1 + 1e-9), seed
+        assert taken <= paid * (1 + 1e-9), seed
         wanted = sum(each.work * (2 + each.between) for each in demands.values())
         lost = sum(each.work for each in demands.values())  # a reading of each that could not be paid whole
-        assert share(tokens, shares, **demands) * tokens >= min(wanted, budget * tokens - beside) - lost, seed
+        assert share(tokens, shares, **demands) * tokens >= min(wanted, paid * tokens - beside) - lost, seed
 
 
 def test_what_is_not_divisible_is_read_in_full_or_not() -> None:
@@ -137,7 +137,7 @@ def test_where_fewer_readings_are_due_than_are_needed_all_are_made() -> None:
     assert plan(1_000, a=Demand(50, 4, 5, gated=True)) == {"a": [SMALLEST] * 9}
 
 
-def test_the_least_work_is_that_of_a_plan_without_a_budget_for_more() -> None:
+def test_the_least_work_is_that_of_a_plan_without_a_share_for_more() -> None:
     for demand in (Demand(30, 2, 9), Demand(30, 2, 9, gated=True), Demand(30, 9, 40, gated=True)):
         assert demand.done(plan(100, a=demand)["a"]) == pytest.approx(demand.least)
 

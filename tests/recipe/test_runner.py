@@ -286,11 +286,11 @@ def test_a_broken_gate_keeps_the_result_and_is_remembered(
     made = fake_stages.Fake.run
 
     def gated(*args: Any) -> None:
-        raise GateFailed("general rose by 0.06, the budget is 0.05", metrics=made(*args))
+        raise GateFailed("general rose by 0.06, the limit is 0.05", metrics=made(*args))
 
     monkeypatch.setattr(fake_stages.Evaluate, "run", gated)
     summary = go(recipe_file)
-    assert summary.gates == {"evaluate": "general rose by 0.06, the budget is 0.05"}
+    assert summary.gates == {"evaluate": "general rose by 0.06, the limit is 0.05"}
     assert summary.artifacts["evaluate"].metrics["steps"] == 1
     assert summary.report is not None
     assert go(recipe_file).gates == summary.gates

@@ -124,8 +124,8 @@ def test_every_recipe_bounds_what_general_text_may_lose(name: str, tmp_path: Pat
     write_data(tmp_path, templates()[name])
     merge = of_kind(load(path), MergeConfig)[-1]
     assert [model.weight for model in merge.models] == ["auto"]
-    assert [(gate.budget.probe, gate.action) for gate in merge.gates] == [("general", "fail")]
-    assert all(0 < gate.budget.limit <= 0.02 for gate in merge.gates)
+    assert [(gate.limit.probe, gate.action) for gate in merge.gates] == [("general", "fail")]
+    assert all(0 < gate.limit.allowed <= 0.02 for gate in merge.gates)
 
 
 QUESTIONS = {"finance-study": (0.16, 0.26), "legal-study": (0.02, 0.04)}
@@ -201,7 +201,7 @@ def test_every_training_is_bounded_on_general_text(name: str, tmp_path: Path) ->
     write_data(tmp_path, templates()[name])
     earlier: list[str] = []
     for training in of_kind(load(path), PretrainConfig):
-        assert [gate.budget.probe for gate in training.gates] == [*earlier, "general"]
+        assert [gate.limit.probe for gate in training.gates] == [*earlier, "general"]
         assert all(gate.action == "raise-replay" for gate in training.gates)
         earlier.append(f"domain.{training.name}")  # what the next ones must not forget
 
@@ -225,12 +225,30 @@ def test_two_stages_of_a_language_end_with_its_best_text_at_a_lower_rate(tmp_pat
     assert rates[0] == rates[1] > rates[2] > rates[3] > 0
 
 
-def test_the_old_name_of_the_probe_share_is_refused_with_the_new_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("override", "key", "message"),
+    [
+        ("pretrain.monitor.budget=5%", "pretrain.monitor.budget", "`budget` is now called `probe_share`"),
+        (
+            "pretrain.gates=[{budget: general <= +0.02, action: stop}]",
+            "pretrain.gates.0.budget",
+            "`budget` is now called `limit`",
+        ),
+        (
+            "merge.gates=[{budget: general <= +0.02}]",
+            "merge.gates.0.budget",
+            "`budget` is now called `limit`",
+        ),
+    ],
+)
+def test_the_former_name_of_a_key_is_refused_with_the_new_one(
+    override: str, key: str, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "medical.yaml"
     path.write_text(templates()["medical"])
     write_data(tmp_path, templates()["medical"])
     with pytest.raises(RecipeError) as caught:
-        load(path, ["pretrain.monitor.budget=5%"])
+        load(path, [override])
     (problem,) = caught.value.problems
-    assert problem.key == "pretrain.monitor.budget"
-    assert problem.message == "`budget` is now called `probe_share`"
+    assert problem.key == key
+    assert problem.message == message

@@ -20,7 +20,7 @@ SPARSE = [0, 1, 2, 4, 8, 16, *range(30, STEPS + 1, 30)]
 RAISED = [(0, 0.125), (20, 0.25), (40, 0.375)]
 LOWERED = (40, 0.7)
 LAYERS = 30
-BUDGET = 0.02
+LIMIT = 0.02
 
 
 def domain(step: int) -> float:
@@ -168,23 +168,23 @@ def figures(value: Callable[[int], float], worse: int, steps: Sequence[int], err
 
 GATES: list[dict[str, Any]] = [
     {
-        "budget": "general <= +0.02", "probe": "general", "limit": BUDGET, "unit": "bits per byte",
+        "limit": "general <= +0.02", "probe": "general", "allowed": LIMIT, "unit": "bits per byte",
         "action": "raise-replay", "verdict": "held", "value": 0.002, "error": 0.0011,
         "why": "general rose by 0.002 ± 0.002 of 0.02 allowed",
     },
     {
-        "budget": "instruction <= +0.02", "probe": "instruction", "limit": 0.02, "unit": "bits per byte",
+        "limit": "instruction <= +0.02", "probe": "instruction", "allowed": 0.02, "unit": "bits per byte",
         "action": "warn", "verdict": "broken", "value": 0.031, "error": 0.0021,
         "why": "instruction rose by 0.031 ± 0.004, more than 0.02",
     },
     {
-        "budget": "piqa >= -1 point", "probe": "piqa", "limit": -0.01, "unit": "accuracy",
+        "limit": "piqa >= -1 point", "probe": "piqa", "allowed": -0.01, "unit": "accuracy",
         "action": "lower-rate", "verdict": "not shown", "value": -0.0041, "error": 0.008,
         "items": 200, "needed_items": 1_250, "key": "pretrain.gates.2",
         "why": "piqa fell by 0.4 ± 1.6 points of 1 allowed",
     },
     {
-        "budget": "general recovers within 80%", "probe": "general", "limit": 0.8, "unit": "share of tokens",
+        "limit": "general recovers within 80%", "probe": "general", "allowed": 0.8, "unit": "share of tokens",
         "action": "fail", "verdict": "held", "value": 0.75, "error": None,
         "why": "general came back after 75% of the tokens, of 80% allowed",
     },
@@ -192,17 +192,17 @@ GATES: list[dict[str, Any]] = [
 
 ACTIONS: list[dict[str, Any]] = [
     {
-        "step": 20, "tokens": 20 * TOKENS_PER_STEP, "budget": "general <= +0.02", "probe": "general",
+        "step": 20, "tokens": 20 * TOKENS_PER_STEP, "limit": "general <= +0.02", "probe": "general",
         "action": "raise-replay", "value": 0.0189, "error": 0.0011, "from": 0.125, "to": 0.25,
         "why": "general rose by 0.019 ± 0.002 of 0.02 allowed",
     },
     {
-        "step": 40, "tokens": 40 * TOKENS_PER_STEP, "budget": "general <= +0.02", "probe": "general",
+        "step": 40, "tokens": 40 * TOKENS_PER_STEP, "limit": "general <= +0.02", "probe": "general",
         "action": "raise-replay", "value": 0.0218, "error": 0.0011, "from": 0.25, "to": 0.375,
         "why": "general rose by 0.022 ± 0.002, more than 0.02",
     },
     {
-        "step": 40, "tokens": 40 * TOKENS_PER_STEP, "budget": "piqa >= -1 point", "probe": "piqa",
+        "step": 40, "tokens": 40 * TOKENS_PER_STEP, "limit": "piqa >= -1 point", "probe": "piqa",
         "action": "lower-rate", "value": -0.033, "error": 0.008, "from": 1.0, "to": 0.7,
         "why": "piqa fell by 3.3 ± 1.6 points, more than 1",
     },

@@ -17,7 +17,7 @@ from cpt.report.schema import Facts
 from cpt.report.templates import script
 
 EVERYTHING = [
-    "change", "budgets", "gap", "path", "accuracy", "samples", "inside", "training", "data", "vocabulary",
+    "change", "limits", "gap", "path", "accuracy", "samples", "inside", "training", "data", "vocabulary",
     "vectors", "tasks", "suites", "time", "recipe", "versions", "reproduce",
 ]  # fmt: skip
 
@@ -37,15 +37,15 @@ def test_every_section_is_there_in_the_order_of_importance(outline: Outline) -> 
 def test_the_overview_says_what_was_learned_lost_and_bounded(outline: Outline) -> None:
     overview = outline.text[: outline.text.index("Held-out text or task")]
     for words in (
-        "general text unchanged (−0.001); instruction text 2.2% worse (+0.027); 1 of 4 budgets broken",
+        "general text unchanged (−0.001); instruction text 2.2% worse (+0.027); 1 of 4 limits broken",
         "Stability gap +0.025",
-        "Budgets kept 2 of 4 held, 1 broken, 1 not shown; the controller acted 3 times broken",
+        "Limits kept 2 of 4 held, 1 broken, 1 not shown; the controller acted 3 times broken",
     ):
         assert words in overview
 
 
 def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
-    table = outline.text[outline.text.index("Budgets of the recipe") :]
+    table = outline.text[outline.text.index("Limits of the recipe") :]
     parts = ["instruction ≤ +0.02", "+0.031 ± 0.004", "155%", "broken", "piqa ≥ -1 point"]
     parts += [
         "of 1 allowed. About 1,250 questions would show it.",
@@ -98,19 +98,19 @@ def test_figures_that_sort_carry_their_value(full_page: str) -> None:
 
 def test_what_was_not_watched_has_no_section(facts: Facts) -> None:
     shown = {section.key for section in sections(facts, draw(facts)) if section.shown}
-    assert set(EVERYTHING) - shown == {"budgets", "accuracy", "samples", "inside", "vectors"}
+    assert set(EVERYTHING) - shown == {"limits", "accuracy", "samples", "inside", "vectors"}
     text = Outline(render(facts)).text
-    for part in ("Budgets", "controller", "Drift", "Norms of new tokens", "Probes did"):
+    for part in ("Limits", "controller", "Drift", "Norms of new tokens", "Probes did"):
         assert part not in text
 
 
 @pytest.mark.usefixtures("charts_once")
-def test_budgets_that_were_never_at_risk(full: Facts) -> None:
+def test_limits_that_were_never_at_risk(full: Facts) -> None:
     held = [gate.model_copy(update={"verdict": "held"}) for gate in full.watched.gates]
     watched = full.watched.model_copy(update={"gates": held, "actions": [], "control": []})
     text = Outline(render(full.model_copy(update={"watched": watched}))).text
     assert "The controller never had to act." in text
-    assert "Budgets kept 4 of 4 held; the controller never had to act held" in text
+    assert "Limits kept 4 of 4 held; the controller never had to act held" in text
 
 
 @pytest.mark.usefixtures("charts_once")
@@ -127,7 +127,7 @@ def test_a_training_that_ended_early_says_so() -> None:
         == 2
     )
     assert "stop – step 180" in text
-    chosen = "the best point within the budgets, step 180 (domain fell by 0.2)"
+    chosen = "the best point within the limits, step 180 (domain fell by 0.2)"
     back = {**back, "key": "pretrain.gates.0", "result": chosen}
     summary = {**summary, "ended": {**ended, "result": chosen}}
     training = dataclasses.replace(run.training, summary=summary, actions=[back])
@@ -175,7 +175,7 @@ def test_strings_of_the_watching_are_escaped() -> None:
     assert run.training is not None
     training = run.training
     gates = [
-        {**row, "budget": HOSTILE, "why": HOSTILE, "action": HOSTILE} for row in training.summary["gates"]
+        {**row, "limit": HOSTILE, "why": HOSTILE, "action": HOSTILE} for row in training.summary["gates"]
     ]
     cost = {**training.summary["monitor"], "probes": {HOSTILE: {"seconds": 1.0}}}
     names = {"piqa": HOSTILE, "instruction": HOSTILE + "2"}
@@ -185,7 +185,7 @@ def test_strings_of_the_watching_are_escaped() -> None:
         summary={**training.summary, "gates": gates, "monitor": cost},
         probes=[{**row, "probe": names.get(row["probe"], row["probe"])} for row in training.probes],
         steps=steps,
-        actions=[{**row, "budget": HOSTILE, "why": HOSTILE, "to": HOSTILE} for row in training.actions],
+        actions=[{**row, "limit": HOSTILE, "why": HOSTILE, "to": HOSTILE} for row in training.actions],
         samples=[
             {"source": HOSTILE, "prompt": HOSTILE, "before": HOSTILE, "after": f"\x00\u202e{HOSTILE}"},
             {"source": "x", "prompt": "", "before": " ", "after": "\n"},
@@ -246,7 +246,7 @@ def test_a_merge_weight_at_the_end_of_its_range_is_told(full_page: str) -> None:
 
 
 def several() -> RunRecord:
-    """The full run after two trainings of the same recipe, and with a budget on the merge."""
+    """The full run after two trainings of the same recipe, and with a limit on the merge."""
     run = full_run()
     assert run.training is not None
     gates, actions = run.training.summary["gates"], run.training.actions
@@ -255,7 +255,7 @@ def several() -> RunRecord:
         TrainingRecord("first", {"gates": first}, actions=actions[:1]),
         TrainingRecord("second", {"gates": gates[:1]}),
     ]
-    merged = {**gates[0], "budget": "general <= +0.01", "limit": 0.01, "action": "fail"}
+    merged = {**gates[0], "limit": "general <= +0.01", "allowed": 0.01, "action": "fail"}
     stages = [
         dataclasses.replace(stage, metrics={**stage.metrics, "gates": [merged]})
         if stage.kind == "merge"
@@ -266,19 +266,19 @@ def several() -> RunRecord:
 
 
 @pytest.mark.usefixtures("charts_once")
-def test_budgets_of_all_trainings_and_of_the_merge_are_told() -> None:
+def test_limits_of_all_trainings_and_of_the_merge_are_told() -> None:
     facts = gather(several())
-    assert [(gate.stage, gate.budget) for gate in facts.watched.gates] == [
+    assert [(gate.stage, gate.limit) for gate in facts.watched.gates] == [
         ("first", "general <= +0.02"),
         ("second", "general <= +0.02"),
-        *(("pretrain", gate["budget"]) for gate in GATES),
+        *(("pretrain", gate["limit"]) for gate in GATES),
         ("merge", "general <= +0.01"),
     ]
     assert [action.stage for action in facts.watched.actions] == ["first", *["pretrain"] * len(ACTIONS)]
     broken = "general ≤ +0.02 in first, instruction ≤ +0.02 in pretrain"
-    assert facts.verdict.endswith(f"; 2 of 7 budgets broken: {broken}.")
+    assert facts.verdict.endswith(f"; 2 of 7 limits broken: {broken}.")
     text = Outline(render(facts)).text
-    assert "Budgets kept 4 of 7 held, 2 broken, 1 not shown; the controller acted 4 times broken" in text
+    assert "Limits kept 4 of 7 held, 2 broken, 1 not shown; the controller acted 4 times broken" in text
     for words in ("general ≤ +0.02 first", "general ≤ +0.02 second", "general ≤ +0.01 merge"):
         assert words in text
 

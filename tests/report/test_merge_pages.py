@@ -30,9 +30,9 @@ def point(weight: float, gain: float, rise: float, **more: Any) -> dict[str, Any
 def found() -> WeightSearch:
     points = [point(0.5, 0.1, 0.01), point(1.0, 0.2, 0.03, chosen=True), point(0.2, 0.05, 0.04, front=False)]
     gate = {
-        "budget": "general <= +0.02",
+        "limit": "general <= +0.02",
         "probe": "general",
-        "limit": 0.02,
+        "allowed": 0.02,
         "verdict": "broken",
         "why": "+0.03",
     }
@@ -72,7 +72,7 @@ def test_a_number_at_its_bound_is_told(found: WeightSearch) -> None:
 def test_the_chart_describes_itself(found: WeightSearch) -> None:
     svg = tried_merges(found)
     assert "3 merges, 2 on the front" in svg
-    assert "budget +0.020" in svg
+    assert "limit +0.020" in svg
     assert "chosen" in svg
 
 

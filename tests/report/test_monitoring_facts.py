@@ -107,7 +107,7 @@ def test_gates_know_what_they_bound_and_how_much_is_used(full: Facts) -> None:
     assert not recovery.limits_change_of("general")
     assert limit.used == pytest.approx(0.1)
     assert points.used == pytest.approx(0.41)
-    assert limit.model_copy(update={"limit": 0.0}).used is None
+    assert limit.model_copy(update={"allowed": 0.0}).used is None
 
 
 def test_nothing_watched_is_nothing_shown(run: RunRecord) -> None:
@@ -116,5 +116,5 @@ def test_nothing_watched_is_nothing_shown(run: RunRecord) -> None:
     assert json.loads(facts.model_dump_json())["watched"]["layers"] is None
 
 
-def test_the_verdict_counts_budgets(full: Facts) -> None:
-    assert full.verdict.endswith("; 1 of 4 budgets broken: instruction ≤ +0.02.")
+def test_the_verdict_counts_limits(full: Facts) -> None:
+    assert full.verdict.endswith("; 1 of 4 limits broken: instruction ≤ +0.02.")

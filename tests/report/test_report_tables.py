@@ -55,7 +55,7 @@ def test_a_change_on_one_document_is_no_headline() -> None:
 
 def test_a_probability_is_written_however_small() -> None:
     gate = Gate(
-        budget="early-end <= 1e-4", probe="early-end", unit="probability", action="warn", verdict="held"
+        limit="early-end <= 1e-4", probe="early-end", unit="probability", action="warn", verdict="held"
     )
     assert in_unit(5.1e-6, "probability") == f"5.1e{MINUS}6"
     assert error_in_unit(gate.model_copy(update={"error": 1e-6})) == f"± 2.0e{MINUS}6"
@@ -64,7 +64,7 @@ def test_a_probability_is_written_however_small() -> None:
 
 @pytest.mark.parametrize("unit", ["accuracy", "p_gold"])
 def test_changes_of_tasks_are_in_percentage_points(unit: str) -> None:
-    gate = Gate(budget="piqa >= -1 point", probe="piqa", unit=unit, action="warn", verdict="not shown")
+    gate = Gate(limit="piqa >= -1 point", probe="piqa", unit=unit, action="warn", verdict="not shown")
     assert in_unit(0.021, unit) == "+2.1 pts"
     assert error_in_unit(gate.model_copy(update={"error": 0.01})) == "± 2.0"
     assert gate.limits_change_of("piqa")

@@ -142,30 +142,30 @@ def test_tasks_fall_and_come_back_in_points() -> None:
     )
 
 
-def gate(verdict: str, budget: str = "general <= +0.02") -> Gate:
-    return Gate(budget=budget, probe="general", action="warn", verdict=verdict)  # type: ignore[arg-type]
+def gate(verdict: str, limit: str = "general <= +0.02") -> Gate:
+    return Gate(limit=limit, probe="general", action="warn", verdict=verdict)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("verdicts", "text"),
     [
         ([], ""),
-        (["held"], "the budget held"),
-        (["held"] * 2, "both budgets held"),
-        (["held"] * 3, "all 3 budgets held"),
-        (["held", "at risk", "not measured"], "1 of 3 budgets held, 1 at risk, 1 not measured"),
-        (["held", "broken", "at risk"], "1 of 3 budgets broken: general ≤ +0.02"),
-        (["held", "not shown", "not shown"], "1 of 3 budgets held, 2 not shown"),
-        (["broken", "not shown"], "1 of 2 budgets broken: general ≤ +0.02"),
-        (["broken"], "1 of 1 budget broken: general ≤ +0.02"),
-        (["not shown"], "the budget is not shown to be held"),
+        (["held"], "the limit held"),
+        (["held"] * 2, "both limits held"),
+        (["held"] * 3, "all 3 limits held"),
+        (["held", "at risk", "not measured"], "1 of 3 limits held, 1 at risk, 1 not measured"),
+        (["held", "broken", "at risk"], "1 of 3 limits broken: general ≤ +0.02"),
+        (["held", "not shown", "not shown"], "1 of 3 limits held, 2 not shown"),
+        (["broken", "not shown"], "1 of 2 limits broken: general ≤ +0.02"),
+        (["broken"], "1 of 1 limit broken: general ≤ +0.02"),
+        (["not shown"], "the limit is not shown to be held"),
     ],
 )
-def test_budgets_in_a_clause(verdicts: list[str], text: str) -> None:
-    assert summary_text.budgets([gate(verdict) for verdict in verdicts]) == text
+def test_limits_in_a_clause(verdicts: list[str], text: str) -> None:
+    assert summary_text.limits([gate(verdict) for verdict in verdicts]) == text
 
 
-def test_the_verdict_names_what_else_got_worse_and_how_the_budgets_fared() -> None:
+def test_the_verdict_names_what_else_got_worse_and_how_the_limits_fared() -> None:
     probes = {
         "domain": probe(1.1, -0.297, -0.31, -0.28),
         "general": probe(0.991, -0.001, -0.003, 0.001),
@@ -174,7 +174,7 @@ def test_the_verdict_names_what_else_got_worse_and_how_the_budgets_fared() -> No
     }
     assert summary_text.verdict(probes, [gate("held")]) == (
         "27% fewer bits per byte on domain text; general text unchanged (−0.001); "
-        "instruction text 2.0% worse (+0.024); the budget held."
+        "instruction text 2.0% worse (+0.024); the limit held."
     )
 
 

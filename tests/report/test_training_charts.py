@@ -45,18 +45,18 @@ def gap_of(facts: Facts, name: str, gates: list[Gate] | None = None) -> str | No
     return charts.stability_gap(name, facts.probes[name], "merged", found, facts.watched.actions)
 
 
-def test_budgets_and_actions_are_drawn_into_the_gap_of_their_probe(full: Facts) -> None:
+def test_limits_and_actions_are_drawn_into_the_gap_of_their_probe(full: Facts) -> None:
     general = gap_of(full, "general")
-    assert {"budget +0.020", "back by 80%", "trough +0.025, step 30", "base 0.991"} <= set(words(general))
-    assert "Budget +0.020. The controller acted 2 times." in described(general)
+    assert {"limit +0.020", "back by 80%", "trough +0.025, step 30", "base 0.991"} <= set(words(general))
+    assert "Limit +0.020. The controller acted 2 times." in described(general)
     domain = gap_of(full, "domain")
-    assert not any("budget" in text or "back by" in text for text in words(domain))
+    assert not any("limit" in text or "back by" in text for text in words(domain))
     assert "controller" not in described(domain)
 
 
-def test_a_budget_far_above_the_curve_does_not_flatten_it(full: Facts) -> None:
-    far = full.watched.gates[0].model_copy(update={"limit": 5.0})
-    assert not any("budget" in text for text in words(gap_of(full, "general", [far])))
+def test_a_limit_far_above_the_curve_does_not_flatten_it(full: Facts) -> None:
+    far = full.watched.gates[0].model_copy(update={"allowed": 5.0})
+    assert not any("limit" in text for text in words(gap_of(full, "general", [far])))
 
 
 def test_the_curve_is_the_paired_change_not_the_level() -> None:
@@ -69,7 +69,7 @@ def test_the_curve_is_the_paired_change_not_the_level() -> None:
 
 def test_tasks_fall_downwards(full: Facts) -> None:
     svg = charts.task_curve("piqa", full.watched.tasks["piqa"], full.watched.gates, full.watched.actions)
-    assert {"trough −3.4 pts, step 30", "budget −1.0 pts", "end −0.4 pts", "base 66.4%"} <= set(words(svg))
+    assert {"trough −3.4 pts, step 30", "limit −1.0 pts", "end −0.4 pts", "base 66.4%"} <= set(words(svg))
 
 
 def test_a_task_may_be_drawn_by_the_likelihood_of_its_right_choices(full: Facts) -> None:
@@ -90,9 +90,9 @@ def test_the_path_is_made_of_moments_at_which_both_were_read() -> None:
     ]
 
 
-def test_the_path_names_base_end_merge_and_budget(full: Facts) -> None:
+def test_the_path_names_base_end_merge_and_limit(full: Facts) -> None:
     svg = charts.domain_against_general(full.probes, full.watched.gates, full.merge)
-    assert {"base", "trained", "merged", "budget +0.020"} <= set(words(svg))
+    assert {"base", "trained", "merged", "limit +0.020"} <= set(words(svg))
     assert "merged: domain gain +0.309, general rise −0.001." in described(svg)
     bare = {"domain": full.probes["domain"], "general": Probe()}
     assert charts.domain_against_general(bare) is None
@@ -140,12 +140,12 @@ def test_a_ratio_that_is_never_known_has_no_chart() -> None:
     assert charts.bottom_top(layers) is None
 
 
-def test_drift_and_its_budget(full: Facts) -> None:
+def test_drift_and_its_limit(full: Facts) -> None:
     gate = Gate(
-        budget="drift <= 0.1", probe="drift", limit=0.1, unit="nats per token", action="warn", verdict="held"
+        limit="drift <= 0.1", probe="drift", allowed=0.1, unit="nats per token", action="warn", verdict="held"
     )
-    assert "budget 0.100" in words(charts.drift(full.watched.drift, [gate]))
-    assert "budget 0.100" not in words(charts.drift(full.watched.drift))
+    assert "limit 0.100" in words(charts.drift(full.watched.drift, [gate]))
+    assert "limit 0.100" not in words(charts.drift(full.watched.drift))
     assert charts.drift(full.watched.drift[:1]) is None
 
 

@@ -69,7 +69,7 @@ def test_what_the_schema_refuses(by: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("by", ["base", {"kind": "concepts", "terms": [{"path": "a"}]}])
-def test_a_selection_has_a_budget_a_band_or_a_cap(by: Any) -> None:
+def test_a_selection_has_tokens_a_band_or_a_cap(by: Any) -> None:
     with pytest.raises(ValidationError, match="give tokens"):
         CorpusConfig.model_validate({"domain": [{"path": "a"}], "select": {"by": by}})
 

@@ -22,7 +22,7 @@ from cpt.stages.base import Artifact
 
 MEDICAL = [f"patient {n}: fever, chest pain and a rash of the arm" for n in range(60)]
 LEGAL = [f"tenant {n}: rent, damages and a lease of the house" for n in range(60)]
-BUDGET = 1_200
+TOKENS = 1_200
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def select(
 ) -> Selected:
     folder.mkdir(parents=True, exist_ok=True)
     domain = write(folder / "domain.jsonl", *(texts or [*MEDICAL, *LEGAL]))
-    settings = {"tokens": BUDGET, "by": by, "min_tokens": 8, "max_repetition": 1} | more
+    settings = {"tokens": TOKENS, "by": by, "min_tokens": 8, "max_repetition": 1} | more
     selection = {key: value for key, value in settings.items() if value is not None}
     return Selected(*run(base, folder, seed=seed, domain=[domain], heldout=0.05, select=selection))
 
@@ -333,7 +333,7 @@ def test_concepts_are_balanced_up_to_the_cap(base: Artifact, tmp_path: Path) -> 
     assert made.ids() < larger.ids()
 
 
-def test_a_budget_finds_the_cap(base: Artifact, tmp_path: Path) -> None:
+def test_a_number_of_tokens_finds_the_cap(base: Artifact, tmp_path: Path) -> None:
     made = select(base, tmp_path / "made", terms(tmp_path, "fever", "hives"), texts=MIXED, tokens=500)
     cap = made.facts["concepts"]["cap"]
     same = select(

@@ -69,7 +69,7 @@ REFERENCE = [
 ]
 
 
-def test_the_selected_hold_the_budget_and_all_others_are_counted_with_their_reason(
+def test_the_selected_hold_the_tokens_and_all_others_are_counted_with_their_reason(
     base: Artifact, sources: dict[str, Any], tmp_path: Path
 ) -> None:
     everything, before, _, _ = made(base, tmp_path / "all", sources)

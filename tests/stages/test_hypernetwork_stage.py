@@ -107,7 +107,7 @@ def test_probes_need_held_out_text(inputs: dict[str, Artifact], tmp_path: Path) 
     assert (problem.key, "no held-out text" in problem.message) == ("probes", True)
 
 
-def test_the_budget_and_what_touches_no_weights_may_change_on_the_way() -> None:
+def test_the_length_and_what_touches_no_weights_may_change_on_the_way() -> None:
     def fingerprinted(**settings: Any) -> Any:
         return config_data(STAGE.Config.model_validate(SMALL | settings))
 

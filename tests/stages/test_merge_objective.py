@@ -126,7 +126,7 @@ def test_without_an_objective_nothing_is_chosen_by_tasks(inputs, data: str, tmp_
 def test_the_objective_decides_which_merge_is_the_best(
     inputs, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under a budget that all weights keep, the domain asks for all of the model, this task for the least."""
+    """Under a limit that all weights keep, the domain asks for all of the model, this task for the least."""
     from cpt.monitor.reading import Items
     from cpt.stages.merge.objective import Objective
 
@@ -136,7 +136,7 @@ def test_the_objective_decides_which_merge_is_the_best(
         seen.append(next(iter(view.module.model.parameters())).detach().double().clone())
         return Items(np.full(40, float((seen[-1] - seen[0]).abs().sum())), np.ones(40))
 
-    gate = [{"budget": "general <= +9"}]
+    gate = [{"limit": "general <= +9"}]
     kept = {}
     for name, objective in (("domain", None), ("task", PIQA)):
         if name == "task":
@@ -174,7 +174,7 @@ def test_settings_of_the_objective_change_what_is_read(inputs, data: str, tmp_pa
     assert logged(tmp_path / "few")[0]["search"]["evaluation"]["objective"]["items"] == 16
 
 
-def test_a_budget_on_a_task_that_is_maximised_is_read_on_the_same_half(
+def test_a_limit_on_a_task_that_is_maximised_is_read_on_the_same_half(
     inputs, data: str, tmp_path: Path
 ) -> None:
     tasks = {"piqa": {"items": 99}}
@@ -257,7 +257,7 @@ stages:
       name: first
       tokens: 1000
       monitor: {{tasks: {{piqa: {{measure: p_gold}}}}}}
-      gates: [{{budget: domain <= +1, action: stop, by: piqa}}]
+      gates: [{{limit: domain <= +1, action: stop, by: piqa}}]
   - merge: {{name: fixed, models: [{{from: first, weight: 0.5}}]}}
   - merge: {{name: searched, models: [{{from: first}}], search: {{objective: {{tasks: [piqa]}}}}}}
   - evaluate: {{name: of-first, from: first}}

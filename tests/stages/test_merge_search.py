@@ -1,4 +1,4 @@
-"""The merge stage that chooses its weights: by what, under which budgets, and what is found wrong before."""
+"""The merge stage that chooses its weights: by what, under which limits, and what is found wrong before."""
 
 import json
 import math
@@ -36,7 +36,7 @@ from tokenizer_tools.change import change_vocabulary
 
 MODEL = [{"from": "one"}]
 SEARCH = {"points": 5, "precision": "fp32", "tokens": 2_000}
-GATE = {"budget": "general <= +0.3"}
+GATE = {"limit": "general <= +0.3"}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def card_of(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def plain(inputs, tmp_path_factory) -> tuple[dict[str, Any], Path]:
-    """The metrics and the folder of a search without budgets."""
+    """The metrics and the folder of a search without limits."""
     folder = tmp_path_factory.mktemp("plain")
     return merge(inputs, folder, search=SEARCH), folder
 
@@ -200,27 +200,27 @@ stages:
     assert chosen == {"of-searched": {}, "of-second": one, "of-apart": {}, "of-last": one, "of-again": one}
 
 
-def test_a_budget_lowers_the_weight_until_it_holds(plain, inputs, tmp_path: Path) -> None:
+def test_a_limit_lowers_the_weight_until_it_holds(plain, inputs, tmp_path: Path) -> None:
     metrics, _ = plain
     rise = max(point["general_rise"] for point in metrics["search_points"])
-    budget = {"budget": f"general <= +{rise / 4:.6f}"}
-    held = merge(inputs, tmp_path, search=SEARCH | {"points": 8}, gates=[budget])
+    limit = {"limit": f"general <= +{rise / 4:.6f}"}
+    held = merge(inputs, tmp_path, search=SEARCH | {"points": 8}, gates=[limit])
     (gate,) = held["gates"]
     assert gate["verdict"] == "held"
     assert gate["value"] + 1.645 * gate["error"] <= rise / 4
     assert 0 < held["weights"]["one"] < 1
     assert held["search"]["at_bounds"] == []
-    assert "bound" not in card_of(tmp_path).partition("Chosen by a search")[2].partition("Budget")[0]
-    assert held["search"]["why"] == "the largest gain that keeps the budget"
+    assert "bound" not in card_of(tmp_path).partition("Chosen by a search")[2].partition("Limit")[0]
+    assert held["search"]["why"] == "the largest gain that keeps the limit"
 
 
-def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tmp_path: Path) -> None:
+def test_where_no_weight_keeps_the_limit_the_best_compromise_is_kept(inputs, tmp_path: Path) -> None:
     narrow = SEARCH | {"bounds": [0.8, 1.0], "points": 3}
     with pytest.raises(
         GateFailed,
-        match=r"no weights .* are shown to keep the budget: merge\.gates\.0: general <= 0 is broken",
+        match=r"no weights .* are shown to keep the limit: merge\.gates\.0: general <= 0 is broken",
     ) as e:
-        merge(inputs, tmp_path / "fail", search=narrow, gates=[{"budget": "general <= 0"}])
+        merge(inputs, tmp_path / "fail", search=narrow, gates=[{"limit": "general <= 0"}])
     assert e.value.exit_code == 3
     assert e.value.metrics["weights"] == {"one": 0.8}
     (edge,) = e.value.metrics["search"]["at_bounds"]
@@ -228,7 +228,7 @@ def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tm
     assert "Weight of one is at its lower bound 0.8: lower that bound" in card_of(tmp_path / "fail")
     assert e.value.metrics["gates"][0]["verdict"] == "broken"
     assert (tmp_path / "fail/output/model/model.safetensors").exists()
-    warning, heard = [{"budget": "general <= 0", "action": "warn"}], Heard()
+    warning, heard = [{"limit": "general <= 0", "action": "warn"}], Heard()
     warned = merge(inputs, tmp_path / "warn", search=narrow, gates=warning, progress=heard)
     assert any("is at its lower bound 0.8" in message for message in heard.messages)
     assert warned["gates"][0]["verdict"] == "broken"
@@ -280,16 +280,16 @@ def piqa(tmp_path: Path) -> str:
     return str(folder.parent)
 
 
-def test_a_task_may_have_a_budget(piqa: str, inputs, tmp_path: Path) -> None:
+def test_a_task_may_have_a_limit(piqa: str, inputs, tmp_path: Path) -> None:
     search = SEARCH | {"points": 3, "tasks": {"piqa": {"items": 8}}, "data": piqa}
-    gate = {"budget": "piqa >= -90 points"}
+    gate = {"limit": "piqa >= -90 points"}
     settings = {"models": MODEL, "search": search, "gates": [gate]}
     config = STAGE.Config.model_validate(settings)
     assert STAGE.references(config) == [piqa]
     assert STAGE.check(config, inputs) == []
     metrics = run_stage(STAGE, settings, inputs, tmp_path / "run")
     (found,) = metrics["gates"]
-    assert (found["probe"], found["unit"], found["limit"]) == ("piqa", "accuracy", -0.9)
+    assert (found["probe"], found["unit"], found["allowed"]) == ("piqa", "accuracy", -0.9)
     assert round(8 * found["value"]) == pytest.approx(8 * found["value"])
     log = (tmp_path / "run/output/model" / LOG).read_text().splitlines()
     assert len(json.loads(log[1])["readings"]["piqa"]["numerators"]) == 8
@@ -345,7 +345,7 @@ def test_a_search_takes_the_newest_corpus() -> None:
         ({"search": {"points": 0}}, "greater than 0"),
         ({"search": {"data": "folder"}}, "no tasks to take data for"),
         ({"search": {"tasks": {"domain": {}}}}, "domain is the name of a text"),
-        ({"search": {}, "gates": [{"budget": "general recovers within 20%"}]}, "a merge does not recover"),
+        ({"search": {}, "gates": [{"limit": "general recovers within 20%"}]}, "a merge does not recover"),
         ({"search": {}, "gates": [GATE | {"action": "stop"}]}, "'fail' or 'warn'"),
         ({"search": {"bounds": [0, math.inf]}}, "finite"),
     ],
@@ -361,9 +361,9 @@ def test_settings_that_make_no_sense_are_refused(settings: dict, message: str) -
         ({"models": [{"from": "one", "weight": 1}]}, None, "every model has a weight"),
         ({"search": {"bounds": [1, 0]}}, None, "hold nothing to search"),
         ({"search": {"density": [0, 1]}}, None, "task-arithmetic has no density"),
-        ({"gates": [{"budget": "generl <= +0.1"}]}, "gates.0.budget", "no probe is called `generl`"),
-        ({"gates": [{"budget": "general >= -1 point"}]}, "gates.0.budget", "does not go with its probe"),
-        ({"gates": [GATE, {"budget": "general <= +0.2"}]}, "gates", "general has 2 budgets"),
+        ({"gates": [{"limit": "generl <= +0.1"}]}, "gates.0.limit", "no probe is called `generl`"),
+        ({"gates": [{"limit": "general >= -1 point"}]}, "gates.0.limit", "does not go with its probe"),
+        ({"gates": [GATE, {"limit": "general <= +0.2"}]}, "gates", "general has 2 limits"),
         ({"search": {"tasks": {"nonsense": {}}}}, "search.tasks.nonsense", "there is no such task"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_number_is_still_a_share() -> None:
         ({"tokens": None}, "a law advises replay for a number of tokens: set `tokens`"),
         ({"limit": "domain <= +0.1"}, "bounds domain: a law predicts general text"),
         ({"limit": "general recovers within 10%"}, "no bound on a rise"),
-        ({"limit": "general"}, "states no budget"),
+        ({"limit": "general"}, "states no limit"),
         ({"limitt": 1}, "Extra inputs"),
         ({"parameters": 0}, "greater than 0"),
         ({"domain": "A B"}, "match pattern"),

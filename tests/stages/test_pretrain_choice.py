@@ -23,7 +23,7 @@ from general_files import write_lines
 
 NOTHING_MORE = {"probe_share": None, "samples": None, "weights": None, "early_end": None}
 TASK = {"items": 99, "measure": "p_gold", "every": 1}
-STOP = {"budget": "general <= +9", "action": "stop", "after": 0, "by": "piqa"}
+STOP = {"limit": "general <= +9", "action": "stop", "after": 0, "by": "piqa"}
 
 
 @pytest.fixture(autouse=True)
@@ -115,12 +115,12 @@ def test_only_gates_that_act_choose_by_a_task() -> None:
         ("piqa >= -9 points", "fail"): ["piqa"],
     }
     for gate, chosen in ways.items():
-        gates = [dict(zip(("budget", "action"), gate, strict=True))] if gate else []
+        gates = [dict(zip(("limit", "action"), gate, strict=True))] if gate else []
         made = PretrainConfig.model_validate(config(None, TASK, *gates))
         assert made.choosing_tasks == chosen
         assert PRETRAIN.selects_by_tasks(made) == bool(chosen)
     accuracy = PretrainConfig.model_validate(
-        config(None, {}, {"budget": "piqa >= -9 points", "action": "fail"})
+        config(None, {}, {"limit": "piqa >= -9 points", "action": "fail"})
     )
     assert accuracy.choosing_tasks == []
     assert PretrainConfig.model_validate(config(None, TASK, STOP)).choosing_tasks == ["piqa"]

@@ -22,8 +22,8 @@ SELDOM = PLAIN | {"batch_sequences": 8, "checkpoint": {"every": 50}}
 SELDOM |= {"monitor": MONITOR | {"every": 50, "early_end": None, "weights": {"every": 4}}}
 """Settings of runs through all of the text: with the probes of `PLAIN` they would take minutes."""
 
-MORE = {"budget": "weights <= 0", "action": "raise-replay", "most": 0.75}
-END = {"budget": "weights <= 0", "action": "stop", "after": 0.4}
+MORE = {"limit": "weights <= 0", "action": "raise-replay", "most": 0.75}
+END = {"limit": "weights <= 0", "action": "stop", "after": 0.4}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def trained(config: Mapping[str, Any], inputs: Mapping[str, Artifact], folder: Path) -> dict[str, Any]:
-    """Train, whether or not a budget holds; returns the ledger."""
+    """Train, whether or not a limit holds; returns the ledger."""
     with suppress(GateFailed):
         run_stage(PRETRAIN, config, inputs, folder)
     ledger: dict[str, Any] = read(folder, "ledger")
@@ -138,7 +138,7 @@ def test_steps_that_follow_from_the_text_stay_as_planned_when_replay_is_raised(
 
 
 def test_steps_that_follow_from_the_text_must_last_with_the_least_replay(inputs) -> None:
-    gates = [{"budget": "weights <= 0.1", "action": "raise-replay", "least": 0.25, "most": 0.75}]
+    gates = [{"limit": "weights <= 0.1", "action": "raise-replay", "least": 0.25, "most": 0.75}]
     config = PLAIN | {"replay": 0.5, "gates": gates}
     (problem,) = PRETRAIN.check(PRETRAIN.Config.model_validate(config), inputs)
     assert "as little replay as a gate allows" in problem.message

@@ -17,7 +17,7 @@ from cpt.corpus.heldout import Always
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
 from cpt.stages.pretrain.config import Monitor
-from cpt.stages.pretrain.results import probe_figures, require_budgets
+from cpt.stages.pretrain.results import probe_figures, require_limits
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.training.feature import RunFacts
 from cpt.training.features.gate_controller import GateController, least_rows, may_replay
@@ -27,8 +27,8 @@ GATE = TypeAdapter(Gate)
 PROBES: dict[str, Any] = {"domain": "text", "general": "text", "piqa": "task", "drift": "drift"}
 
 
-def gate(budget: str, action: str = "warn", **options: object) -> Gate:
-    return GATE.validate_python({"budget": budget, "action": action, **options})
+def gate(limit: str, action: str = "warn", **options: object) -> Gate:
+    return GATE.validate_python({"limit": limit, "action": action, **options})
 
 
 def problems(
@@ -55,7 +55,7 @@ def test_gates_that_can_work_have_no_problems() -> None:
     [
         (
             gate("generl <= +0.02"),
-            r"gates\.0\.budget: no probe is called `generl`(.|\n)*Did you mean `general`",
+            r"gates\.0\.limit: no probe is called `generl`(.|\n)*Did you mean `general`",
         ),
         (
             gate("xyz <= +0.02"),
@@ -105,7 +105,7 @@ def test_a_recipe_without_replay_text_is_found_before_its_corpus_is_made(
     from cpt.recipe.load import load
 
     text = str(write_jsonl(tmp_path / "a.jsonl", varied_texts(4, "a ")))
-    gates = [{"budget": "domain <= +0.02", "action": "raise-replay"}]
+    gates = [{"limit": "domain <= +0.02", "action": "raise-replay"}]
     source = [{"path": text}]
 
     def recipe(**corpus: Any) -> Path:
@@ -161,7 +161,7 @@ def test_only_readings_of_a_task_end_a_run_by_patience() -> None:
     assert "gates.0.by" in text
 
 
-def test_the_same_gate_twice_is_refused_and_two_actions_for_a_budget_are_not() -> None:
+def test_the_same_gate_twice_is_refused_and_two_actions_for_a_limit_are_not() -> None:
     twice = gate("general <= 0.1", "fail")
     assert "has 2 gates that fail" in problems(twice, twice)[0]
     assert problems(twice, gate("general <= 0.1", "raise-replay")) == []
@@ -181,7 +181,7 @@ def test_which_rows_replay_may_take() -> None:
 
 ROW = {
     "key": "learn.gates.0",
-    "budget": "general <= +0.02",
+    "limit": "general <= +0.02",
     "probe": "general",
     "unit": "bits per byte",
     "verdict": "broken",
@@ -195,31 +195,31 @@ ROW = {
 
 def failed(*rows: dict[str, Any], **monitor: Any) -> GateFailed:
     with pytest.raises(GateFailed) as found:
-        require_budgets({"gates": rows, "tokens": 5}, Monitor.model_validate(monitor), "learn")
+        require_limits({"gates": rows, "tokens": 5}, Monitor.model_validate(monitor), "learn")
     return found.value
 
 
-def test_a_broken_budget_fails_the_stage_with_its_metrics() -> None:
+def test_a_broken_limit_fails_the_stage_with_its_metrics() -> None:
     found = failed(ROW)
     assert found.message == "learn.gates.0: general <= +0.02 is broken: general rose"
     assert (found.exit_code, found.verdict) == (3, "broken")
     assert found.metrics["tokens"] == 5
     assert found.hint == (
-        "The result is kept. Use more replay, a lower rate or fewer tokens; or widen the budget."
+        "The result is kept. Use more replay, a lower rate or fewer tokens; or widen the limit."
     )
-    require_budgets({"gates": [{**ROW, "action": "warn"}, {**ROW, "verdict": "held"}]}, Monitor(), "learn")
+    require_limits({"gates": [{**ROW, "action": "warn"}, {**ROW, "verdict": "held"}]}, Monitor(), "learn")
 
 
-def test_a_budget_that_is_not_shown_to_be_held_has_an_exit_code_of_its_own_and_a_remedy() -> None:
+def test_a_limit_that_is_not_shown_to_be_held_has_an_exit_code_of_its_own_and_a_remedy() -> None:
     unshown = {**ROW, "verdict": "not shown"}
     found = failed(unshown)
     assert found.message == "learn.gates.0: general <= +0.02 is not shown: general rose"
     assert (found.exit_code, found.verdict) == (4, "not shown")
     assert found.hint == (
         "The result is kept. general: about 111 documents would show it, in place of 8: raise "
-        "learn.monitor.tokens about 14-fold (the text must have as many), or widen the budget."
+        "learn.monitor.tokens about 14-fold (the text must have as many), or widen the limit."
     )
-    require_budgets({"gates": [{**unshown, "action": "warn"}]}, Monitor(), "learn")
+    require_limits({"gates": [{**unshown, "action": "warn"}]}, Monitor(), "learn")
     both = failed(unshown, {**ROW, "key": "learn.gates.1"})
     assert (both.exit_code, both.verdict) == (3, "broken")
     assert "learn.gates.0" in both.message
@@ -230,7 +230,7 @@ def test_a_budget_that_is_not_shown_to_be_held_has_an_exit_code_of_its_own_and_a
     ("row", "words"),
     [
         ({"needed_items": None, "items": 1}, "known only from several documents: raise learn.monitor.tokens"),
-        ({"needed_items": None}, "no sample shows a rise of nothing; widen the budget"),
+        ({"needed_items": None}, "no sample shows a rise of nothing; widen the limit"),
         ({"needed_items": 7}, "the rise is too near the limit for 8 documents: lower it, or widen"),
         ({"value": None, "items": None, "needed_items": None}, "not read in time; read it more often"),
         ({"probe": "chat"}, "raise learn.monitor.texts.chat.tokens about 14-fold"),
@@ -301,15 +301,15 @@ def test_gates_without_text_to_watch_are_found_when_the_corpus_ends(tmp_path: Pa
         for name, count in held.items():
             documents = [Document(str(number), f"{name} {number}") for number in range(count)]
             write_source(folder / "corpus", name, documents, Always("heldout"), set())
-        gates = [{"budget": f"{name} <= +0.02", "action": action} for name in others or ("general", "domain")]
+        gates = [{"limit": f"{name} <= +0.02", "action": action} for name in others or ("general", "domain")]
         config = PRETRAIN.Config.model_validate({"tokens": 900, "gates": gates})
         corpus = artifact("corpus", folder, "corpus")
         return [problem.key for problem in PRETRAIN.heldout_problems(config, corpus, halved=False)]
 
     assert keys(domain=8, general=8) == []
-    assert keys(domain=8) == ["gates.0.budget"]
-    assert keys(domain=7, general=8) == ["gates.1.budget"]
+    assert keys(domain=8) == ["gates.0.limit"]
+    assert keys(domain=7, general=8) == ["gates.1.limit"]
     assert keys("warn", domain=7, general=8) == []
-    assert keys("fail", "early-end", domain=8, general=7) == ["gates.0.budget"]
+    assert keys("fail", "early-end", domain=8, general=7) == ["gates.0.limit"]
     assert keys("fail", "early-end", domain=7, general=8) == []
-    assert keys("fail", "early-end", domain=7) == ["gates.0.budget"]
+    assert keys("fail", "early-end", domain=7) == ["gates.0.limit"]

@@ -31,7 +31,7 @@ PHASES = [
     {"until": "75%", "weights": {"notes": 3, "papers": 1}},
     {"weights": {"notes": 0, "papers": 1}, "replay": 0.5},
 ]
-MORE = {"budget": "weights <= 0", "action": "raise-replay", "most": 0.75}
+MORE = {"limit": "weights <= 0", "action": "raise-replay", "most": 0.75}
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_a_part_that_would_be_read_too_often_is_named_with_what_to_change(
 def test_a_gate_that_may_lower_replay_counts_in_the_caps(inputs: dict[str, Artifact]) -> None:
     mixture = {"weights": {"notes": 1, "papers": 1}, "replay": 0.5}
     config = config_of(mixture=mixture)
-    least = MORE | {"budget": "weights <= 0.1", "least": 0.25}
+    least = MORE | {"limit": "weights <= 0.1", "least": 0.25}
     assert problems(inputs, **config.model_dump(include={"mixture"})) == []
     ((key, text),) = problems(inputs, mixture=mixture, gates=[least])
     assert key == "epochs"
@@ -317,7 +317,7 @@ def test_a_gate_that_may_lower_replay_counts_in_the_caps(inputs: dict[str, Artif
 def test_bounds_of_gates_are_compared_with_every_phase(
     inputs: dict[str, Artifact], bounds: dict[str, float], words: list[str]
 ) -> None:
-    gate = MORE | {"budget": "weights <= 0.1"} | bounds
+    gate = MORE | {"limit": "weights <= 0.1"} | bounds
     for shares in ((0.25, 0.75), (0.75, 0.25)):
         mixture = [{"until": 0.5, "replay": shares[0]}, {"replay": shares[1]}]
         found = problems(inputs, tokens=1_000, epochs=9, mixture=mixture, gates=[gate])

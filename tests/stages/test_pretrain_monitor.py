@@ -253,7 +253,7 @@ def test_samples_show_how_the_model_went_on_before_and_after(inputs, tmp_path: P
     assert not (tmp_path / "none/output/training/samples.json").exists()
 
 
-def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_path: Path) -> None:
+def test_the_probe_share_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_path: Path) -> None:
     heard = Heard()
     metrics = run_stage(PRETRAIN, config(every=1, probe_share="0.01%"), inputs, tmp_path / "bound", heard)
     assert any("over their share of 0.0%: first and last" in message for message in heard.messages)
@@ -274,8 +274,8 @@ def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
-        (2, "on one document, so its noise is not known, and no budget of it can be shown to be held"),
-        (60, " standard errors beyond its limit on, and held or broken at the end only "),
+        (2, "on one document, so its noise is not known, and no limit on it can be shown to be held"),
+        (60, " standard errors beyond the limit on, and held or broken at the end only "),
     ],
 )
 def test_a_text_of_too_few_documents_is_told(inputs, tmp_path: Path, tokens: int, said: str) -> None:
@@ -291,15 +291,15 @@ def test_a_gate_that_acts_on_a_text_of_too_few_documents_is_refused_before_anyth
     inputs, tmp_path: Path, chat: str, action: str, refused: bool
 ) -> None:
     def gated(probe: str, **monitor: Any) -> dict[str, Any]:
-        return config(**monitor) | {"gates": [{"budget": f"{probe} <= +9", "action": action}]}
+        return config(**monitor) | {"gates": [{"limit": f"{probe} <= +9", "action": action}]}
 
     def keys(settings: dict[str, Any]) -> list[str | None]:
         return [each.key for each in PRETRAIN.check(PretrainConfig.model_validate(settings), inputs)]
 
-    assert keys(gated("general", tokens=60)) == ["gates.0.budget"] * refused
+    assert keys(gated("general", tokens=60)) == ["gates.0.limit"] * refused
     assert keys(gated("domain")) == []
     own = gated("chat", texts={"chat": {"sources": [{"path": chat}], "tokens": 20}})
-    assert keys(own) == ["gates.0.budget"] * refused
+    assert keys(own) == ["gates.0.limit"] * refused
     if refused:
         with pytest.raises(RecipeError, match="of the 8 that a gate needs") as caught:
             run_stage(PRETRAIN, own, inputs, tmp_path)
@@ -319,7 +319,7 @@ def test_of_a_gates_own_text_no_more_is_read_before_the_run_than_shows_that_it_h
 ) -> None:
     def problems(tokens: int, *paths: object) -> list[str]:
         text = {"sources": [{"path": str(path)} for path in paths], "tokens": tokens}
-        gates = [{"budget": "chat <= +9", "action": "fail"}]
+        gates = [{"limit": "chat <= +9", "action": "fail"}]
         made = PretrainConfig.model_validate(config(texts={"chat": text}) | {"gates": gates})
         return [f"{problem.key}: {problem.message}" for problem in PRETRAIN.check(made, inputs)]
 
@@ -330,14 +330,14 @@ def test_of_a_gates_own_text_no_more_is_read_before_the_run_than_shows_that_it_h
     assert problem.startswith("monitor.texts.chat: ")
     assert "bad.jsonl" in problem
     long = write_jsonl(tmp_path / "long.jsonl", ["word " * 90 for _ in range(9)])
-    assert problems(90, long)[0].startswith("gates.0.budget: `chat <= +9` cannot be told from noise")
+    assert problems(90, long)[0].startswith("gates.0.limit: `chat <= +9` cannot be told from noise")
     short = write_jsonl(tmp_path / "short.jsonl", ["a b c"] * 8)
     assert problems(90, long, short) == []
     assert problems(40, "wheel:none==1/text.jsonl") == []  # it is not fetched for that
 
 
 def test_the_plan_and_the_start_say_what_rise_a_gates_text_can_show(inputs, tmp_path: Path) -> None:
-    settings = config(tokens=None) | {"gates": [{"budget": "general <= +0.02", "action": "warn"}]}
+    settings = config(tokens=None) | {"gates": [{"limit": "general <= +0.02", "action": "warn"}]}
     planned = PRETRAIN.forecast(PretrainConfig.model_validate(settings), inputs, {})
     heard = Heard()
     run_stage(PRETRAIN, settings, inputs, tmp_path, heard)

@@ -112,7 +112,7 @@ def test_what_does_not_go_together_is_a_problem(inputs, config: dict[str, Any], 
 
 
 def test_replay_that_a_gate_may_bring_in_is_enough_for_self_constraint(inputs) -> None:
-    gate = {"budget": "weights <= 0.02", "action": "raise-replay"}
+    gate = {"limit": "weights <= 0.02", "action": "raise-replay"}
     config = PLAIN | {"objective": CONSTRAINT, "replay": 0, "gates": [gate], "monitor": {"every": 5}}
     assert STAGE.check(STAGE.Config.model_validate(config), inputs) == []
 
@@ -122,7 +122,7 @@ def test_replay_that_a_gate_may_bring_in_is_enough_for_self_constraint(inputs) -
     [
         ({"objective": CONSTRAINT}, "replay rows hold it to its start"),
         (
-            {"gates": [{"budget": "general <= +0.02", "action": "raise-replay"}]},
+            {"gates": [{"limit": "general <= +0.02", "action": "raise-replay"}]},
             "bounded: general <= +0.02 (raise-replay)",
         ),
         ({"objective": DISTILLATION}, "taught by first"),

@@ -139,7 +139,7 @@ class Killed(Heard):
 def test_a_killed_run_with_gates_has_the_phases_of_one_that_was_not(
     inputs: dict[str, Artifact], tmp_path: Path
 ) -> None:
-    raises = {"budget": "weights <= 0", "action": "raise-replay", "most": 0.75}
+    raises = {"limit": "weights <= 0", "action": "raise-replay", "most": 0.75}
     settings = PLAIN | {"tokens": 4_000, "replay": 0.25, "mixture": [PAPERS, NOTES], "gates": [raises]}
     found = []
     for name, kills in (("whole", []), ("killed", [5, 11])):

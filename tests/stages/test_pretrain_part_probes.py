@@ -77,7 +77,7 @@ def test_the_plan_names_probes_of_parts(inputs: dict[str, Artifact]) -> None:
 
 def gated() -> Any:
     return PRETRAIN.Config.model_validate(
-        PLAIN | {"gates": [{"budget": "domain.notes <= +0.1", "action": "warn"}]}
+        PLAIN | {"gates": [{"limit": "domain.notes <= +0.1", "action": "warn"}]}
     )
 
 
@@ -96,7 +96,7 @@ def test_gates_on_parts_are_checked_before_the_corpus_is_made() -> None:
 
     assert PRETRAIN.check(gated(), {}) == []
     assert found("notes", "papers") == []
-    assert found("papers", "news") == ["gates.0.budget"]
+    assert found("papers", "news") == ["gates.0.limit"]
 
 
 def test_a_domain_without_parts_has_no_such_probes(inputs: dict[str, Artifact], tmp_path: Path) -> None:

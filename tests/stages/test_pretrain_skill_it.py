@@ -66,7 +66,7 @@ def test_a_training_moves_its_weights_and_writes_them(inputs: dict[str, Artifact
     assert steps == sorted({*range(0, metrics["steps"], 2), metrics["steps"]})
 
 
-def test_a_tight_budget_for_probes_leaves_out_no_update(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+def test_a_small_probe_share_leaves_out_no_update(inputs: dict[str, Artifact], tmp_path: Path) -> None:
     monitor = MONITOR | {"probe_share": 0.01}
     metrics = run_stage(PRETRAIN, PLAIN | {"monitor": monitor}, inputs, tmp_path / "run")
     probe = metrics["monitor"]["probes"]["domain.notes"]

@@ -353,9 +353,9 @@ def test_what_this_machine_cannot_compute_in_is_a_problem(
     assert message in problem.message
 
 
-def test_a_broken_budget_fails_the_stage_and_keeps_its_result(inputs, tmp_path: Path) -> None:
+def test_a_broken_limit_fails_the_stage_and_keeps_its_result(inputs, tmp_path: Path) -> None:
     monitor = ALL | {"weights": {"every": 2}}
-    config = {"monitor": monitor, "gates": [{"budget": "weights <= 0", "action": "lower-rate"}]}
+    config = {"monitor": monitor, "gates": [{"limit": "weights <= 0", "action": "lower-rate"}]}
     with pytest.raises(GateFailed, match=r"weights <= 0 is broken") as failed:
         pretrain(config, inputs, tmp_path)
     training = tmp_path / "output" / "training"
@@ -369,7 +369,7 @@ def test_a_broken_budget_fails_the_stage_and_keeps_its_result(inputs, tmp_path: 
 
 def test_gates_may_bring_in_replay_text_that_the_run_begins_without(inputs, tmp_path: Path) -> None:
     monitor = ALL | {"weights": {"every": 2}}
-    gate = {"budget": "weights <= 0", "action": "raise-replay", "most": 0.5}
+    gate = {"limit": "weights <= 0", "action": "raise-replay", "most": 0.5}
     with pytest.raises(GateFailed):
         pretrain({"monitor": monitor, "gates": [gate]}, inputs, tmp_path)
     ledger = json.loads((tmp_path / "output" / "training" / "ledger.json").read_text())
@@ -380,8 +380,8 @@ def test_gates_may_bring_in_replay_text_that_the_run_begins_without(inputs, tmp_
 
 def test_what_is_wrong_with_gates_is_found_before_the_run(inputs) -> None:
     gates = [
-        {"budget": "generl <= +0.02", "action": "warn"},
-        {"budget": "general <= +0.02", "action": "raise-replay", "most": 0.1},
+        {"limit": "generl <= +0.02", "action": "warn"},
+        {"limit": "general <= +0.02", "action": "raise-replay", "most": 0.1},
     ]
     config = PRETRAIN.Config.model_validate(PLAIN | {"gates": gates})
     found = [str(problem) for problem in PRETRAIN.check(config, inputs)]
@@ -391,7 +391,7 @@ def test_what_is_wrong_with_gates_is_found_before_the_run(inputs) -> None:
 
 
 def test_the_domain_text_must_last_with_the_least_replay(inputs) -> None:
-    gates = [{"budget": "general <= +0.02", "action": "raise-replay", "least": 0.25, "most": 0.9}]
+    gates = [{"limit": "general <= +0.02", "action": "raise-replay", "least": 0.25, "most": 0.9}]
     config = PLAIN | {"replay": 0.75, "tokens": 16_000, "batch_sequences": 8, "epochs": 1}
     plain, gated = (PRETRAIN.Config.model_validate(c) for c in (config, config | {"gates": gates}))
     assert not PRETRAIN.check(plain, inputs)

@@ -18,7 +18,7 @@ from cpt.recipe.load import load
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import EarlyEnd, Monitor, PretrainConfig
 from cpt.stages.pretrain.data import Facts, Reading
-from cpt.stages.pretrain.probe_work import (
+from cpt.stages.pretrain.probe_plan import (
     DEFAULT_TOKENS,
     ITEM,
     PROMPT,
@@ -36,8 +36,8 @@ from cpt.stages.pretrain.probe_work import (
 )
 
 GATE = TypeAdapter(Gate)
-MORE = GATE.validate_python({"budget": "general <= +0.01", "action": "raise-replay"})
-WARN = GATE.validate_python({"budget": "general <= +0.01", "action": "warn"})
+MORE = GATE.validate_python({"limit": "general <= +0.01", "action": "raise-replay"})
+WARN = GATE.validate_python({"limit": "general <= +0.01", "action": "warn"})
 SOURCE = {"sources": [{"path": "a.jsonl"}], "tokens": 50, "every": 3}
 HELD_OUT = ("domain", "general")
 END = Moment(400, 10_000)
@@ -128,9 +128,7 @@ def test_the_plan_counts_readings_and_their_work() -> None:
 
 def sizes(limit: float | None, tokens: int = 10**9, **settings: object) -> Sizes:
     gates = (
-        []
-        if limit is None
-        else [GATE.validate_python({"budget": f"general <= +{limit:g}", "action": "warn"})]
+        [] if limit is None else [GATE.validate_python({"limit": f"general <= +{limit:g}", "action": "warn"})]
     )
     return sizes_of(monitor(**settings), gates, HELD_OUT, Moment(400, tokens))
 
@@ -177,11 +175,11 @@ def test_no_more_is_read_than_the_share_pays_for() -> None:
 
 def test_the_tightest_limit_of_a_text_counts() -> None:
     gates = [
-        GATE.validate_python({"budget": budget, "action": "warn"})
-        for budget in ("general <= +0.03", "general <= +0.02", "general recovers within 20%", "drift <= 0.1")
+        GATE.validate_python({"limit": limit, "action": "warn"})
+        for limit in ("general <= +0.03", "general <= +0.02", "general recovers within 20%", "drift <= 0.1")
     ]
     found = tightest(gates, HELD_OUT)
-    assert {name: each.limit for name, each in found.items()} == {"general": 0.02}
+    assert {name: each.allowed for name, each in found.items()} == {"general": 0.02}
 
 
 def test_what_a_sample_can_show_is_said() -> None:
@@ -209,7 +207,7 @@ def test_a_corpus_that_is_made_is_planned_with_its_own_text_before_the_model_is_
 ) -> None:
     base = model_artifact("base", tiny_model, tmp_path / "base")
     inputs = {"corpus": make_corpus(base, tmp_path / "corpus")}
-    gates = [{"budget": "general <= +0.02", "action": "warn"}]
+    gates = [{"limit": "general <= +0.02", "action": "warn"}]
     asked = PretrainConfig.model_validate({"tokens": 900, "gates": gates})
     held = read_index(inputs["corpus"].path("corpus")).sources
     facts = Facts.of(asked, inputs, {})

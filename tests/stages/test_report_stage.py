@@ -204,7 +204,7 @@ def test_what_was_watched_is_read_where_it_was_written(tmp_path: Path) -> None:
 
     folder, second = training.path("training"), tmp_path / "second"
     second.mkdir()
-    action = {"step": 1, "tokens": 64, "budget": "general <= +0.02", "probe": "general", "value": 0.018}
+    action = {"step": 1, "tokens": 64, "limit": "general <= +0.02", "probe": "general", "value": 0.018}
     action |= {"error": 0.003, "action": "raise-replay", "from": 0.1, "to": 0.2, "why": "general rose"}
     (folder / "actions.jsonl").write_text(json.dumps(action) + "\n")
     sample = {"source": "domain", "prompt": "The heart", "before": " is", "after": " beats"}
@@ -224,16 +224,16 @@ def test_a_diverged_loss_still_gives_valid_json(tmp_path: Path) -> None:
     assert data["training"]["points"][0]["loss_nats"] is None
 
 
-def test_budgets_of_an_earlier_training_are_read(tmp_path: Path) -> None:
+def test_limits_of_an_earlier_training_are_read(tmp_path: Path) -> None:
     first, last = pretrain(tmp_path / "1"), pretrain(tmp_path / "2")
     first = first.model_copy(update={"name": "first"})
-    gate = {"budget": "general <= +0.02", "probe": "general", "action": "warn", "verdict": "broken"}
+    gate = {"limit": "general <= +0.02", "probe": "general", "action": "warn", "verdict": "broken"}
     file = first.path("training") / "summary.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "gates": [gate]}))
-    action = {"step": 1, "tokens": 64, "budget": gate["budget"], "probe": "general", "action": "warn"}
+    action = {"step": 1, "tokens": 64, "limit": gate["limit"], "probe": "general", "action": "warn"}
     (first.path("training") / "actions.jsonl").write_text(json.dumps(action) + "\n")
     data, page = report(tmp_path, [first, last])
     assert [(each["stage"], each["verdict"]) for each in data["watched"]["gates"]] == [("first", "broken")]
     assert [each["stage"] for each in data["watched"]["actions"]] == ["first"]
     assert data["training"]["stage"] == "pretrain"
-    assert "1 of 1 budget broken" in page
+    assert "1 of 1 limit broken" in page

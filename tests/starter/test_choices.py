@@ -85,7 +85,7 @@ def test_a_text_is_far_by_its_tokens(per_token: float, language: str | None, far
     assert is_far(replace(FACTS, bytes_per_token=per_token), BASE, language) == far
 
 
-def test_a_far_text_gets_more_replay_a_wider_budget_and_more_new_tokens() -> None:
+def test_a_far_text_gets_more_replay_a_wider_limit_and_more_new_tokens() -> None:
     korean = replace(FACTS, bytes_per_token=1.9, languages={"ko": 1.0})
     near, far = chosen(training=GPU), chosen(korean, training=GPU)
     assert (near.replay, far.replay) == (0.05, 0.25)

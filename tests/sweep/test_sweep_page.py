@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cpt.monitor.gates.gate import Budget
+from cpt.monitor.gates.gate import Limit
 from cpt.sweep.factors import Factor, grid
 from cpt.sweep.page import render
 from cpt.sweep.result import SweepResult, result_of
@@ -26,7 +26,7 @@ def made(seeds: tuple[int, ...] = (17, 18, 19), **changes: Any) -> SweepFile:
         overrides=("pretrain.tokens=2_000",),
         factors=FACTORS,
         seeds=seeds,
-        **{"limit": Budget.parse("general <= +0.01"), **changes},
+        **{"limit": Limit.parse("general <= +0.01"), **changes},
     )
     trials = []
     for number, values in enumerate(grid(FACTORS), start=1):
@@ -85,7 +85,7 @@ def test_one_seed_says_that_chance_is_not_known() -> None:
 
 
 def test_a_limit_that_nothing_holds() -> None:
-    file = made(limit=Budget.parse("general <= +0"))
+    file = made(limit=Limit.parse("general <= +0"))
     worse = [
         trial.model_copy(update={"changes": trial.changes | {"general": 1.0 + trial.number}})
         for trial in file.trials
@@ -210,12 +210,12 @@ def test_the_front_of_scores_is_where_they_are_high() -> None:
     assert len(general.front) > 1
 
 
-def test_broken_budgets_of_the_recipe_are_told() -> None:
+def test_broken_limits_of_the_recipe_are_told() -> None:
     file = made()
     broken = tuple(trial.model_copy(update={"exit_code": 3}) for trial in file.trials)
     found = result_of(file.model_copy(update={"trials": broken}), "2026-01-01").recommendation
     assert found is not None
-    assert "A budget of the recipe was broken, or not shown to be held, in 3 of 3 runs." in found.sentences
+    assert "A limit of the recipe was broken, or not shown to be held, in 3 of 3 runs." in found.sentences
 
 
 def test_a_configuration_with_fewer_seeds_is_not_on_the_front() -> None:

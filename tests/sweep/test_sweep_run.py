@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cpt.errors import Interrupted, RecipeError, UsageError
-from cpt.monitor.gates.gate import Budget
+from cpt.monitor.gates.gate import Limit
 from cpt.recipe.lock import FolderLock
 from cpt.sweep import run as running
 from cpt.sweep.configurations import configurations, overrides_of
@@ -93,7 +93,7 @@ def test_every_trial_runs_once(recipe_file: Path, execution: Execution) -> None:
         f"sweep-p0{n}-s{s}" for n in (1, 2, 3, 4) for s in (17, 18)
     ]
     assert {trial.state for trial in file.trials} == {"done"}
-    assert {trial.exit_code for trial in file.trials} == {0, 3}  # a broken budget is a result
+    assert {trial.exit_code for trial in file.trials} == {0, 3}  # a broken limit is a result
     assert file.trials[0].changes["domain"] == pytest.approx(-0.01 + 0.004 + 0.002)
     assert calls(execution) == [trial.run for trial in file.trials]
     assert [event.kind for event in events] == ["starts", "done"] * 8
@@ -203,7 +203,7 @@ def test_tpe_continues_with_the_same_proposals(recipe_file: Path, execution: Exe
         "method": "tpe",
         "points": 5,
         "seeds": (17,),
-        "limit": Budget.parse("general <= +0.01"),
+        "limit": Limit.parse("general <= +0.01"),
     }
 
     def stop_after_three(event: SweepEvent) -> None:
@@ -272,7 +272,7 @@ def test_a_run_is_up_to_date_until_its_data_change(recipe_file: Path) -> None:
 
 def test_another_limit_asks_for_its_measure(recipe_file: Path, execution: Execution) -> None:
     sweep(request(recipe_file, seeds=(17,)), execution)
-    limit = Budget.parse("law <= +0.01")
+    limit = Limit.parse("law <= +0.01")
     file = sweep(request(recipe_file, seeds=(17,), limit=limit), execution)
     assert {trial.message for trial in file.trials} == {"the run measured no `law`, only domain, general"}
 

@@ -41,7 +41,7 @@ class Case:
 SHORT = {"steps": 4}
 NEW = {"new_tokens": [5, 290]}
 GATED = {"steps": 12, "checkpoint": {"every": 3}}
-BOUND = {"budget": "general <= +0.12", "after": 0.4}
+BOUND = {"limit": "general <= +0.12", "after": 0.4}
 
 CASES = {
     "adamw": Case(

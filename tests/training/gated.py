@@ -25,10 +25,10 @@ from cpt.training.schedules import Constant
 
 GATE = TypeAdapter(Gate)
 
-MORE = {"budget": "general <= +0.02", "action": "raise-replay", "most": 0.75}
-SLOWER = {"budget": "general <= +0.02", "action": "lower-rate", "factor": 0.5, "least": 0.2}
-END = {"budget": "general <= +0.06", "action": "stop", "after": 0.1}
-BACK = {"budget": "general <= +0.05", "action": "roll-back", "times": 2, "factor": 0.1, "after": 0.1}
+MORE = {"limit": "general <= +0.02", "action": "raise-replay", "most": 0.75}
+SLOWER = {"limit": "general <= +0.02", "action": "lower-rate", "factor": 0.5, "least": 0.2}
+END = {"limit": "general <= +0.06", "action": "stop", "after": 0.1}
+BACK = {"limit": "general <= +0.05", "action": "roll-back", "times": 2, "factor": 0.1, "after": 0.1}
 
 
 STEPS = 24
@@ -45,8 +45,8 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def gate(budget: str, action: str, **options: object) -> Gate:
-    return GATE.validate_python({"budget": budget, "action": action, **options})
+def gate(limit: str, action: str, **options: object) -> Gate:
+    return GATE.validate_python({"limit": limit, "action": action, **options})
 
 
 class Phased(Batches):

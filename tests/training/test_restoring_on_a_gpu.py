@@ -48,8 +48,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "muon": {"optimizer": {"kind": "muon"}},
     "self-constraint": {"objective": {"kind": "self-constraint"}},
     "anomaly": {"anomalies": {"not_finite": "roll-back", "snapshot_every": 2}},
-    "gate that goes back": {"gates": [{"budget": "domain <= +1", "action": "roll-back"}]},
-    "gate that stops": {"gates": [{"budget": "domain <= +1", "action": "stop"}]},
+    "gate that goes back": {"gates": [{"limit": "domain <= +1", "action": "roll-back"}]},
+    "gate that stops": {"gates": [{"limit": "domain <= +1", "action": "stop"}]},
 }
 
 

@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoint": {"every": 3, "keep": 9},
     "average": {"kind": "lawa", "every": 1, "last": 2},
     "anomalies": {"not_finite": "roll-back", "snapshot_every": 2},
-    "gates": [{"budget": "general <= +9", "action": action} for action in ("stop", "roll-back")],
+    "gates": [{"limit": "general <= +9", "action": action} for action in ("stop", "roll-back")],
 }
 SHARDED = {"settings": SETTINGS, "gated": True, "environment": FSDP2, "by_shard": True}
 

@@ -12,7 +12,7 @@ from cpt.recipe.store import Record, Store
 
 FINGERPRINT = "ab" * 32
 STEPS, TOKENS = 100, 1000
-GATE = {"budget": "general <= +0.02", "action": "warn"}
+GATE = {"limit": "general <= +0.02", "action": "warn"}
 
 
 class GrowingRun:
@@ -72,7 +72,7 @@ class GrowingRun:
 
     def act(self, step: int, action: str, to: float = 0.2) -> None:
         """The controller acts."""
-        why = {"budget": "general <= +0.02", "probe": "general", "why": "it rose", "value": 0.01}
+        why = {"limit": "general <= +0.02", "probe": "general", "why": "it rose", "value": 0.01}
         change = {"from": 0.1, "to": to, "error": 0.001}
         self._add("actions.jsonl", {"step": step, "tokens": step * TOKENS, "action": action} | why | change)
 

@@ -93,7 +93,7 @@ def test_trends_begin_where_the_weights_last_went_back(
 
 
 def test_of_a_training_that_a_gate_has_ended_the_result_is_shown(tmp_path: Path, run: GrowingRun) -> None:
-    """`stop` went back from step 40, where the budget is broken, to step 10; what is read of that is last."""
+    """`stop` went back from step 40, where the limit is broken, to step 10; what is read of that is last."""
     run.train(1, 9).train(10, 10, 0.02).train(11, 40, 0.2)
     run.act(40, "stop", to=10)
     run.add_reading("late", 10, rise=0.5)

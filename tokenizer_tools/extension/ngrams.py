@@ -6,7 +6,7 @@ words, and the pre-tokenizer leaves these n-grams in one piece (`ngram_pre_token
 token wherever it applies, so its count is its score, and both kinds are ranked by it: an n-gram replaces the
 rarest token inside words that it beats.
 
-The budget loses nothing by learning words first. A word that is frequent enough for such an n-gram is a
+Learning words first loses nothing. A word that is frequent enough for such an n-gram is a
 token by then, and the merges that make it are as frequent, so they do not yield their place. By the same
 argument only pairs of words more frequent than the rarest token inside words matter, so text is cut between
 all others, and few different sequences are left of a large corpus.

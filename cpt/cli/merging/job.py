@@ -159,7 +159,7 @@ def _parameters_data(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def _key(finding: Finding) -> str:
     """Return the flag-like name of a setting: a search's settings stand for flags of their own."""
     where = finding.where[1:] if finding.where[:1] == ("search",) else finding.where
-    return "budget" if where[:1] == ("gates",) else ".".join(map(str, where))
+    return "limit" if where[:1] == ("gates",) else ".".join(map(str, where))
 
 
 def validated(data: dict[str, Any]) -> tuple[MergeConfig | None, list[Finding]]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _NOT_IN_A_PLAN = {
     "average": "Use cpt merge average, or a recipe.",
     "search": "Use cpt merge search, or a recipe.",
-    "gates": "Use cpt merge search --budget, or a recipe.",
+    "gates": "Use cpt merge search --limit, or a recipe.",
     "name": None,
     "from": None,
 }

@@ -53,22 +53,22 @@ def search(
             "--text",
             metavar="[NAME=]FILE",
             help="Text that merges are measured on: `domain` is to improve, `general` must not become worse; "
-            "others may have budgets. Report results on other text.",
+            "others may have limits. Report results on other text.",
         ),
     ],
     output: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.")],
-    budget: Annotated[
+    limit: Annotated[
         list[str] | None,
         typer.Option(
-            "--budget",
-            metavar="BUDGET",
+            "--limit",
+            metavar="LIMIT",
             help="`general <= +0.01`, with 95% confidence; without any: the knee of the Pareto front.",
         ),
     ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
-            "--task", metavar="NAME=ITEMS", help="A task of cpt eval suites, for budgets: `piqa=100`."
+            "--task", metavar="NAME=ITEMS", help="A task of cpt eval suites, for limits: `piqa=100`."
         ),
     ] = None,
     data: Annotated[
@@ -117,12 +117,12 @@ def search(
     """Choose merge weights by evaluation: every merge is made in memory, measured and logged; one is written.
 
     Example: cpt merge search --base B --add M --text domain=law.jsonl --text general=wiki.jsonl
-    --budget 'general <= +0.01' --out merged
+    --limit 'general <= +0.01' --out merged
 
     The log and a page with the front stand beside the result: merged.search.jsonl, merged.search.html. The
     same command continues a search that was stopped.
 
-    Exit codes: 0 merged, 2 the models or the settings do not fit, 3 no weights keep the budget, 4 none are
+    Exit codes: 0 merged, 2 the models or the settings do not fit, 3 no weights keep the limit, 4 none are
     shown to keep it: the best compromise is written.
     """
     job = from_flags(
@@ -150,7 +150,7 @@ def search(
             "data": data,
             "precision": precision,
         },
-        gates=[{"budget": each} for each in budget or []],
+        gates=[{"limit": each} for each in limit or []],
     )
     texts = named_texts(text)
     problems = list(_problems(job, texts, output))
@@ -183,7 +183,7 @@ def _problems(job: MergeJob, texts: Mapping[str, str], output: Path) -> Iterator
     """Find everything that is wrong and can be found without the models."""
     from cpt.sources import DOMAIN, GENERAL
     from cpt.stages.pretrain.probes import task_problems
-    from cpt.training.features.gate_controller import budget_problems
+    from cpt.training.features.gate_controller import limit_problems
     from merging.search import search_space
 
     settings = job.config.search or MergeSearch()
@@ -209,18 +209,18 @@ def _problems(job: MergeJob, texts: Mapping[str, str], output: Path) -> Iterator
             yield Problem(f"{name} is a text and a task", key="--task", hint="Give the text another name.")
     probes: dict[str, Any] = dict.fromkeys(texts, "text") | dict.fromkeys(settings.tasks, "task")
     for gate in job.config.gates:
-        for problem in budget_problems(gate.budget, "--budget", probes, under="--text or --task"):
-            yield replace(problem, key="--budget")
+        for problem in limit_problems(gate.limit, "--limit", probes, under="--text or --task"):
+            yield replace(problem, key="--limit")
 
 
 def _search(
     job: MergeJob, texts: Mapping[str, str], start_token: str | None, output: Path, view: ProgressBar
 ) -> tuple[dict[str, Any], GateFailed | None]:
-    """Search, write the result, the log and the page; return the facts, and the budget that is broken."""
+    """Search, write the result, the log and the page; return the facts, and the limit that is broken."""
     import tempfile
 
     from cpt.corpus.document_tokenizer import special_token
-    from cpt.stages.merge.search import Material, require_budgets, search_and_write, search_metrics
+    from cpt.stages.merge.search import Material, require_limits, search_and_write, search_metrics
     from merging.plan import read_inputs
     from merging.request import shard_bytes
 
@@ -247,7 +247,7 @@ def _search(
     facts = {"folder": str(output), "method": request.method, **metrics}
     _write_page(facts, [model.name for model in request.models], output)
     try:
-        require_budgets(metrics, stage=None)
+        require_limits(metrics, stage=None)
     except GateFailed as error:
         return facts, error
     return facts, None
@@ -318,6 +318,6 @@ def _print(facts: Mapping[str, Any], output: Path) -> None:
     for each in facts["search"]["at_bounds"]:
         console.print(Text(f"  {each['says']}"), soft_wrap=True)
     for gate in facts["gates"]:
-        console.print(Text(f"  {gate['budget']}: {gate['verdict']}, {gate['why']}"), soft_wrap=True)
+        console.print(Text(f"  {gate['limit']}: {gate['verdict']}, {gate['why']}"), soft_wrap=True)
     for ending in (LOG, PAGE):
         console.print(Text(f"  {_beside(output, ending).name}"), soft_wrap=True)

@@ -30,7 +30,7 @@ class LogView:
 
     `tick`, called from another thread, writes a line where a stage has been silent for as long.
     An update with a new metric (a probe's value) is always written. Every reading, every action and every
-    changed verdict on a budget is a line `STAGE: KIND key=value …`.
+    changed verdict on a limit is a line `STAGE: KIND key=value …`.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -93,8 +93,8 @@ class LogView:
     def _note(self, event: TrainingEvent) -> None:
         if event.kind == "verdict":
             for gate in event.facts["gates"]:
-                if self._verdicts.get(gate["budget"]) != gate["verdict"]:
-                    self._verdicts[gate["budget"]] = gate["verdict"]
+                if self._verdicts.get(gate["limit"]) != gate["verdict"]:
+                    self._verdicts[gate["limit"]] = gate["verdict"]
                     self._line(f"{event.stage}: verdict {key_values({'step': event.facts['step']} | gate)}")
         else:
             found = {key: value for key, value in event.facts.items() if key != "said"}

@@ -45,11 +45,11 @@ def _field(value: Any) -> str:
 
 
 def reading_lines(readings: Sequence[Mapping[str, Any]], gates: Sequence[Mapping[str, Any]]) -> list[Text]:
-    """Return a line for each reading: level, change since the start, and verdicts on budgets.
+    """Return a line for each reading: level, change since the start, and verdicts on limits.
 
     Args:
         readings: Last reading of each probe, as in `probes.jsonl`.
-        gates: Verdicts on budgets, as in `summary.json`.
+        gates: Verdicts on limits, as in `summary.json`.
     """
     width = max((len(reading["probe"]) for reading in readings), default=0)
     return [
@@ -67,7 +67,7 @@ def _reading_line(reading: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]
         line.append(f"  x{factor:.2g}")
     for gate in gates:
         line.append(
-            f"  {gate['budget'].removeprefix(gate['probe']).strip()} {gate['verdict']}", verdict_style([gate])
+            f"  {gate['limit'].removeprefix(gate['probe']).strip()} {gate['verdict']}", verdict_style([gate])
         )
     return line
 
@@ -83,8 +83,8 @@ def _change(reading: Mapping[str, Any]) -> str:
 
 
 def outcome_in_words(outcome: str) -> str:
-    """Return the outcome of a stage in words: the verdict on its budgets, or the outcome itself."""
-    words = {"broken": "a budget is broken", "not shown": "a budget is not shown to be held"}
+    """Return the outcome of a stage in words: the verdict on its limits, or the outcome itself."""
+    words = {"broken": "a limit is broken", "not shown": "a limit is not shown to be held"}
     return words.get(outcome, outcome)
 
 

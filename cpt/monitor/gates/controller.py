@@ -1,10 +1,10 @@
-"""The actions that follow from budgets: a pure controller, whose state is part of every checkpoint.
+"""The actions that follow from limits: a pure controller, whose state is part of every checkpoint.
 
 Replay's effect grows about with the logarithm of its share (Ibrahim et al. 2024: 1, 5, 10 and 25% help by
-equal amounts), so a share is raised by doubling it, and by more if a budget is far exceeded or the last raise
-has not turned the rise. From no replay it starts small, or larger if a budget is far exceeded. A change gets
+equal amounts), so a share is raised by doubling it, and by more if a limit is far exceeded or the last raise
+has not turned the rise. From no replay it starts small, or larger if a limit is far exceeded. A change gets
 time to take effect: while the rise falls, and ends within its limit by the trend, nothing more is done. The
-share is lowered by steps of a quarter when every budget has clear slack at several readings in a row.
+share is lowered by steps of a quarter when every limit has clear slack at several readings in a row.
 Raising it again after that doubles the number of readings before the next lowering, so it cannot oscillate.
 """
 
@@ -32,7 +32,7 @@ _LEAST_RAISE, _MOST_RAISE = 2.0, 4.0
 
 _FIRST_SHARE = 0.05
 """First replay share after none, enough for a weak shift (Ibrahim et al. 2024); up to `_MOST_RAISE` times as
-large if a budget is far exceeded."""
+large if a limit is far exceeded."""
 
 _ROUNDING = 1e-9
 """Rounding error of a share of a batch, in rows."""
@@ -73,8 +73,8 @@ class ControlState:
         slack_readings: Number of readings in a row with clear slack.
         patience: Number of them that leads to a lower share.
         lowered: True if the last change of the share was a lowering.
-        roll_backs: Number of roll-backs, by budget.
-        warned: Verdicts of the last warnings, by budget.
+        roll_backs: Number of roll-backs, by limit.
+        warned: Verdicts of the last warnings, by limit.
         ended: Why the run ends here, if it does.
     """
 
@@ -101,10 +101,10 @@ class ControlState:
 
 @dataclass(frozen=True)
 class Action:
-    """An action because of a budget.
+    """An action because of a limit.
 
     Attributes:
-        judgement: Judgement of the budget.
+        judgement: Judgement of the limit.
         action: Name of the action.
         before, after: Replay share, rate factor or step before and after.
         result: Weights that an ended run returns, in words.
@@ -124,7 +124,7 @@ class Action:
             "roll-back": "the weights go back",
             "stop": "the run ends",
             "fail": "the run fails",
-            "warn": f"{self.judgement.budget} is {self.judgement.verdict}",
+            "warn": f"{self.judgement.limit} is {self.judgement.verdict}",
         }[self.action]
         key = f"{self.judgement.key}: " if self.judgement.key else ""
         if self.result:
@@ -140,8 +140,8 @@ class Action:
             "step": step,
             "tokens": tokens,
             "key": judgement.key,
-            "budget": judgement.budget.text,
-            "probe": judgement.budget.probe,
+            "limit": judgement.limit.text,
+            "probe": judgement.limit.probe,
             "action": self.action,
             "value": judgement.value,
             "error": judgement.error,
@@ -184,7 +184,7 @@ def decide(
         return actions, state
     for judgement in judgements:
         gate = judgement.gate
-        done = state.roll_backs.get(judgement.budget.text, 0)
+        done = state.roll_backs.get(judgement.limit.text, 0)
         if isinstance(gate, RollBack) and done < gate.times and _lasts(judgement, gate.after, now):
             more, state = _roll_back(judgement, gate, state, now)
             return [*actions, *more], state
@@ -195,7 +195,7 @@ def decide(
 
 
 def _lasts(judgement: Judgement, after: float, now: DecisionPoint) -> bool:
-    """Return True if a budget is broken for good: not by an early gap, nor by one that closes."""
+    """Return True if a limit is broken for good: not by an early gap, nor by one that closes."""
     broken = judgement.fresh and judgement.verdict == "broken"
     return broken and judgement.ends_at > 1 and now.progress >= after
 
@@ -221,17 +221,17 @@ def _warnings(judgements: Sequence[Judgement], state: ControlState) -> tuple[lis
     rank = {"at risk": 1, "broken": 2}
     actions = []
     for judgement in judgements:
-        before = state.warned.get(judgement.budget.text, "held")
+        before = state.warned.get(judgement.limit.text, "held")
         if judgement.gate.action == "warn" and rank.get(judgement.verdict, 0) > rank.get(before, 0):
             actions.append(Action(judgement, "warn"))
-    return actions, replace(state, warned={j.budget.text: j.verdict for j in judgements})
+    return actions, replace(state, warned={j.limit.text: j.verdict for j in judgements})
 
 
 def _roll_back(
     judgement: Judgement, gate: RollBack, state: ControlState, now: DecisionPoint
 ) -> tuple[list[Action], ControlState]:
-    count = state.roll_backs.get(judgement.budget.text, 0) + 1
-    roll_backs = {**state.roll_backs, judgement.budget.text: count}
+    count = state.roll_backs.get(judgement.limit.text, 0) + 1
+    roll_backs = {**state.roll_backs, judgement.limit.text: count}
     state = replace(state, roll_backs=roll_backs, went_back=now.step)
     actions = [Action(judgement, "roll-back", before=now.step)]
     if gate.then == "lower-rate":
@@ -274,7 +274,7 @@ def _change_replay(
 
 
 def _needs_more(judgement: Judgement, state: ControlState, now: DecisionPoint) -> bool:
-    """Return True if a budget may be in danger, and the last change had its time and is not enough.
+    """Return True if a limit may be in danger, and the last change had its time and is not enough.
 
     Replay costs little and takes time to act: a suspicion is enough, where all other actions wait for proof.
     """
@@ -286,13 +286,13 @@ def _needs_more(judgement: Judgement, state: ControlState, now: DecisionPoint) -
 
 
 def _more_rows(state: ControlState, judgement: Judgement, most: float, batch: int) -> int:
-    """Return the rows for a budget at risk: at least twice as many, more if it is far exceeded.
+    """Return the rows for a limit at risk: at least twice as many, more if it is far exceeded.
 
     Four times as many if the last raise has not turned the rise.
     """
     rows, last = state.rows, state.worse_at_raise
-    allowed = judgement.budget.limit
-    excess = judgement.worse / allowed if allowed and not judgement.budget.recovery else math.inf
+    allowed = judgement.limit.allowed
+    excess = judgement.worse / allowed if allowed and not judgement.limit.recovery else math.inf
     if last is not None and judgement.worse >= last:
         excess = math.inf
     if rows:

@@ -1,6 +1,6 @@
-"""Gates: one forgetting budget each, and the action that follows when it is at risk or broken.
+"""Gates: one limit on forgetting each, and the action that follows when it is at risk or broken.
 
-A budget states how much worse a probe may get, or by when it must recover:
+A limit states how much worse a probe may get, or by when it must recover:
 
 general <= +0.02             bits per byte above the start
 piqa >= -1 point             accuracy of a task or its p_gold, in percentage points
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -34,28 +34,28 @@ UNITS: Mapping[Kind, Unit] = {
 _PROBE = r"(?P<probe>[A-Za-z0-9][\w.\-]*)"
 _NUMBER = r"(?P<number>[+\-\u2212]?(?:\d+\.?\d*|\.\d+)(?:e[+\-]?\d+)?)"
 _UNIT = r"(?P<unit>bits? per byte|bpb|nats? per token|points?|pp)?"
-_LIMIT = re.compile(rf"{_PROBE}\s*(?P<sign><=|>=|≤|≥)\s*{_NUMBER}\s*{_UNIT}", re.IGNORECASE)
+_CHANGE = re.compile(rf"{_PROBE}\s*(?P<sign><=|>=|≤|≥)\s*{_NUMBER}\s*{_UNIT}", re.IGNORECASE)
 _RECOVERY = re.compile(rf"{_PROBE}\s+recovers?\s+within\s+{_NUMBER}\s*%", re.IGNORECASE)
 _EXAMPLES = "`general <= +0.02`, `piqa >= -1 point` or `general recovers within 20%`"
 
 
 @dataclass(frozen=True)
-class Budget:
+class Limit:
     """A bound on one probe.
 
     Attributes:
-        text: The budget as written, which is its name.
+        text: The limit as written, which is its name.
         probe: Name of the probe.
-        limit: Largest deterioration since before training, at least 0, in the probe's unit (accuracy: shares
-            of 1); of a recovery, the share of the run's tokens after which the probe must be back.
+        allowed: Largest deterioration since before training, at least 0, in the probe's unit (accuracy:
+            shares of 1); of a recovery, the share of the run's tokens after which the probe must be back.
         falls: True if less is worse, as of an accuracy.
-        recovery: True if the budget bounds the time of a recovery.
+        recovery: True if the limit bounds the time of a recovery.
         unit: Unit in the text, if it names one.
     """
 
     text: str
     probe: str
-    limit: float
+    allowed: float
     falls: bool = False
     recovery: bool = False
     unit: Unit | None = None
@@ -64,21 +64,21 @@ class Budget:
         return self.text
 
     @classmethod
-    def parse(cls, text: str) -> Budget:
-        """Parse a budget.
+    def parse(cls, text: str) -> Limit:
+        """Parse a limit.
 
         Raises:
-            ValueError: The text states no budget; the message shows how budgets are written.
+            ValueError: The text states no limit; the message shows how limits are written.
         """
         text = " ".join(text.split())
         if found := _RECOVERY.fullmatch(text):
             return cls(text, found["probe"], _share(found["number"]), recovery=True)
-        if found := _LIMIT.fullmatch(text):
-            return _limit(text, found)
-        raise ValueError(f"`{text}` states no budget: write it like {_EXAMPLES}")
+        if found := _CHANGE.fullmatch(text):
+            return _bounded_change(text, found)
+        raise ValueError(f"`{text}` states no limit: write it like {_EXAMPLES}")
 
     def misfit(self, kind: Kind) -> str | None:
-        """Return why the budget does not fit a kind of probe, or None if it does."""
+        """Return why the limit does not fit a kind of probe, or None if it does."""
         if self.recovery:
             lasting = kind not in ("text", "task")
             if kind == "early-end":
@@ -95,7 +95,7 @@ class Budget:
         return None
 
 
-def _limit(text: str, found: re.Match[str]) -> Budget:
+def _bounded_change(text: str, found: re.Match[str]) -> Limit:
     number = _number(found["number"])
     falls = found["sign"] in (">=", "≥")
     unit = _unit(found["unit"])
@@ -106,8 +106,8 @@ def _limit(text: str, found: re.Match[str]) -> Budget:
         raise ValueError(f"`{text}`: points are of accuracy, which must not fall: `>= -1 point`")
     if (number > 0) if falls else (number < 0):
         change = "fall" if falls else "rise"
-        raise ValueError(f"`{text}` asks for an improvement; a budget says how far a probe may {change}")
-    return Budget(text, found["probe"], abs(number) / 100 if points else abs(number), falls=falls, unit=unit)
+        raise ValueError(f"`{text}` asks for an improvement; a limit says how far a probe may {change}")
+    return Limit(text, found["probe"], abs(number) / 100 if points else abs(number), falls=falls, unit=unit)
 
 
 def _unit(written: str | None) -> Unit | None:
@@ -131,31 +131,37 @@ def _share(number: str) -> float:
 
 def _from_text(value: Any) -> Any:
     if isinstance(value, str):
-        return Budget.parse(value)
-    if isinstance(value, Budget):
+        return Limit.parse(value)
+    if isinstance(value, Limit):
         return value
-    raise ValueError(f"a budget is a text like {_EXAMPLES}")
+    raise ValueError(f"a limit is a text like {_EXAMPLES}")
 
 
-BudgetText = Annotated[Budget, BeforeValidator(_from_text), PlainSerializer(str, return_type=str)]
-"""A budget as a setting, written as text."""
+LimitText = Annotated[Limit, BeforeValidator(_from_text), PlainSerializer(str, return_type=str)]
+"""A limit as a setting, written as text."""
 
 
 HALF = 0.5
 """Default of the largest share of replay text, and of the factor of a lower rate."""
 
 
-class GateConfig(BaseModel):
-    """Bound one probe, and name the action when the bound is exceeded.
+RENAMED: Mapping[str, str] = {"budget": "limit"}
+"""Former key of a gate -> its name."""
 
-    At the end of the run a broken budget gives exit code 3, one that is not shown to be held gives exit
+
+class GateConfig(BaseModel):
+    """Set a limit on one probe, and name the action when it is exceeded.
+
+    At the end of the run a broken limit gives exit code 3, one that is not shown to be held gives exit
     code 4. The result is kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    budget: BudgetText = Field(
-        description="Bound of a probe: `general <= +0.02` (bits per byte above the start), "
+    renamed_keys: ClassVar[Mapping[str, str]] = RENAMED
+
+    limit: LimitText = Field(
+        description="Limit on a probe: `general <= +0.02` (bits per byte above the start), "
         "`piqa >= -1 point` (accuracy), `general recovers within 20%` (of the run's tokens)."
     )
     action: str
@@ -220,7 +226,7 @@ class _Patient(GateConfig):
 
 
 class Stop(_Patient):
-    """End the run. Its result is the point with the most gain that its readings show to be within the budgets
+    """End the run. Its result is the point with the most gain that its readings show to be within the limits
     of all acting gates, or else the start.
     """
 
@@ -234,7 +240,7 @@ class Stop(_Patient):
         default=None,
         gt=0,
         description="End the run after so many readings of the task in `by` in a row without a better point; "
-        "null: only the budget ends it.",
+        "null: only the limit ends it.",
     )
 
     @model_validator(mode="before")
@@ -242,7 +248,7 @@ class Stop(_Patient):
     def _no_trade_off(cls, value: Any) -> Any:
         if isinstance(value, dict) and "trade_off" in value:
             raise ValueError(
-                "`trade_off` is no longer a setting: the result is the best point within the budget"
+                "`trade_off` is no longer a setting: the result is the best point within the limit"
             )
         return value
 
@@ -258,7 +264,7 @@ class Stop(_Patient):
 
 
 class RollBack(_Patient):
-    """Restore the last point that was read within the budget, and continue from there more carefully."""
+    """Restore the last point that was read within the limit, and continue from there more carefully."""
 
     action: Literal["roll-back"]
     times: int = Field(default=2, gt=0, description="Largest number of roll-backs.")
@@ -296,4 +302,4 @@ def acted_upon(gates: Iterable[Gate]) -> frozenset[str]:
     """Return the names of probes that decide an action beyond a warning, or the result of `stop`."""
     acting = [gate for gate in gates if not isinstance(gate, Warn)]
     weighed = [gate.by for gate in acting if isinstance(gate, Stop)]
-    return frozenset([*(gate.budget.probe for gate in acting), *weighed])
+    return frozenset([*(gate.limit.probe for gate in acting), *weighed])

@@ -1,14 +1,14 @@
-"""Judgement of budgets by a run's readings and their noise, in pure functions.
+"""Judgement of limits by a run's readings and their noise, in pure functions.
 
-During a run, a budget is *at risk* or *broken* only if that is significant over all interim looks
-(`cpt.monitor.noise`): an action needs proof. At the end of the run the burden of proof is reversed. A budget
-is *held* only if the upper bound of the rise is within the limit, *broken* if the lower bound is beyond it,
+During a run, a limit is *at risk* or *broken* only if that is significant over all interim looks
+(`cpt.monitor.noise`): an action needs proof. At the end of the run the burden of proof is reversed. A limit
+is *held* only if the upper bound of the rise is within it, *broken* if the lower bound is beyond it,
 and *not shown* otherwise. Both bounds are one-sided, at 95%, by Student's t over documents (questions,
 samples), whose change is measured in pairs.
 
-The bounds are not corrected for the number of budgets. That all budgets are held is claimed only if each of
+The bounds are not corrected for the number of limits. That all limits are held is claimed only if each of
 them is, so each is tested at 95% (intersection-union test). A false *broken* needs a true rise that is close
-to the limit: with several such budgets, one of them is called broken in more than 5 of 100 runs.
+to the limit: with several such limits, one of them is called broken in more than 5 of 100 runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cpt.monitor.gates.gate import Budget, Gate
+from cpt.monitor.gates.gate import Gate, Limit
 from cpt.monitor.gates.rise import (
     UNKNOWN,
     Forecast,
@@ -34,7 +34,7 @@ from cpt.monitor.reading import Reading
 from cpt.monitor.stability import Point, stability_gap
 
 Verdict = Literal["held", "not shown", "at risk", "broken", "not measured"]
-"""State of a budget; a finished run has held, not shown or broken."""
+"""State of a limit; a finished run has held, not shown or broken."""
 
 _SLACK = 0.5
 """Share of the limit below which there is clear slack."""
@@ -42,7 +42,7 @@ _SLACK = 0.5
 
 @dataclass(frozen=True)
 class Judgement:
-    """Judgement of a gate's budget.
+    """Judgement of a gate's limit.
 
     Attributes:
         value: Change since the start, in the probe's unit, as read; of a recovery, the share of the run's
@@ -80,21 +80,21 @@ class Judgement:
     key: str = ""
 
     @property
-    def budget(self) -> Budget:
-        return self.gate.budget
+    def limit(self) -> Limit:
+        return self.gate.limit
 
     @property
-    def limit(self) -> float:
-        """Return the limit of `value`, with its sign."""
-        return -self.budget.limit if self.budget.falls else self.budget.limit
+    def allowed(self) -> float:
+        """Return the largest `value` that is allowed, with its sign."""
+        return -self.limit.allowed if self.limit.falls else self.limit.allowed
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON data for the training's summary."""
         return {
             "key": self.key,
-            "budget": self.budget.text,
-            "probe": self.budget.probe,
-            "limit": self.limit,
+            "limit": self.limit.text,
+            "probe": self.limit.probe,
+            "allowed": self.allowed,
             "unit": self.unit,
             "action": self.gate.action,
             "verdict": self.verdict,
@@ -114,7 +114,7 @@ def judge(
     since: int = 0,
     stage: str = "",
 ) -> list[Judgement]:
-    """Judge the budget of every gate by a run's readings so far, in the order of the gates.
+    """Judge the limit of every gate by a run's readings so far, in the order of the gates.
 
     Args:
         gates: Gates of the stage.
@@ -130,7 +130,7 @@ def judge(
     last = max((curve[-1].tokens for curve in curves.values()), default=0)
     total = last / progress if progress else math.inf
     cases = (
-        _Case(gate, curves.get(gate.budget.probe, ()), total, progress, len(gates), tolerance, since)
+        _Case(gate, curves.get(gate.limit.probe, ()), total, progress, len(gates), tolerance, since)
         for gate in gates
     )
     return [
@@ -161,12 +161,12 @@ class _Case:
         return bool(self.readings) and self.readings[-1].tokens == tokens
 
     def judged(self) -> Judgement:
-        name = self.gate.budget.probe
+        name = self.gate.limit.probe
         if not self.readings:
             return self._unread(f"{name} was not read", "")
         if math.isnan(self.readings[-1].rise):
             return self._diverged()
-        return self._recovery() if self.gate.budget.recovery else self._limit()
+        return self._recovery() if self.gate.limit.recovery else self._change()
 
     def _unread(self, why: str, unit: str) -> Judgement:
         verdict: Verdict = "not shown" if self._over else "not measured"
@@ -174,30 +174,30 @@ class _Case:
 
     def _diverged(self) -> Judgement:
         """Judge a value that is not finite: it exceeds every limit, though comparisons with NaN are false."""
-        why, unit = f"{self.gate.budget.probe} is not a finite number", self.readings[-1].unit
+        why, unit = f"{self.gate.limit.probe} is not a finite number", self.readings[-1].unit
         return Judgement(self.gate, "broken", None, None, unit, why, worse=math.inf, ends_at=math.inf)
 
-    def _limit(self) -> Judgement:
-        reading, limit = self.readings[-1], self.gate.budget.limit
+    def _change(self) -> Judgement:
+        reading, allowed = self.readings[-1], self.gate.limit.allowed
         ahead, rise = self._forecast(), Rise.of(reading)
         worse, error = rise.worse, rise.error
         counts = worse - self._bound * error > 0
-        exceeds = worse + ONE_SIDED_95 * error > limit or ahead.worse > limit
-        within = rise.upper <= limit
+        exceeds = worse + ONE_SIDED_95 * error > allowed or ahead.worse > allowed
+        within = rise.upper <= allowed
         verdict: Verdict = "held" if within else "not shown"
-        why = of_what_is_allowed(reading, worse, limit)
+        why = of_what_is_allowed(reading, worse, allowed)
         if self._over:
-            if rise.lower > limit:
+            if rise.lower > allowed:
                 verdict = "broken"
             elif not within:
                 why = f"{why}; {possible(reading, rise)}"
-        elif worse - self._bound * error > limit:
+        elif worse - self._bound * error > allowed:
             verdict = "broken"
-        elif counts and worse + ONE_SIDED_95 * error > limit:
+        elif counts and worse + ONE_SIDED_95 * error > allowed:
             verdict = "at risk"
-        elif counts and ahead.worse > limit:
+        elif counts and ahead.worse > allowed:
             verdict, why = "at risk", f"{why}, and by its trend ends at {amount(ahead.worse, reading)}"
-        elif worse > limit and self._was_broken():
+        elif worse > allowed and self._was_broken():
             verdict, why = "at risk", f"{why}, and was broken before"
         elif not within:
             why = f"{why}; {possible(reading, rise)}"
@@ -209,23 +209,23 @@ class _Case:
             reading.unit,
             why,
             worse=worse,
-            slack=worse + ONE_SIDED_95 * error < _SLACK * limit
-            and ahead.is_below(_SLACK * limit, ONE_SIDED_95),
-            ends_at=_multiple(worse if math.isnan(ahead.worse) else ahead.worse, limit),
+            slack=worse + ONE_SIDED_95 * error < _SLACK * allowed
+            and ahead.is_below(_SLACK * allowed, ONE_SIDED_95),
+            ends_at=_multiple(worse if math.isnan(ahead.worse) else ahead.worse, allowed),
             suspect=exceeds and worse - standard_errors(SUSPICION, rise.items) * error > 0,
             within=within,
             items=reading.items,
-            needed=needed_items(limit, reading.rise_error, reading.items or 0),
+            needed=needed_items(allowed, reading.rise_error, reading.items or 0),
         )
 
     def _recovery(self) -> Judgement:
         """Judge whether a probe came back to its start, within the tolerance, by a share of the run's tokens.
 
-        At the end the budget is broken if the first reading after that point shows a rise beyond the
+        At the end the limit is broken if the first reading after that point shows a rise beyond the
         tolerance, or a later one does over all looks; held if the last reading up to the point shows none;
         else not shown.
         """
-        within, name, reading = self.gate.budget.limit, self.gate.budget.probe, self.readings[-1]
+        within, name, reading = self.gate.limit.allowed, self.gate.limit.probe, self.readings[-1]
         if not self.total_tokens:
             why = f"{name} is that of the start"
             return Judgement(self.gate, "held", 0.0, None, "share of tokens", why, slack=True, within=True)
@@ -265,7 +265,7 @@ class _Case:
         )
 
     def _recovered_at_end(self) -> Verdict:
-        deadline = self.gate.budget.limit * self.total_tokens
+        deadline = self.gate.limit.allowed * self.total_tokens
         rises = [Rise.of(reading) for reading in self.readings]
         late = [rise for rise, r in zip(rises, self.readings, strict=True) if r.tokens >= deadline]
         count = looks(len(rises), self.gates)
@@ -274,7 +274,7 @@ class _Case:
         return "held" if self._shown_back(deadline) else "not shown"
 
     def _recovered_so_far(self, back: float | None, value: float) -> Verdict:
-        within = self.gate.budget.limit
+        within = self.gate.limit.allowed
         if value > within and back != 0:
             return "broken"
         if back is None and value > within / 2:
@@ -296,9 +296,9 @@ class _Case:
         for looked in range(len(self.readings) - 1, 0, -1):
             reading = self.readings[looked - 1]
             rise = Rise.of(reading)
-            if rise.worse <= self.gate.budget.limit or not self._of_these_weights(reading):
+            if rise.worse <= self.gate.limit.allowed or not self._of_these_weights(reading):
                 return False
-            if rise.least(looks(looked, self.gates)) > self.gate.budget.limit:
+            if rise.least(looks(looked, self.gates)) > self.gate.limit.allowed:
                 return True
         return False
 
@@ -333,19 +333,19 @@ def _multiple(worse: float, limit: float) -> float:
 
 
 def verdict(judgements: Sequence[Judgement]) -> str:
-    """Return the state of the budgets in one sentence; empty if there are none."""
+    """Return the state of the limits in one sentence; empty if there are none."""
     if not judgements:
         return ""
     for word in ("broken", "at risk"):
         found = [judgement for judgement in judgements if judgement.verdict == word]
         if found:
             others = f", and {len(found) - 1} more" if len(found) > 1 else ""
-            return f"{found[0].budget} is {word}{others}: {found[0].why}"
+            return f"{found[0].limit} is {word}{others}: {found[0].why}"
     unread = [judgement for judgement in judgements if judgement.verdict == "not measured"]
     if unread:
-        return f"{unread[0].budget} is not measured yet"
+        return f"{unread[0].limit} is not measured yet"
     open_ = [judgement for judgement in judgements if judgement.verdict == "not shown"]
     if open_:
         others = f", and {len(open_) - 1} more" if len(open_) > 1 else ""
-        return f"{open_[0].budget} is not shown{others}: {open_[0].why}"
-    return judgements[0].why if len(judgements) == 1 else f"all {len(judgements)} budgets hold"
+        return f"{open_[0].limit} is not shown{others}: {open_[0].why}"
+    return judgements[0].why if len(judgements) == 1 else f"all {len(judgements)} limits hold"

@@ -67,7 +67,7 @@ class Rise:
 
 
 def possible(reading: Reading, rise: Rise) -> str:
-    """Return why a reading does not show that a budget is held."""
+    """Return why a reading does not show that a limit is held."""
     if math.isinf(rise.error):
         return unknown(reading)
     verb = "fall" if reading.unit in HIGHER_IS_BETTER else "rise"

@@ -36,7 +36,7 @@ class TaskProbe:
         items: Number of questions.
         grade: Function that returns the answers to the first questions, in an order of which every prefix is
             a fair sample.
-        tokens: Number of tokens that the model reads for all questions; 0 if there is no probe budget.
+        tokens: Number of tokens that the model reads for all questions; 0 if there is no probe share.
         measure: Measure that is read; `detail` has the other one.
         weights: Weights of the questions in p_gold, [items], with which every label counts the same; empty:
             equal ones.

@@ -22,9 +22,9 @@ FINAL_AT, RIGHT_END = 1.09, 1.16
 """Positions of the final model's marker and of the axis end, in multiples of the trained tokens."""
 
 FAR = 2.0
-"""Largest distance of a drawn budget from the base, in multiples of the curve's largest change.
+"""Largest distance of a drawn limit from the base, in multiples of the curve's largest change.
 
-A budget farther away would flatten the curve.
+A limit farther away would flatten the curve.
 """
 
 
@@ -54,7 +54,7 @@ class GapChart(NamedTuple):
     """Content of one chart, in data coordinates.
 
     end: level of the final model.
-    limits, deadlines: budgets as levels, and recovery budgets in tokens.
+    limits, deadlines: limits of the change as levels, and of the recovery in tokens.
     acted: tokens at which the controller acted.
     """
 
@@ -82,7 +82,7 @@ class GapChart(NamedTuple):
 def stability_gap(
     name: str, probe: Probe, final: str, gates: Sequence[Gate] = (), actions: Sequence[Action] = ()
 ) -> str | None:
-    """Draw the bits per byte of a text against tokens: base level, trough, recovery, budgets, final model.
+    """Draw the bits per byte of a text against tokens: base level, trough, recovery, limits, final model.
 
     Args:
         name: Name of the probe.
@@ -142,14 +142,14 @@ def _drawn(
     gates: Sequence[Gate],
     actions: Sequence[Action],
 ) -> GapChart:
-    """Return the content of a chart: budgets of this probe that are near enough, and actions for it."""
+    """Return the content of a chart: limits of this probe that are near enough, and actions for it."""
     found = [reading.level - base for reading in curve]
     reach = FAR * max(*map(abs, found), abs(dip.depth or 0.0), 1e-9)
-    limits = [base + gate.limit for gate in gates if gate.limits_change_of(name) and gate.limit is not None]
-    near = sorted({limit for limit in limits if abs(limit - base) <= reach})
+    changes = [gate.allowed for gate in gates if gate.limits_change_of(name) and gate.allowed is not None]
+    near = sorted({base + change for change in changes if abs(change) <= reach})
     last = curve[-1].tokens
     deadlines = [
-        gate.limit * last for gate in gates if gate.limits_recovery_of(name) and gate.limit is not None
+        gate.allowed * last for gate in gates if gate.limits_recovery_of(name) and gate.allowed is not None
     ]
     acted = [action.tokens for action in actions if action.probe == name and action.tokens <= last]
     return GapChart(curve, base, end, dip, measure, shade, near, deadlines, acted)
@@ -167,7 +167,7 @@ def _draw(drawn: GapChart, final: str, key: str, title: str, finding: str) -> st
         if has_gap(drawn.dip) and abs(drawn.worst - drawn.base) > VISIBLE * (high - low):
             _mark_gap(axes, labels, drawn)
         _mark_final(axes, labels, drawn, final)
-        _mark_budgets(axes, labels, drawn)
+        _mark_limits(axes, labels, drawn)
         _name_base(labels, drawn)
         token_axis(axes, drawn.span)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -177,8 +177,8 @@ def _draw(drawn: GapChart, final: str, key: str, title: str, finding: str) -> st
         change = measure.change(drawn.end - drawn.base)
         described = f"{finding} Base {measure.level(drawn.base)}, {final} {change}."
         if drawn.limits:
-            budgets = (measure.change(limit - drawn.base) for limit in drawn.limits)
-            described += f" Budget {', '.join(budgets)}."
+            limits = (measure.change(limit - drawn.base) for limit in drawn.limits)
+            described += f" Limit {', '.join(limits)}."
         if drawn.acted:
             described += f" The controller acted {len(drawn.acted)} times."
         return to_svg(figure, key, title, described)
@@ -217,9 +217,9 @@ def _draw_curve(axes: Axes, drawn: GapChart) -> None:
         )
     axes.axhline(drawn.base, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
     for limit in drawn.limits:
-        axes.axhline(limit, color=colour("budget"), linewidth=1.5)
+        axes.axhline(limit, color=colour("limit"), linewidth=1.5)
     for deadline in drawn.deadlines:
-        axes.axvline(deadline, color=colour("budget"), linewidth=1.5, dashes=(4, 3))
+        axes.axvline(deadline, color=colour("limit"), linewidth=1.5, dashes=(4, 3))
     axes.plot(tokens, levels, color=drawn.shade)
     mark_actions(axes, drawn.acted)
 
@@ -248,17 +248,17 @@ def _mark_final(axes: Axes, labels: Labels, drawn: GapChart, final: str) -> None
     labels.write(text, (RIGHT_END * drawn.span, drawn.end), places, color=drawn.shade, weight="bold")
 
 
-def _mark_budgets(axes: Axes, labels: Labels, drawn: GapChart) -> None:
+def _mark_limits(axes: Axes, labels: Labels, drawn: GapChart) -> None:
     for limit in drawn.limits:
-        text = f"budget {drawn.measure.change(limit - drawn.base)}"
-        labels.along(text, limit, color=colour("budget"))
+        text = f"limit {drawn.measure.change(limit - drawn.base)}"
+        labels.along(text, limit, color=colour("limit"))
     high = axes.get_ylim()[1]
     for deadline in drawn.deadlines:
         places = [
             Placement(ha, dx, dy) for dy in (-12.0, -30.0, 8.0) for ha, dx in (("left", 5), ("right", -5))
         ]
         text = f"back by {percent(deadline / drawn.span, 0)}"
-        labels.write(text, (deadline, high), places, color=colour("budget"))
+        labels.write(text, (deadline, high), places, color=colour("limit"))
 
 
 def _name_base(labels: Labels, drawn: GapChart) -> None:

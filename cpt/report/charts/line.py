@@ -44,7 +44,7 @@ EARLY_RATIO = 1.35
 
 
 def drift(curve: Sequence[CurvePoint], gates: Sequence[Gate] = ()) -> str | None:
-    """Draw the KL divergence from the base with its 95% interval and budget; None without two readings."""
+    """Draw the KL divergence from the base with its 95% interval and limit; None without two readings."""
     rows = [
         (point.tokens, point.value, Z_95 * (point.standard_error or 0.0))
         for point in curve
@@ -60,14 +60,14 @@ def drift(curve: Sequence[CurvePoint], gates: Sequence[Gate] = ()) -> str | None
         axes.axhline(0.0, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
         axes.margins(y=0.15)
         for gate in gates:
-            if gate.unit == "nats per token" and gate.limit is not None and gate.limit < 3 * max(values):
-                axes.axhline(gate.limit, color=colour("budget"), linewidth=1.5)
+            if gate.unit == "nats per token" and gate.allowed is not None and gate.allowed < 3 * max(values):
+                axes.axhline(gate.allowed, color=colour("limit"), linewidth=1.5)
                 where: dict[str, Any] = {
                     "xytext": (0, 5),
                     "textcoords": "offset points",
-                    "color": colour("budget"),
+                    "color": colour("limit"),
                 }
-                axes.annotate(f"budget {fixed(gate.limit)}", (0, gate.limit), **where)
+                axes.annotate(f"limit {fixed(gate.allowed)}", (0, gate.allowed), **where)
         token_axis(axes, tokens[-1])
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
         label_axes(axes, "tokens trained", "nats per token")

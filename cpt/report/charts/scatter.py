@@ -53,7 +53,7 @@ def domain_against_general(
     marked = [Marker("base", path[0], "o", filled=False), Marker("trained", path[-1], "o")]
     if (final := measured_apart(domain, general)) is not None:
         marked.append(Marker("merged" if merge else "final", final, "D"))
-    limits = [gate.limit for gate in gates if gate.limits_change_of("general") and gate.limit is not None]
+    limits = [gate.allowed for gate in gates if gate.limits_change_of("general") and gate.allowed is not None]
     rises = [place.rise for place in (*path, *tries, *(each.at for each in marked))]
     limits = [limit for limit in limits if limit <= 3 * max(*map(abs, rises), 1e-9)]
     gains = [place.gain for place in (*path, *tries, *(each.at for each in marked))]
@@ -76,7 +76,7 @@ def domain_against_general(
         for each in marked:
             labels.write(each.name, each.at, color=colour("ink"), weight="bold")
         for limit in limits:
-            labels.along(f"budget {signed(limit)}", limit, color=colour("budget"))
+            labels.along(f"limit {signed(limit)}", limit, color=colour("limit"))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
             axis.set_major_formatter(FuncFormatter(lambda value, _: _short_signed(value)))
@@ -104,12 +104,12 @@ def measured_apart(domain: Probe, general: Probe) -> Point | None:
 
 
 def _draw_limit(axes: Axes, limits: Sequence[float]) -> None:
-    """Draw a line at each budget, and the area beyond the tightest one."""
+    """Draw a line at each limit, and the area beyond the tightest one."""
     _, high = axes.get_ylim()
     for limit in limits:
-        axes.axhline(limit, color=colour("budget"), linewidth=1.5)
+        axes.axhline(limit, color=colour("limit"), linewidth=1.5)
     if limits:
-        axes.axhspan(min(limits), high, color=colour("budget"), alpha=0.07, linewidth=0)
+        axes.axhspan(min(limits), high, color=colour("limit"), alpha=0.07, linewidth=0)
 
 
 def _range(values: Sequence[float], below: float, above: float) -> tuple[float, float]:
@@ -128,7 +128,7 @@ def tried_merges(found: WeightSearch) -> str:
     """Draw the trials of a search: Pareto front as a line, chosen trial as a diamond, base at 0."""
     points = [_point(each) for each in found.search_points]
     front = sorted(_point(each) for each in found.search_points if each.front)
-    limits = [gate.limit for gate in found.gates if gate.probe == "general"]
+    limits = [gate.allowed for gate in found.gates if gate.probe == "general"]
     gains, rises = zip(*points, (0.0, 0.0), strict=True)
     limits = [limit for limit in limits if limit <= 3 * max(*map(abs, rises), 1e-9)]
     with canvas(300, left=52) as (figure, axes):
@@ -136,8 +136,8 @@ def tried_merges(found: WeightSearch) -> str:
         axes.grid(axis="x", visible=True)
         axes.axhline(0.0, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
         for limit in limits:
-            axes.axhline(limit, color=colour("budget"), linewidth=1.5)
-            axes.axhspan(limit, axes.get_ylim()[1], color=colour("budget"), alpha=0.07, linewidth=0)
+            axes.axhline(limit, color=colour("limit"), linewidth=1.5)
+            axes.axhspan(limit, axes.get_ylim()[1], color=colour("limit"), alpha=0.07, linewidth=0)
         for each in found.search_points:
             error = each.changes["general"].error
             if error is not None:
@@ -155,7 +155,7 @@ def tried_merges(found: WeightSearch) -> str:
         labels.write("chosen", chosen, color=colour("ink"), weight="bold")
         labels.write("base", (0.0, 0.0), color=colour("ink"), weight="bold")
         for limit in limits:
-            labels.along(f"budget {signed(limit)}", limit, color=colour("budget"))
+            labels.along(f"limit {signed(limit)}", limit, color=colour("limit"))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.4g}" if value else "0"))

@@ -68,7 +68,7 @@ def cosine_matrix(found: Vectors) -> str | None:
         for pair in found.pairs:
             for a, b in ((numbers[pair.a], numbers[pair.b]), (numbers[pair.b], numbers[pair.a])):
                 value = pair.cosine or 0.0
-                role = "domain" if value >= 0 else "budget"
+                role = "domain" if value >= 0 else "limit"
                 opacity = 0.75 * min(1.0, abs(value))
                 axes.add_patch(Rectangle((b, a), 1, 1, color=colour(role), alpha=opacity, linewidth=0))
                 bold = "bold" if abs(value) > _CLEAR else "normal"

@@ -74,7 +74,7 @@ def render(comparison: Comparison) -> str:
         role=charts.role,
         changes=change_columns(comparison),
         gaps={f"{name} text".capitalize(): gap_columns(comparison, name) for name in followed(rows)},
-        budgets=list(dict.fromkeys(gate.budget for row in rows for gate in row.gates)),
+        limits=list(dict.fromkeys(gate.limit for row in rows for gate in row.gates)),
         costs=cost_columns(comparison),
         recall=recall_lines(comparison),
         scores=score_lines(comparison),

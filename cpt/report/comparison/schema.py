@@ -39,7 +39,7 @@ class RunRow(Fact):
     tokens: trained tokens by source. seconds: time of all stages.
     recall: groups of the recall probe.
     in_training: accuracies of tasks during training.
-    gates, actions: budgets of the recipe, and number of the controller's actions.
+    gates, actions: limits of the recipe, and number of the controller's actions.
     other_items: tasks, suites and recall groups (as `recall:untrained`) on which the run answered other items
         than most runs.
     on_front: True if no other run dominates it; None if it is not comparable.

@@ -174,12 +174,12 @@ def gather_watched(
     earlier: Sequence[TrainingRecord] = (),
     stages: Sequence[StageRecord] = (),
 ) -> Monitoring:
-    """Return readings of the newest training, and budgets and actions of all stages.
+    """Return readings of the newest training, and limits and actions of all stages.
 
     Args:
         training: Newest training; None without one.
         earlier: Trainings before it.
-        stages: Finished stages, whose merges have budgets of their own.
+        stages: Finished stages, whose merges have limits of their own.
     """
     trainings = [*earlier, *([training] if training else [])]
     bounds: dict[str, Any] = {
@@ -208,7 +208,7 @@ def gather_watched(
 
 
 def gather_gates(trainings: Sequence[TrainingRecord], stages: Sequence[StageRecord]) -> list[Gate]:
-    """Return the budgets of all trainings, then those of merges, with the stage of each."""
+    """Return the limits of all trainings, then those of merges, with the stage of each."""
     judged = [(training.stage, training.summary.get("gates")) for training in trainings]
     judged += [(stage.name, stage.metrics.get("gates")) for stage in stages if stage.kind == "merge"]
     return [Gate(**{**row, "stage": stage}) for stage, rows in judged for row in rows or ()]

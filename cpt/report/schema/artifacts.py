@@ -30,12 +30,12 @@ class Trial(Fact):
     chosen: bool
 
 
-class SearchBudget(Fact):
-    """A budget and its verdict at the chosen point; `limit` in the unit of its probe."""
+class SearchLimit(Fact):
+    """A limit and its verdict at the chosen point; `allowed` in the unit of its probe."""
 
-    budget: str
+    limit: str
     probe: str
-    limit: float
+    allowed: float
     verdict: str
     why: str
 
@@ -57,7 +57,7 @@ class WeightSearch(Fact):
     why: str
     holds: bool
     search_points: list[Trial]
-    gates: list[SearchBudget] = []
+    gates: list[SearchLimit] = []
     at_bounds: list[BoundReached] = []
 
     @property

@@ -1,4 +1,4 @@
-"""Define the facts of a training: loss, learning rate, tokens, budgets, controller, updates by layer."""
+"""Define the facts of a training: loss, learning rate, tokens, limits, controller, updates by layer."""
 
 # ruff: noqa: RUF012 - pydantic copies the defaults
 
@@ -94,24 +94,24 @@ class TrainedTokens(Fact):
 
 
 Verdict = Literal["held", "not shown", "at risk", "broken", "not measured"]
-"""Verdicts on a budget. A finished training has held, not shown or broken; the others are interim."""
+"""Verdicts on a limit. A finished training has held, not shown or broken; the others are interim."""
 
 WORST_FIRST: tuple[Verdict, ...] = ("broken", "at risk", "not shown", "not measured", "held")
 
 
 class Gate(Fact):
-    """A budget of the recipe, and its verdict at the end of training.
+    """A limit of the recipe, and its verdict at the end of training.
 
-    budget: text of the budget in the recipe; `limit` in `unit`.
+    limit: text of the limit in the recipe; `allowed` in `unit`.
     value, error: value measured against the limit, and its standard error, from `items` documents.
     needed_items: number of documents with which a true rise of 4/3 of the limit is found broken.
     key: recipe key of the gate.
     stage: stage that it bounds; empty in reports of other versions.
     """
 
-    budget: str
+    limit: str
     probe: str
-    limit: float | None = None
+    allowed: float | None = None
     unit: str = ""
     action: str
     verdict: Verdict
@@ -133,7 +133,7 @@ class Gate(Fact):
 
     @property
     def remedy(self) -> str:
-        """Return the sample size that would decide a budget that is not shown to be held; "" if unknown."""
+        """Return the sample size that would decide a limit that is not shown to be held; "" if unknown."""
         if self.verdict != "not shown" or self.needed_items is None or self.needed_items <= (self.items or 0):
             return ""
         words = {"accuracy": "questions", "p_gold": "questions", "nats per token": "samples"}
@@ -142,14 +142,14 @@ class Gate(Fact):
 
     @property
     def used(self) -> float | None:
-        """Return the used share of the budget: 1 is all of it, 0 or less is none."""
-        if not self.limit or self.value is None:
+        """Return the used share of the limit: 1 is all of it, 0 or less is none."""
+        if not self.allowed or self.value is None:
             return None
-        return self.value / self.limit
+        return self.value / self.allowed
 
 
 class Action(Fact):
-    """An action of the gate controller on a budget at risk: a setting changed `before` → `after`.
+    """An action of the gate controller on a limit at risk: a setting changed `before` → `after`.
 
     result: weights that an ended training returns, in words.
     stage: training in which it acted; empty in reports of other versions.
@@ -157,7 +157,7 @@ class Action(Fact):
 
     step: int
     tokens: int
-    budget: str
+    limit: str
     probe: str
     action: str
     value: float | None = None
@@ -250,7 +250,7 @@ class MonitorCost(Fact):
 
 
 class Monitoring(Fact):
-    """Readings of the newest training, except held-out texts; budgets and actions of all stages."""
+    """Readings of the newest training, except held-out texts; limits and actions of all stages."""
 
     gates: list[Gate] = []
     actions: list[Action] = []
@@ -265,7 +265,7 @@ class Monitoring(Fact):
     cost: MonitorCost | None = None
 
     def bounds(self, stage: str) -> tuple[list[Gate], list[Action]]:
-        """Return the budgets and actions of one training; those without a stage are the only one's."""
+        """Return the limits and actions of one training; those without a stage are the only one's."""
         own = (stage, "")
         return [gate for gate in self.gates if gate.stage in own], [
             action for action in self.actions if action.stage in own
@@ -273,6 +273,6 @@ class Monitoring(Fact):
 
     @property
     def bounded(self) -> list[str]:
-        """Return the names of the stages with budgets or actions, in their order."""
+        """Return the names of the stages with limits or actions, in their order."""
         stages = [*(gate.stage for gate in self.gates), *(action.stage for action in self.actions)]
         return list(dict.fromkeys(stage for stage in stages if stage))

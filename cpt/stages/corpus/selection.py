@@ -60,8 +60,8 @@ def select(
     _require_enough(selection, found, reasons)
     ratings = rated(selection.by, Request(model, corpus, index, heldout, found, reasons, context, clean))
     _require_enough(selection, found, ratings.reasons)
-    budget = selection.tokens or int(found.tokens[ratings.reasons == KEPT].sum())
-    reasons = best(found, ratings.order, ratings.reasons, budget)
+    tokens = selection.tokens or int(found.tokens[ratings.reasons == KEPT].sum())
+    reasons = best(found, ratings.order, ratings.reasons, tokens)
     _write_table(corpus, found, ratings, reasons)
     counts = index.sources[DOMAIN]
     keep(corpus, DOMAIN, counts, reasons)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cpt.monitor.gates.gate import Budget, BudgetText
+from cpt.monitor.gates.gate import RENAMED, Limit, LimitText
 from cpt.monitor.reading import TaskMeasure
 from cpt.stages.base import BASE, StageConfig
 from cpt.stages.merge.averaging import RunAverage
@@ -152,7 +152,7 @@ class MergeSearch(BaseModel):
         description="What is maximised: a measure of tasks; null: the gain on the domain's held-out text.",
     )
     tasks: dict[TaskName, SearchTask] = Field(
-        default={}, description="Tasks of `cpt eval suites`, by name (piqa), for budgets on their accuracy."
+        default={}, description="Tasks of `cpt eval suites`, by name (piqa), for limits on their accuracy."
     )
     data: str | None = Field(
         default=None, description="Folder with the tasks' data; what it lacks comes from the hub."
@@ -172,26 +172,28 @@ class MergeSearch(BaseModel):
 
 
 class MergeGate(BaseModel):
-    """A budget for what the merge may forget: weights are chosen so that it holds."""
+    """A limit on what the merge may forget: weights are chosen so that it holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    budget: BudgetText = Field(
-        description="Limit for a probe, with 95% confidence: `general <= +0.01` (bits per byte above "
+    renamed_keys: ClassVar[Mapping[str, str]] = RENAMED
+
+    limit: LimitText = Field(
+        description="Limit on a probe, with 95% confidence: `general <= +0.01` (bits per byte above "
         "the base), `piqa >= -1 point` (accuracy)."
     )
     action: Literal["fail", "warn"] = Field(
         default="fail",
-        description="If no weights are shown to keep the budget. fail: exit code 3 (broken) or 4 (not "
+        description="If no weights are shown to keep the limit. fail: exit code 3 (broken) or 4 (not "
         "shown), the best compromise is kept; warn: a message.",
     )
 
-    @field_validator("budget")
+    @field_validator("limit")
     @classmethod
-    def _no_recovery(cls, budget: Budget) -> Budget:
-        if budget.recovery:
-            raise ValueError(f"`{budget}`: a merge does not recover; write it like `general <= +0.01`")
-        return budget
+    def _no_recovery(cls, limit: Limit) -> Limit:
+        if limit.recovery:
+            raise ValueError(f"`{limit}`: a merge does not recover; write it like `general <= +0.01`")
+        return limit
 
 
 class MergeConfig(StageConfig):
@@ -244,7 +246,7 @@ class MergeConfig(StageConfig):
     )
     gates: tuple[MergeGate, ...] = Field(
         default=(),
-        description="Budgets that the chosen weights must keep; without any, the knee of the Pareto "
+        description="Limits that the chosen weights must keep; without any, the knee of the Pareto "
         "front is chosen.",
     )
 
@@ -297,7 +299,7 @@ class MergeConfig(StageConfig):
     @model_validator(mode="after")
     def _searchable(self) -> MergeConfig:
         if self.searching is None and self.gates:
-            raise ValueError("gates: budgets are kept by choosing weights: add `search: {}`")
+            raise ValueError("gates: limits are kept by choosing weights: add `search: {}`")
         if self.searching is not None and self.base is None:
             raise ValueError("search: changes are measured from a base: name one, even if it is not merged")
         return self

@@ -149,7 +149,7 @@ class MergeEvaluation:
         return probes
 
     def _half_of(self, task: str) -> Half | None:
-        """Return the half of a task's items that its budget is read on: not that which is reported."""
+        """Return the half of a task's items that its limit is read on: not that which is reported."""
         objective = self._settings.objective
         chosen = [] if objective is None else [entry.task for entry, _ in objective_tasks(objective)]
         return "search" if task in chosen else None

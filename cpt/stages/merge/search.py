@@ -44,7 +44,7 @@ def find_weights(
         request: Request with a base, from which changes are measured.
         candidates: Inputs of the merge, as `merging.plan.read_inputs` returns them.
         settings: Settings of the search.
-        gates: Budgets.
+        gates: Limits.
         material: Texts to measure on.
         work: Scratch folder.
         log: File with every trial; a search that was killed continues from it.
@@ -61,7 +61,7 @@ def find_weights(
         request, candidates, bounds=settings.bounds, density=settings.density, groups=settings.groups
     )
     maximised = DOMAIN if settings.objective is None else OBJECTIVE
-    limits = tuple(dict.fromkeys(Limit(g.budget.probe, g.budget.limit) for g in gates))
+    limits = tuple(dict.fromkeys(Limit(g.limit.probe, g.limit.allowed) for g in gates))
     goal = Goal(maximised, GENERAL, limits)
     evaluation = MergeEvaluation(
         plan(space.request_at(space.centre), candidates), settings, material, work, progress
@@ -140,9 +140,9 @@ def search_metrics(
 
     Args:
         found: Result of the search.
-        gates: Budgets.
+        gates: Limits.
         tasks: Names of the tasks, which are measured in accuracy.
-        stage: Name of the stage; see `require_budgets`.
+        stage: Name of the stage; see `require_limits`.
     """
     names = [dimension.name for dimension in found.space.dimensions]
     single = names[0] if len(names) == 1 and names[0].startswith("weight") else None
@@ -176,8 +176,8 @@ def search_metrics(
             _judged(
                 gate,
                 found.chosen,
-                gate.budget.probe in tasks,
-                "--budget" if stage is None else gate_key(stage, number),
+                gate.limit.probe in tasks,
+                "--limit" if stage is None else gate_key(stage, number),
             )
             for number, gate in enumerate(gates)
         ],
@@ -185,54 +185,53 @@ def search_metrics(
 
 
 def _judged(gate: MergeGate, chosen: Trial, task: bool, key: str) -> dict[str, Any]:
-    """Return the verdict on a budget at the chosen trial, in the form of a training's gates.
+    """Return the verdict on a limit at the chosen trial, in the form of a training's gates.
 
-    The budget is held if the upper bound of the rise is within the limit, broken if the lower bound exceeds
-    it.
+    It is held if the upper bound of the rise is within it, broken if the lower bound exceeds it.
     """
-    budget, change = gate.budget, chosen.changes[gate.budget.probe]
-    sign = -1 if budget.falls else 1
+    limit, change = gate.limit, chosen.changes[gate.limit.probe]
+    sign = -1 if limit.falls else 1
     scale, unit = (100, " points") if task else (1, "")
     value, allowed, most = (
-        f"{scale * sign * each:+.4g}{unit}" for each in (change.value, budget.limit, change.upper)
+        f"{scale * sign * each:+.4g}{unit}" for each in (change.value, limit.allowed, change.upper)
     )
     why = f"{value} from the base, of {allowed} allowed"
     verdict = "not shown"
     if not change.known:
         why += "; its noise is not known"
-    elif change.upper <= budget.limit:
+    elif change.upper <= limit.allowed:
         verdict = "held"
-    elif change.lower > budget.limit:
+    elif change.lower > limit.allowed:
         verdict = "broken"
     else:
         on = f", on {change.items} {'questions' if task else 'documents'}" if change.items else ""
         why += f"; {most} is possible{on}"
     return {
         "key": key,
-        "budget": budget.text,
-        "probe": budget.probe,
-        "limit": sign * budget.limit,
+        "limit": limit.text,
+        "probe": limit.probe,
+        "allowed": sign * limit.allowed,
         "unit": UNITS["task" if task else "text"],
         "action": gate.action,
         "verdict": verdict,
         "value": sign * change.value,
         "error": change.error if change.known else None,
         "items": change.items,
-        "needed_items": needed_items(budget.limit, change.error, change.items or 0),
+        "needed_items": needed_items(limit.allowed, change.error, change.items or 0),
         "why": why,
     }
 
 
-def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
-    """Raise if the chosen weights are not shown to keep the budgets, unless their gates only warn.
+def require_limits(metrics: Mapping[str, Any], stage: str | None) -> None:
+    """Raise if the chosen weights are not shown to keep the limits, unless their gates only warn.
 
     Args:
         metrics: Result of `search_metrics`.
         stage: Name of the stage in the recipe; None for the command, whose flags are then named.
 
     Raises:
-        GateFailed: A budget is broken; the message names all of them.
-        GateNotShown: A budget is not shown to be held; the message names all of them.
+        GateFailed: A limit is broken; the message names all of them.
+        GateNotShown: A limit is not shown to be held; the message names all of them.
     """
     measured = {gate["probe"]: gate["unit"] for gate in metrics["gates"]}
 
@@ -247,7 +246,7 @@ def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
         setting,
         remedy="Search smaller weights or more points",
         kept="The best compromise is kept.",
-        lead="no weights that were tried are shown to keep the budget: ",
+        lead="no weights that were tried are shown to keep the limit: ",
     )
 
 
@@ -257,7 +256,7 @@ def chosen_sentence(found: SearchResult, objective: SearchObjective | None = Non
     values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, found.chosen.values, strict=True))
     changes = ", ".join(f"{name} {change.value:+.4f}" for name, change in found.chosen.changes.items())
     limits = ", ".join(f"{limit.name} +{limit.most:g}" for limit in found.goal.limits)
-    budget = f" Budget (worse than the base by at most, 95% sure): {limits}." if limits else ""
+    kept = f" Limit (worse than the base by at most, 95% sure): {limits}." if limits else ""
     edges = "".join(f" {each.says[0].upper()}{each.says[1:]}." for each in found.at_bounds)
     units = "bits per byte, or share of wrong answers"
     by = ""
@@ -266,5 +265,5 @@ def chosen_sentence(found: SearchResult, objective: SearchObjective | None = Non
         units += " or probability of wrong choices" if objective.measure == "p_gold" else ""
     return (
         f"Chosen by a search over {len(found.trials)} merges{by} ({found.choice.why}): {values}.{edges}"
-        f"{budget} Changes from the base there (less is better; {units}): {changes}."
+        f"{kept} Changes from the base there (less is better; {units}): {changes}."
     )

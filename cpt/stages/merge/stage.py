@@ -129,13 +129,13 @@ class MergeStage(Stage[MergeConfig]):
         inputs: Mapping[str, Artifact],
         upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
-        """Return the number of merges that a search tries, and its budgets."""
+        """Return the number of merges that a search tries, and its limits."""
         if config.searching is None:
             return ""
-        budgets = f" so that {', '.join(gate.budget.text for gate in config.gates)}" if config.gates else ""
+        limits = f" so that {', '.join(gate.limit.text for gate in config.gates)}" if config.gates else ""
         objective = config.searching.objective
         by = "" if objective is None else f" by {described(objective)}"
-        return f"weights of at most {config.searching.points} merges{by}{budgets}"
+        return f"weights of at most {config.searching.points} merges{by}{limits}"
 
     def check_environment(
         self, config: MergeConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
@@ -151,7 +151,7 @@ class MergeStage(Stage[MergeConfig]):
         """Merge, and write the model.
 
         Raises:
-            GateFailed: No weights that were tried are shown to keep the budgets; the best compromise is
+            GateFailed: No weights that were tried are shown to keep the limits; the best compromise is
                 written.
             DataError: A referenced model changed while it was read.
         """
@@ -194,7 +194,7 @@ def _searched(
     context: Context,
 ) -> dict[str, Any]:
     """Choose the weights and merge with them."""
-    from cpt.stages.merge.search import chosen_sentence, require_budgets, search_and_write, search_metrics
+    from cpt.stages.merge.search import chosen_sentence, require_limits, search_and_write, search_metrics
     from merging.request import shard_bytes
 
     log, stage = context.work / LOG, config.name or MergeStage.kind
@@ -222,7 +222,7 @@ def _searched(
         metrics[CHOSEN_BY] = chosen_by(search.objective.measure, chosen_tasks(search))
     metrics |= _analysed(chosen, models, context)
     context.progress.message(chosen_sentence(found, search.objective))
-    require_budgets(metrics, stage)
+    require_limits(metrics, stage)
     return metrics
 
 
@@ -327,9 +327,9 @@ def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[P
 
 
 def _search_problems(config: MergeConfig) -> Iterator[Problem]:
-    """Report tasks and budgets of a search that do not exist."""
+    """Report tasks and limits of a search that do not exist."""
     from cpt.stages.pretrain.probes import task_problems
-    from cpt.training.features.gate_controller import budget_problems
+    from cpt.training.features.gate_controller import limit_problems
 
     search = config.searching
     if search is None:
@@ -340,12 +340,12 @@ def _search_problems(config: MergeConfig) -> Iterator[Problem]:
             replace(problem, key=f"search.{problem.key}") for problem in task_problems(task, search.data)
         )
     probes: dict[str, Kind] = {DOMAIN: "text", GENERAL: "text", **dict.fromkeys(search.tasks, "task")}
-    counted = Counter(gate.budget.probe for gate in config.gates)
+    counted = Counter(gate.limit.probe for gate in config.gates)
     for name, count in counted.items():
         if count > 1:
-            yield Problem(f"{name} has {count} budgets", key="gates", hint="One is enough.")
+            yield Problem(f"{name} has {count} limits", key="gates", hint="One is enough.")
     for number, gate in enumerate(config.gates):
-        yield from budget_problems(gate.budget, f"gates.{number}", probes, under="search.tasks")
+        yield from limit_problems(gate.limit, f"gates.{number}", probes, under="search.tasks")
 
 
 def _with_corpus(earlier: Sequence[UpstreamArtifact]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cpt.errors import CptError, Problem, RecipeError, UsageError
-from cpt.monitor.gates.gate import BudgetText
+from cpt.monitor.gates.gate import LimitText
 
 if TYPE_CHECKING:
     from cpt.laws import Advice, Estimate, Law, Prediction
@@ -29,7 +29,7 @@ class AdvisedReplay(BaseModel):
         description="File of a law (`cpt law fit`). Replay is the share with the lowest predicted "
         "domain loss within `limit`, rounded up to whole sequences of a batch.",
     )
-    limit: BudgetText = Field(
+    limit: LimitText = Field(
         description="Largest predicted rise of general text since before training: `general <= +0.01`."
     )
     parameters: int | None = Field(

@@ -32,6 +32,7 @@ from cpt.stages.pretrain.mixture import (
     step_problems,
 )
 from cpt.stages.pretrain.objective import objective_problems, teacher_problems
+from cpt.stages.pretrain.probe_plan import sizes_of
 from cpt.stages.pretrain.probe_texts import (
     EARLY_END,
     HELD_OUT,
@@ -39,7 +40,6 @@ from cpt.stages.pretrain.probe_texts import (
     most_documents,
     own_text_problems,
 )
-from cpt.stages.pretrain.probe_work import sizes_of
 from cpt.stages.pretrain.probes import SOURCES, monitor_problems
 from cpt.stages.pretrain.skill_it import amount_problems, skill_problems, skill_setting_problems
 from cpt.training.feature import RunFacts

@@ -30,7 +30,7 @@ EVERY = 10
 """Default number of steps between readings of a probe."""
 
 DEFAULT_TOKENS = 8_000
-"""Default number of tokens that are read of a text, if its budgets do not need more."""
+"""Default number of tokens that are read of a text, if its limits do not need more."""
 
 RESERVED_NAMES = frozenset(
     {"domain", "general", "drift", "early-end", "weights", "new-tokens", "loss", "tokens_per_second"}

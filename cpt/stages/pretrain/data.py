@@ -19,8 +19,7 @@ from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import Checkpoint, consumed_before, find_start
 from cpt.stages.pretrain.mixture import described, domain_parts, domain_sources, epoch_bounds, phases_of
-from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
-from cpt.stages.pretrain.probe_work import (
+from cpt.stages.pretrain.probe_plan import (
     Sizes,
     over_share,
     planned_readings,
@@ -29,6 +28,7 @@ from cpt.stages.pretrain.probe_work import (
     sizes_of,
     sources_of,
 )
+from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
 from cpt.stages.pretrain.probes import planned_names
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.schedule_advice import schedule_advice

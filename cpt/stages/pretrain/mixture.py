@@ -192,13 +192,13 @@ def part_of(source: str) -> str:
 
 
 def gated_parts(config: PretrainConfig) -> dict[str, str]:
-    """Return the probes of parts that budgets name, each with the key of its gate."""
-    named = {gate.budget.probe: f"gates.{number}" for number, gate in enumerate(config.gates)}
+    """Return the probes of parts that limits name, each with the key of its gate."""
+    named = {gate.limit.probe: f"gates.{number}" for number, gate in enumerate(config.gates)}
     return {name: key for name, key in named.items() if config.probes_parts and name.startswith(_PART_PROBE)}
 
 
 def gated_part_problems(config: PretrainConfig, parts: Sequence[str]) -> list[Problem]:
-    """Return the budgets on parts that a domain which is not built yet will not have.
+    """Return the limits on parts that a domain which is not built yet will not have.
 
     Args:
         parts: Names of the domain's parts, by the corpus stage's settings.
@@ -207,7 +207,7 @@ def gated_part_problems(config: PretrainConfig, parts: Sequence[str]) -> list[Pr
     return [
         Problem(
             f"no probe is called `{name}`",
-            key=f"{key}.budget",
+            key=f"{key}.limit",
             hint=f"Of parts these are read: {', '.join(read)}." if read else "The domain has no parts.",
         )
         for name, key in gated_parts(config).items()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from cpt.monitor.probes.text import TextProbe
     from cpt.monitor.text_sample import TextSample
-    from cpt.stages.pretrain.probe_work import Sizes
+    from cpt.stages.pretrain.probe_plan import Sizes
     from cpt.training.trainable import Trainable
 
 HELD_OUT = ("domain", "general")
@@ -197,7 +197,7 @@ def _is_local(source: Source) -> bool:
 
 def _acting(gates: Sequence[Gate]) -> set[str]:
     """Return the probes with a gate that does more than warn."""
-    return {gate.budget.probe for gate in gates if not isinstance(gate, Warn)}
+    return {gate.limit.probe for gate in gates if not isinstance(gate, Warn)}
 
 
 def few_documents(gates: Sequence[Gate], documents: Mapping[str, int]) -> list[Problem]:
@@ -208,13 +208,13 @@ def few_documents(gates: Sequence[Gate], documents: Mapping[str, int]) -> list[P
     """
     return [
         Problem(
-            f"`{gate.budget}` cannot be told from noise: {gate.budget.probe} is read on {_counted(count)}, "
+            f"`{gate.limit}` cannot be told from noise: {gate.limit.probe} is read on {_counted(count)}, "
             f"of the {FEWEST} that a gate needs",
-            key=f"gates.{number}.budget",
-            hint=f"{_remedy(gate.budget.probe)}; or choose the action `warn`.",
+            key=f"gates.{number}.limit",
+            hint=f"{_remedy(gate.limit.probe)}; or choose the action `warn`.",
         )
         for number, gate in enumerate(gates)
-        if not isinstance(gate, Warn) and (count := documents.get(gate.budget.probe, FEWEST)) < FEWEST
+        if not isinstance(gate, Warn) and (count := documents.get(gate.limit.probe, FEWEST)) < FEWEST
     ]
 
 
@@ -269,13 +269,13 @@ def _say_if_few(name: str, documents: int, progress: Progress) -> None:
 
     if documents == 1:
         progress.message(
-            f"{name} is read on one document, so its noise is not known, and no budget of it can be shown to "
+            f"{name} is read on one document, so its noise is not known, and no limit on it can be shown to "
             "be held or broken: raise monitor.tokens, or hold out more text"
         )
     elif documents < FEWEST:
         progress.message(
-            f"{name} is read on {documents} documents, so a budget of it is broken during the training only "
-            f"from {critical(looks(1, 1), documents):,.0f} standard errors beyond its limit on, and held or "
+            f"{name} is read on {documents} documents, so a limit on it is broken during the training only "
+            f"from {critical(looks(1, 1), documents):,.0f} standard errors beyond the limit on, and held or "
             f"broken at the end only {bound(documents):.1f} standard errors or more from it: raise "
             "monitor.tokens, or hold out more text"
         )

@@ -22,7 +22,7 @@ from cpt.stages.pretrain.samples import ends_of
 if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from cpt.monitor.probes.early_end import EarlyEndProbe
-    from cpt.stages.pretrain.probe_work import Sizes
+    from cpt.stages.pretrain.probe_plan import Sizes
 
 
 SOURCES = ("general", "domain")

@@ -1,4 +1,4 @@
-"""Write the results of a pretrain stage: model, logs, ledger, and figures of its probes and budgets."""
+"""Write the results of a pretrain stage: model, logs, ledger, and figures of its probes and limits."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def _phases(settings: Settings) -> dict[str, Any]:
 def probe_figures(gates: Sequence[Gate], result: Result, tolerance: float, stage: str = "") -> dict[str, Any]:
     """Return the figures of a run's probes for its summary: gates, stability, continual, and an early end.
 
-    They use the readings up to the weights that are the result. A budget for which `fail` has ended the run
+    They use the readings up to the weights that are the result. A limit for which `fail` has ended the run
     is broken: it was shown to be, at any number of interim looks.
     """
     from cpt.monitor.continual import continual
@@ -282,11 +282,11 @@ def probe_figures(gates: Sequence[Gate], result: Result, tolerance: float, stage
     }
 
 
-def require_budgets(metrics: Mapping[str, Any], monitor: Monitor, stage: str) -> None:
-    """Raise if a budget is not held at the end of a run and its gate does more than warn.
+def require_limits(metrics: Mapping[str, Any], monitor: Monitor, stage: str) -> None:
+    """Raise if a limit is not held at the end of a run and its gate does more than warn.
 
     Raises:
-        GateFailed: a budget is broken. GateNotShown: one is not shown to be held. Both name all of them.
+        GateFailed: a limit is broken. GateNotShown: one is not shown to be held. Both name all of them.
     """
 
     def setting(probe: str) -> str:

@@ -32,17 +32,17 @@ from cpt.stages.pretrain.data import (
 from cpt.stages.pretrain.input_noise import ordinary_tokens
 from cpt.stages.pretrain.mixture import repeated
 from cpt.stages.pretrain.objective import load_teacher, wire_teacher
-from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
-from cpt.stages.pretrain.probe_work import (
+from cpt.stages.pretrain.probe_plan import (
     over_share,
     planned_readings,
     probe_work_of,
     sizes_of,
     sources_of,
 )
+from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.recall_texts import unread
-from cpt.stages.pretrain.results import require_budgets, save_model, save_training
+from cpt.stages.pretrain.results import require_limits, save_model, save_training
 from cpt.stages.pretrain.schedule_advice import schedule_advice
 from cpt.stages.pretrain.skill_it import graph_read_again, graph_references, most_sequences
 from cpt.stages.pretrain.trained_replay import rounded_replay
@@ -113,7 +113,7 @@ class PretrainStage(Stage[PretrainConfig]):
 
         Raises:
             RecipeError: the start is not there, or a gate's text has too few documents; nothing was trained.
-            GateFailed: a budget is broken at the end, or not shown to be held; everything is saved.
+            GateFailed: a limit is broken at the end, or not shown to be held; everything is saved.
         """
         from cpt.models.packed_model import load_model
         from cpt.models.token_ids import read_new_tokens
@@ -222,7 +222,7 @@ class PretrainStage(Stage[PretrainConfig]):
                 keep_optimizer(context.work, step, folder / OPTIMIZER)
 
         write_checkpoint_models(context.output, result.kept, taken.consumed, save, context.progress.message)
-        require_budgets(metrics, config.monitor, settings.stage)
+        require_limits(metrics, config.monitor, settings.stage)
         return metrics
 
 
@@ -234,7 +234,7 @@ def settings_of(
     seed: int,
     hardware: Hardware | None = None,
 ) -> Settings:
-    """Return the settings of the training loop, without the budget of probes and the names in trackers.
+    """Return the settings of the training loop, without the work of probes and the names in trackers.
 
     Args:
         tokens: number of tokens in all steps.

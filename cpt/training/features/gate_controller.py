@@ -1,4 +1,4 @@
-"""Act on budgets while a model trains: change the replay share or the rate, go back, or end the run.
+"""Act on limits while a model trains: change the replay share or the rate, go back, or end the run.
 
 The decision itself is pure (`cpt.monitor.gates.controller`). It depends only on the run's state, which is in
 every checkpoint: a run that is killed and continues decides, and does, the same.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 from cpt.errors import Problem, did_you_mean
 from cpt.monitor.gates import Action, ControlState, DecisionPoint, Judgement, decide, judge, verdict
 from cpt.monitor.gates.controller import fewest_rows, most_rows
-from cpt.monitor.gates.gate import HALF, Budget, Gate, RaiseReplay, RollBack, Stop, Warn
+from cpt.monitor.gates.gate import HALF, Gate, Limit, RaiseReplay, RollBack, Stop, Warn
 from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import HIGHER_IS_BETTER, Kind, Reading
 from cpt.sources import DOMAIN, REPLAY
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cpt.training.state import State
 
 BEST, GOOD = "best", "good"
-"""Names of the saved states: the best one for `stop`, the last within its budget for `roll-back`."""
+"""Names of the saved states: the best one for `stop`, the last within its limit for `roll-back`."""
 
 _BACK = {"stop": BEST, "roll-back": GOOD}
 """Actions that go back, and the saved states that they go back to."""
@@ -39,7 +39,7 @@ _OPTIMIZER = "optimizer"
 
 
 class GateController(TrainingFeature):
-    """The actions on budgets after probes were read; the loop reads stream, rate factor and end from it.
+    """The actions on limits after probes were read; the loop reads stream, rate factor and end from it.
 
     On several processes all of them act alike, on the main one's readings.
     """
@@ -61,7 +61,7 @@ class GateController(TrainingFeature):
         Args:
             phases: replay rows of each phase of the run; by default those of the facts throughout.
         """
-        counted = Counter((gate.budget.text, gate.action) for gate in self._gates)
+        counted = Counter((gate.limit.text, gate.action) for gate in self._gates)
         problems = [
             Problem(f"`{text}` has {count} gates that {action}", key="gates", hint="One is enough.")
             for (text, action), count in counted.items()
@@ -69,7 +69,7 @@ class GateController(TrainingFeature):
         ]
         for number, gate in enumerate(self._gates):
             key = f"gates.{number}"
-            problems += budget_problems(gate.budget, key, facts.probes)
+            problems += limit_problems(gate.limit, key, facts.probes)
             problems += _replay_problems(gate, key, facts, phases or [facts.replay_rows])
             if isinstance(gate, Stop):
                 problems += _choice_problems(gate, key, facts.probes)
@@ -82,7 +82,7 @@ class GateController(TrainingFeature):
         """Return a problem for each gate that may ask for replay text, where the corpus has none."""
         return [
             Problem(
-                f"`{gate.budget}` may raise the replay share, but the corpus has no replay text",
+                f"`{gate.limit}` may raise the replay share, but the corpus has no replay text",
                 key=f"gates.{number}.action",
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or choose another "
                 "action.",
@@ -94,7 +94,7 @@ class GateController(TrainingFeature):
     def describe(self) -> str:
         if not self._gates:
             return ""
-        return "bounded: " + ", ".join(f"{gate.budget} ({gate.consequence})" for gate in self._gates)
+        return "bounded: " + ", ".join(f"{gate.limit} ({gate.consequence})" for gate in self._gates)
 
     def extra_bytes(self, weights: WeightBytes) -> ExtraMemory:
         """Return the memory of the saved states, once all of them were taken, where the originals are."""
@@ -181,7 +181,7 @@ class GateController(TrainingFeature):
             run.report_rollback()
 
     def _save_states(self, judged: Sequence[Judgement]) -> None:
-        """Save the present state if it is the best within the budgets, or good enough to go back to."""
+        """Save the present state if it is the best within the limits, or good enough to go back to."""
         if BEST in self._saved and (gain := self._gain(judged)) is not None:
             best = self._saved[BEST]
             if best.score is None or gain > best.score:
@@ -194,7 +194,7 @@ class GateController(TrainingFeature):
     def _gain(self, judged: Sequence[Judgement]) -> float | None:
         """Return the gain of the present weights if they may be the result of a run that is stopped.
 
-        None where readings of this step do not show them within the budget of every gate that acts: what was
+        None where readings of this step do not show them within the limit of every gate that acts: what was
         read earlier is of other weights. The start always may be: nothing is lost there.
         """
         if self._state.step == 0:
@@ -230,12 +230,12 @@ class GateController(TrainingFeature):
         """Describe which weights are the result of a run that is stopped, and why."""
         if step == 0:
             gains = "gains on the domain" if self._by == DOMAIN else f"gains on {self._by}"
-            return f"the start: no later reading is shown to be within every budget and {gains}"
-        acting = [gate.budget.probe for gate in self._gates if not isinstance(gate, Warn)]
+            return f"the start: no later reading is shown to be within every limit and {gains}"
+        acting = [gate.limit.probe for gate in self._gates if not isinstance(gate, Warn)]
         at = {reading.probe: reading for reading in readings if reading.step == step}
         named = dict.fromkeys([self._by, *acting])
         figures = ", ".join(change(at[name]) for name in named if name in at)
-        return f"the best point within the budgets, step {step} ({figures})"
+        return f"the best point within the limits, step {step} ({figures})"
 
     def _saved_for(self, action: Action) -> SavedState:
         return self._saved[_BACK[action.action]]
@@ -259,7 +259,7 @@ class GateController(TrainingFeature):
         return moved
 
     def _report(self, judged: Sequence[Judgement], actions: Sequence[Action]) -> None:
-        """Write the acts to `actions.jsonl`, and report them and the budgets to the listener."""
+        """Write the acts to `actions.jsonl`, and report them and the limits to the listener."""
         state, progress = self._state, self._run.progress
         state.actions += [action.as_json(state.step, state.tokens) for action in actions]
         if self._file and actions:
@@ -313,9 +313,9 @@ def _choice_problems(gate: Stop, key: str, probes: Mapping[str, Kind]) -> list[P
 
 
 def _is_good(judgement: Judgement) -> bool:
-    """Return True if a probe was read within its budget, and nothing endangers it."""
-    budget = judgement.budget
-    inside = budget.recovery or judgement.worse <= budget.limit
+    """Return True if a probe was read within its limit, and nothing endangers it."""
+    limit = judgement.limit
+    inside = limit.recovery or judgement.worse <= limit.allowed
     return inside and judgement.verdict in ("held", "not shown")
 
 
@@ -347,26 +347,24 @@ def least_rows(gates: Sequence[Gate], rows: int, batch: int) -> int:
     return min([rows, *(fewest_rows(least, batch) for least in given)])
 
 
-def budget_problems(
-    budget: Budget, key: str, probes: Mapping[str, Kind], under: str = "monitor"
+def limit_problems(
+    limit: Limit, key: str, probes: Mapping[str, Kind], under: str = "monitor"
 ) -> list[Problem]:
-    """Return the reasons why a gate's budget cannot be watched.
+    """Return the reasons why a gate's limit cannot be watched.
 
     Args:
         key: key of the gate.
         probes: kinds of the probes that are read, by name.
         under: setting under which more probes can be named.
     """
-    if budget.probe not in probes:
-        near = get_close_matches(budget.probe.lower(), probes, n=1)
+    if limit.probe not in probes:
+        near = get_close_matches(limit.probe.lower(), probes, n=1)
         known = ", ".join(f"`{name}`" for name in probes)
         hint = f"Did you mean `{near[0]}`?" if near else f"Measured are {known}; add others under `{under}`."
-        message = f"no probe is called `{budget.probe}`, so `{budget}` cannot be watched"
-        return [Problem(message, key=f"{key}.budget", hint=hint)]
-    misfit = budget.misfit(probes[budget.probe])
-    return (
-        [Problem(f"`{budget}` does not go with its probe: {misfit}", key=f"{key}.budget")] if misfit else []
-    )
+        message = f"no probe is called `{limit.probe}`, so `{limit}` cannot be watched"
+        return [Problem(message, key=f"{key}.limit", hint=hint)]
+    misfit = limit.misfit(probes[limit.probe])
+    return [Problem(f"`{limit}` does not go with its probe: {misfit}", key=f"{key}.limit")] if misfit else []
 
 
 def _replay_problems(gate: Gate, key: str, facts: RunFacts, phases: Sequence[int]) -> list[Problem]:

@@ -99,7 +99,7 @@ class ProbeRunner(TrainingFeature):
         """Read the result of a run that a gate has ended, whose weights are in place.
 
         Every probe is read in full, as at a last step, unless it was so read already: samples are sized for
-        the final verdict on a budget. The readings are of the result's step, which may be an earlier one.
+        the final verdict on a limit. The readings are of the result's step, which may be an earlier one.
         """
         ended = run.state.ended
         if ended is None:

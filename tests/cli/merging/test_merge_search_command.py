@@ -62,7 +62,7 @@ def test_the_chosen_merge_is_written_with_its_log_and_page(search, models, tmp_p
 
 
 def test_the_front_is_printed_as_a_table(search, tmp_path: Path) -> None:
-    code, out, err = search("--budget", "general <= +9")
+    code, out, err = search("--limit", "general <= +9")
     assert code == 0, err
     assert "weight of law" in out
     assert "→" in out
@@ -70,16 +70,16 @@ def test_the_front_is_printed_as_a_table(search, tmp_path: Path) -> None:
     assert "out.search.html" in out
 
 
-def test_a_broken_budget_is_exit_code_3_and_the_best_compromise_is_kept(search, tmp_path: Path) -> None:
-    code, _, err = search("--budget", "general <= 0", "--bounds", 0.9, 1.0)
+def test_a_broken_limit_is_exit_code_3_and_the_best_compromise_is_kept(search, tmp_path: Path) -> None:
+    code, _, err = search("--limit", "general <= 0", "--bounds", 0.9, 1.0)
     assert code == 3
-    assert "no weights that were tried are shown to keep the budget: --budget: general <= 0 is broken" in err
+    assert "no weights that were tried are shown to keep the limit: --limit: general <= 0 is broken" in err
     assert "best compromise" in err
     assert (tmp_path / "out/model.safetensors").exists()
 
 
 def test_a_weight_at_its_bound_is_told_by_command_page_and_card(search, tmp_path: Path) -> None:
-    _, out, _ = search("--budget", "general <= 0", "--bounds", 0.9, 1.0)
+    _, out, _ = search("--limit", "general <= 0", "--bounds", 0.9, 1.0)
     said = "eight of law is at its lower bound 0.9: lower that bound to look further"
     assert f"w{said}" in " ".join(out.split())
     assert f"w{said}" in (tmp_path / "out.search.html").read_text()
@@ -101,9 +101,9 @@ def test_the_same_command_measures_nothing_again(search, tmp_path: Path, monkeyp
     assert "log of another search" in err
 
 
-def test_texts_beyond_the_two_may_have_budgets(search, tmp_path: Path) -> None:
+def test_texts_beyond_the_two_may_have_limits(search, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "other.jsonl", varied_texts(10, "other "))
-    code, out, err = search("--text", "other=other.jsonl", "--budget", "other <= +5", "--json")
+    code, out, err = search("--text", "other=other.jsonl", "--limit", "other <= +5", "--json")
     assert code == 0, err
     assert json.loads(out)["gates"][0]["probe"] == "other"
 
@@ -129,7 +129,7 @@ def test_flags_change_the_search(flags: tuple, search, plain_points: list[Any], 
 
 def test_all_mistakes_are_told_at_once_and_nothing_is_written(search, tmp_path: Path) -> None:
     code, _, err = search(
-        "--budget", "generl <= +0.1", "--densities", 0, 1, on=("--text", "domain=nowhere.jsonl")
+        "--limit", "generl <= +0.1", "--densities", 0, 1, on=("--text", "domain=nowhere.jsonl")
     )
     assert code == 2
     for message in ("no probe is called `generl`", "has no density", "no general text", "nowhere.jsonl"):
@@ -149,7 +149,8 @@ def test_models_that_are_not_there_are_told_with_the_rest(search, models) -> Non
     [
         (("--task", "piqa"), "is not NAME=ITEMS"),
         (("--text", "domain=general.jsonl"), "--text domain is given twice"),
-        (("--budget", "general < 1"), "states no budget"),
+        (("--limit", "general < 1"), "states no limit"),
+        (("--budget", "general <= 1"), "--budget is now called --limit"),
         (("--task", "piqa=many"), "must be a whole number"),
         (("--task", "nonsense=10"), "there is no such task"),
         (("--data", "folder"), "no tasks to take data for"),

@@ -1,4 +1,4 @@
-"""What is done about budgets, on given verdicts and on simulated runs that forget."""
+"""What is done about limits, on given verdicts and on simulated runs that forget."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stands(
     **options: object,
 ) -> Judgement:
     """A judgement on `general <= +0.01`."""
-    gate = GATE.validate_python({"budget": "general <= +0.01", "action": action, **options})
+    gate = GATE.validate_python({"limit": "general <= +0.01", "action": action, **options})
     return Judgement(
         gate,
         verdict,
@@ -68,7 +68,7 @@ def test_a_warning_is_said_once_for_every_turn_to_the_worse() -> None:
         (8, 0.2, 8),
     ],
 )
-def test_replay_is_doubled_more_if_the_budget_is_far_exceeded_and_bounded(
+def test_replay_is_doubled_more_if_the_limit_is_far_exceeded_and_bounded(
     rows: int, worse: float, after: int
 ) -> None:
     found, state = decide([stands("raise-replay", "at risk", worse)], ControlState(rows), at(0.1))
@@ -76,10 +76,10 @@ def test_replay_is_doubled_more_if_the_budget_is_far_exceeded_and_bounded(
     assert acts(found) == ([("raise-replay", rows / 16, after / 16)] if after > rows else [])
 
 
-@pytest.mark.parametrize("budget", ["general <= 0", "general recovers within 50%"])
-def test_where_no_excess_is_defined_the_first_raise_is_small(budget: str) -> None:
+@pytest.mark.parametrize("limit", ["general <= 0", "general recovers within 50%"])
+def test_where_no_excess_is_defined_the_first_raise_is_small(limit: str) -> None:
     judgement = stands("raise-replay", "at risk")
-    judgement = replace(judgement, gate=GATE.validate_python({"budget": budget, "action": "raise-replay"}))
+    judgement = replace(judgement, gate=GATE.validate_python({"limit": limit, "action": "raise-replay"}))
     assert decide([judgement], ControlState(0), at(0.3))[1].rows == 1
 
 
@@ -118,7 +118,7 @@ def test_the_share_is_lowered_after_readings_with_slack_and_each_return_takes_lo
     assert state.patience == 6  # two raises in a row are no return
 
 
-def test_slack_of_one_budget_does_not_lower_what_another_needs() -> None:
+def test_slack_of_one_limit_does_not_lower_what_another_needs() -> None:
     slack, tight = stands("raise-replay", "held", slack=True), stands("raise-replay", "held", slack=False)
     state = replace(ControlState(8), slack_readings=10)
     assert decide([slack, tight], state, at(0.5))[1].rows == 8
@@ -193,7 +193,7 @@ class Forgetting:
     rows: list[int] = field(default_factory=list)
 
     def run(self, controlled: bool) -> Judgement:
-        gate = GATE.validate_python({"budget": "general <= +0.01", "action": "raise-replay"})
+        gate = GATE.validate_python({"limit": "general <= +0.01", "action": "raise-replay"})
         state, readings = ControlState(self.start), []
         for step in range(self.steps + 1):
             progress = step / self.steps
@@ -229,7 +229,7 @@ PLANTS = [
 
 
 @pytest.mark.parametrize(("speed", "helps", "batch"), PLANTS)
-def test_the_controller_holds_a_budget_that_is_broken_without_it(
+def test_the_controller_holds_a_limit_that_is_broken_without_it(
     speed: float, helps: float, batch: int
 ) -> None:
     alone, controlled = Forgetting(speed, helps, batch), Forgetting(speed, helps, batch)

@@ -13,8 +13,8 @@ from cpt.monitor.reading import Items, Kind, Reading, Unit
 GATE = TypeAdapter(Gate)
 
 
-def gate(budget: str, action: str = "warn", **options: object) -> Gate:
-    return GATE.validate_python({"budget": budget, "action": action, **options})
+def gate(limit: str, action: str = "warn", **options: object) -> Gate:
+    return GATE.validate_python({"limit": limit, "action": action, **options})
 
 
 def text(
@@ -38,8 +38,8 @@ def task(*changes: float, error: float = 0.001) -> list[Reading]:
     ]
 
 
-def one(budget: str, readings: list[Reading], progress: float = 0.5, **options: float) -> Judgement:
-    return judge([gate(budget)], readings, progress, **options)[0]
+def one(limit: str, readings: list[Reading], progress: float = 0.5, **options: float) -> Judgement:
+    return judge([gate(limit)], readings, progress, **options)[0]
 
 
 def test_ends_in_mid_sentence_are_read_on_documents() -> None:
@@ -66,13 +66,13 @@ def test_ends_in_mid_sentence_are_read_on_documents() -> None:
 def test_the_verdict_on_a_limit(rise: float, expected: str) -> None:
     found = one("general <= +0.02", text(0.0, rise))  # 1.64 errors below, about 4 above the limit
     assert found.verdict == expected
-    assert (found.value, found.error, found.limit, found.unit) == (rise, 0.001, 0.02, "bits per byte")
+    assert (found.value, found.error, found.allowed, found.unit) == (rise, 0.001, 0.02, "bits per byte")
 
 
 def test_a_fall_of_accuracy_is_judged_in_points_and_with_its_sign() -> None:
     assert one("piqa >= -1 point", task(0.0, -0.005)).verdict == "held"
     broken = one("piqa >= -1 point", task(0.0, -0.02))
-    assert (broken.verdict, broken.value, broken.limit) == ("broken", -0.02, -0.01)
+    assert (broken.verdict, broken.value, broken.allowed) == ("broken", -0.02, -0.01)
     assert broken.why == "piqa fell by 2 ± 0.2 points of 1 point allowed"
     assert one("piqa >= -1 point", task(0.0, 0.2)).verdict == "held"
 
@@ -84,7 +84,7 @@ def test_one_look_at_the_end_needs_a_smaller_excess_than_many_on_the_way() -> No
 
 
 @pytest.mark.parametrize("progress", [0.5, 1.0])
-def test_a_probe_too_noisy_for_its_budget_says_so(progress: float) -> None:
+def test_a_probe_too_noisy_for_its_limit_says_so(progress: float) -> None:
     found = one("general <= +0.02", text(0.0, 0.03, error=0.02), progress)
     assert found.verdict == "not shown"
     assert found.why == "general rose by 0.03 ± 0.04 of 0.02 allowed; a rise of 0.0629 is possible"
@@ -134,7 +134,7 @@ def test_what_reads_all_there_is_has_no_noise() -> None:
     assert one("weights <= 0.1", moved(0.1001), 1.0).verdict == "broken"
 
 
-def test_a_broken_budget_is_not_held_again_because_a_later_reading_is_noisier() -> None:
+def test_a_broken_limit_is_not_held_again_because_a_later_reading_is_noisier() -> None:
     noisy = text(0.0, 0.0, 0.03, error=0.01)[-1]
     found = one("general <= +0.02", [*text(0.0, 0.05), noisy])
     assert found.verdict == "at risk"
@@ -142,7 +142,7 @@ def test_a_broken_budget_is_not_held_again_because_a_later_reading_is_noisier() 
     assert one("general <= +0.02", [*text(0.0, 0.05), noisy], since=1).verdict == "not shown"  # went back
 
 
-def test_a_broken_budget_is_at_risk_no_more_once_a_reading_was_within_it() -> None:
+def test_a_broken_limit_is_at_risk_no_more_once_a_reading_was_within_it() -> None:
     noisy = text(0.0, 0.0, 0.0, 0.03, error=0.01)[-1]
     assert one("general <= +0.02", [*text(0.0, 0.05, 0.01), noisy]).verdict == "not shown"
 
@@ -164,9 +164,9 @@ def test_a_probe_that_is_better_is_told_in_its_own_direction() -> None:
     assert unsure.why.endswith("where a rise of 0.02 is allowed; a rise of 0.0229 is possible")
 
 
-@pytest.mark.parametrize("budget", ["general <= +0.02", "general <= 0", "general recovers within 20%"])
-def test_a_run_that_returns_its_start_holds_every_budget(budget: str) -> None:
-    assert one(budget, text(0.0), 1.0).verdict == "held"
+@pytest.mark.parametrize("limit", ["general <= +0.02", "general <= 0", "general recovers within 20%"])
+def test_a_run_that_returns_its_start_holds_every_limit(limit: str) -> None:
+    assert one(limit, text(0.0), 1.0).verdict == "held"
 
 
 def test_what_is_not_measured_has_no_value_and_is_not_shown_at_the_end() -> None:
@@ -176,10 +176,10 @@ def test_what_is_not_measured_has_no_value_and_is_not_shown_at_the_end() -> None
     assert found.as_json()["verdict"] == "not measured"
 
 
-@pytest.mark.parametrize("budget", ["general <= 0.02", "general recovers within 90%"])
+@pytest.mark.parametrize("limit", ["general <= 0.02", "general recovers within 90%"])
 @pytest.mark.parametrize("progress", [0.5, 1.0])
-def test_a_model_that_has_diverged_holds_no_budget(budget: str, progress: float) -> None:
-    judgement = one(budget, text(0.0, 0.001, math.nan, error=math.nan), progress)
+def test_a_model_that_has_diverged_holds_no_limit(limit: str, progress: float) -> None:
+    judgement = one(limit, text(0.0, 0.001, math.nan, error=math.nan), progress)
     assert (judgement.verdict, judgement.value, judgement.slack) == ("broken", None, False)
     assert judgement.why == "general is not a finite number"
     assert judgement.ends_at > 1
@@ -187,14 +187,14 @@ def test_a_model_that_has_diverged_holds_no_budget(budget: str, progress: float)
 
 @pytest.mark.parametrize("progress", [0.5, 1.0])
 @pytest.mark.parametrize("rise", [-1.0, 0.0, 0.021, 1.0])
-@pytest.mark.parametrize("budget", ["general <= +0.02", "general recovers within 20%"])
-def test_of_one_document_nothing_is_shown(budget: str, rise: float, progress: float) -> None:
-    found = one(budget, text(*[0.0] * 9, rise, error=math.nan, items=1), progress)
+@pytest.mark.parametrize("limit", ["general <= +0.02", "general recovers within 20%"])
+def test_of_one_document_nothing_is_shown(limit: str, rise: float, progress: float) -> None:
+    found = one(limit, text(*[0.0] * 9, rise, error=math.nan, items=1), progress)
     assert (found.verdict, found.error, found.slack, found.suspect) == ("not shown", None, False, False)
     assert found.why.endswith("its noise is not known, on one document")
 
 
-def test_a_rise_that_will_break_its_budget_is_at_risk_before_it_does() -> None:
+def test_a_rise_that_will_break_its_limit_is_at_risk_before_it_does() -> None:
     rising = text(0.0, 0.004, 0.008, 0.012, error=0.0003)
     ahead = one("general <= +0.02", rising, 0.25)
     assert ahead.verdict == "at risk"
@@ -268,7 +268,7 @@ def test_the_sentence_names_the_worst() -> None:
     assert verdict(judge(gates[1:2], readings, 0.5)) == (
         "domain fell by 0.2 ± 0.002, where a rise of 0.5 is allowed"
     )
-    assert verdict(judge(gates[1:2] * 2, readings, 0.5)) == "all 2 budgets hold"
+    assert verdict(judge(gates[1:2] * 2, readings, 0.5)) == "all 2 limits hold"
     noisy = text(0.0, 0.015, error=0.005)
     assert verdict(judge(gates[:1], noisy, 1.0)) == (
         "general <= +0.02 is not shown: general rose by 0.015 ± 0.01 of 0.02 allowed; a rise of 0.0232 is "
@@ -284,7 +284,7 @@ def test_judgements_name_the_recipes_keys() -> None:
     assert [judgement.as_json()["key"] for judgement in judge(gates, [], 1.0)] == ["gates.0", "gates.1"]
 
 
-def test_noise_alone_puts_no_budget_at_risk() -> None:
+def test_noise_alone_puts_no_limit_at_risk() -> None:
     chance, alarms = random.Random(5), 0
     names = ("general", "instruction", "french", "code")
     gates = [gate(f"{name} <= +{limit}") for name, limit in zip(names, (0.02, 0.01, 0.005, 0.0), strict=True)]
@@ -313,7 +313,7 @@ def test_noise_alone_seldom_raises_a_suspicion_and_a_steep_rise_does_before_it_i
 
 
 def shrunk(generator: np.random.Generator, documents: int, rise: float = 0.0) -> list[Reading]:
-    """A text of documents that nothing but noise moves, and a budget that reads a few of them."""
+    """A text of documents that nothing but noise moves, and a limit that reads a few of them."""
     sizes = generator.uniform(500, 3000, documents)
     start = Items(generator.normal(1, 0.2, documents) * sizes, sizes)
     found = []
@@ -326,7 +326,7 @@ def shrunk(generator: np.random.Generator, documents: int, rise: float = 0.0) ->
     return found
 
 
-def test_a_sample_that_the_time_budget_shrinks_gives_no_false_alarm() -> None:
+def test_a_sample_that_the_probe_share_shrinks_gives_no_false_alarm() -> None:
     generator = np.random.default_rng(3)
     alarms, errors = 0, []
     for _ in range(200):
@@ -360,7 +360,7 @@ def test_a_rise_of_exactly_the_limit_is_falsely_held_or_broken_at_most_5_times_i
     assert found["broken"] <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4_000)
 
 
-def test_a_budget_that_is_exceeded_twice_over_is_not_passed() -> None:
+def test_a_limit_that_is_exceeded_twice_over_is_not_passed() -> None:
     assert verdicts_of(8, 0.04)["held"] <= 0.005
     assert verdicts_of(400, 0.04)["broken"] > 0.99
     assert verdicts_of(400, 0.0)["held"] > 0.99

@@ -113,7 +113,7 @@ def test_strings_from_data_are_escaped_wherever_they_appear() -> None:
     assert facts.suites is not None
     probe, task = facts.probes["general"], facts.tasks["hpo-continuation"]
     curve = [CurvePoint(step=n, tokens=n, value=0.5 + n / 10) for n in range(3)]
-    gate = Gate(budget=HOSTILE, probe=HOSTILE, action=HOSTILE, verdict="broken")
+    gate = Gate(limit=HOSTILE, probe=HOSTILE, action=HOSTILE, verdict="broken")
     hostile = facts.model_copy(
         update={
             "base": HOSTILE,
@@ -153,7 +153,7 @@ def test_what_runs_lack_is_said() -> None:
         "The recipes do not differ.",
     ):
         assert sentence in text
-    assert "Budgets" not in text
+    assert "Limits" not in text
 
 
 def test_figures_that_are_not_compared_say_so() -> None:
@@ -164,9 +164,9 @@ def test_figures_that_are_not_compared_say_so() -> None:
     assert "5 stranger its own report finished wheel:" in text
 
 
-def test_budgets_stand_side_by_side() -> None:
+def test_limits_stand_side_by_side() -> None:
     def bounded(name: str, verdict: str) -> ReportedRun:
-        gate = Gate(budget="general <= +0.02", probe="general", action="warn", verdict=verdict)  # type: ignore[arg-type]
+        gate = Gate(limit="general <= +0.02", probe="general", action="warn", verdict=verdict)  # type: ignore[arg-type]
         return a_run(name, -0.3, 0.0, watched=Monitoring(gates=[gate]))
 
     text = Outline(render(compare([bounded("a", "held"), bounded("b", "broken"), FOUR[2]], [], NOW))).text

@@ -132,7 +132,7 @@ def test_a_run_may_be_prolonged(source: SourceModel, tmp_path: Path) -> None:
     longer.run()
     whole = training(source, tmp_path / "whole", small(steps=6))
     whole.run()
-    assert equal(weights(longer), weights(whole)), "at a constant rate the budget does not matter"
+    assert equal(weights(longer), weights(whole)), "at a constant rate the length does not matter"
 
 
 def test_a_finished_run_changes_nothing_when_it_is_run_again(source: SourceModel, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_replay_is_raised_from_the_next_step_on(tiny_model: Path, tmp_path: Path
             "step",
             "tokens",
             "key",
-            "budget",
+            "limit",
             "probe",
             "action",
             "value",
@@ -103,7 +103,7 @@ def test_the_rate_is_lowered(tiny_model: Path, tmp_path: Path) -> None:
     assert [action["to"] for action in result.actions] == [0.5, 0.25, 0.2]
 
 
-def test_roll_back_goes_to_where_the_budget_held_and_on_from_there(tiny_model: Path, tmp_path: Path) -> None:
+def test_roll_back_goes_to_where_the_limit_held_and_on_from_there(tiny_model: Path, tmp_path: Path) -> None:
     _, result, _ = run(tiny_model, tmp_path, BACK)
     back = [action for action in result.actions if action["action"] == "roll-back"]
     assert 1 <= len(back) <= 2
@@ -117,7 +117,7 @@ def test_roll_back_goes_to_where_the_budget_held_and_on_from_there(tiny_model: P
     assert skipped == 4 * sum(action["from"] - action["to"] for action in back)
 
 
-def test_a_point_is_good_only_if_every_budget_held_when_it_was_read_last(
+def test_a_point_is_good_only_if_every_limit_held_when_it_was_read_last(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     """`general` is broken at step 8 and not read again until 16: what is read between tells nothing of it."""

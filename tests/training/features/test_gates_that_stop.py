@@ -21,11 +21,11 @@ from tiny_runs import equal
 from cpt.models.packed_model import load_model
 from cpt.training.features.checkpoints import Checkpoints
 
-WIDE: dict[str, Any] = {"budget": "general <= +9", "action": "stop", "after": 0.0}
+WIDE: dict[str, Any] = {"limit": "general <= +9", "action": "stop", "after": 0.0}
 
 
-def test_stop_ends_at_the_best_point_within_the_budget(tiny_model: Path, tmp_path: Path) -> None:
-    """The domain gains more and more, whatever it costs: only what is within the budget may be the result."""
+def test_stop_ends_at_the_best_point_within_the_limit(tiny_model: Path, tmp_path: Path) -> None:
+    """The domain gains more and more, whatever it costs: only what is within the limit may be the result."""
     probes = forgetting(tiny_model)
     kept = noted(probes)
     weights, result, said = run(tiny_model, tmp_path, END, probes=probes)
@@ -40,7 +40,7 @@ def test_stop_ends_at_the_best_point_within_the_budget(tiny_model: Path, tmp_pat
     assert equal(weights, kept[sorted(general).index(best)])
     assert summary(result.actions)[-1] == (result.steps, "stop", None, best)
     chosen = result.actions[-1]["result"]
-    assert chosen.startswith(f"the best point within the budgets, step {best} (domain fell by ")
+    assert chosen.startswith(f"the best point within the limits, step {best} (domain fell by ")
     assert result.ended["result"] == chosen
     assert any(f"learn.gates.0: the run ends, and its result is {chosen}: general rose" in t for t in said)
     trained = sum(len(row.tokens) for step in range(best) for row in Phased().batch(step))
@@ -50,7 +50,7 @@ def test_stop_ends_at_the_best_point_within_the_budget(tiny_model: Path, tmp_pat
     )
 
 
-def test_where_no_point_is_within_the_budget_stop_returns_the_start(tiny_model: Path, tmp_path: Path) -> None:
+def test_where_no_point_is_within_the_limit_stop_returns_the_start(tiny_model: Path, tmp_path: Path) -> None:
     """The first reading after the start is beyond the limit already, however much the domain has gained."""
     probes = forgetting(tiny_model)
     kept = noted(probes)
@@ -64,7 +64,7 @@ def test_where_no_point_is_within_the_budget_stop_returns_the_start(tiny_model: 
     assert any("the run ends, and its result is the start: " in text for text in said)
 
 
-def test_the_point_that_a_stopped_run_returns_is_within_the_budget_of_every_gate_that_acts(
+def test_the_point_that_a_stopped_run_returns_is_within_the_limit_of_every_gate_that_acts(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     probes = [
@@ -83,7 +83,7 @@ def test_the_point_that_a_stopped_run_returns_is_within_the_budget_of_every_gate
 def test_the_point_that_a_stopped_run_returns_was_read_by_every_gate_that_acts(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    """A reading of earlier weights shows nothing of later ones, between which the budget may be broken."""
+    """A reading of earlier weights shows nothing of later ones, between which the limit may be broken."""
     seldom = distances(tiny_model, 0, 4, other=lambda d: 1 + 0.1 * d)
     bound = gate("other <= +0.04", "lower-rate", least=0.99, factor=0.995)
     probes = [*forgetting(tiny_model), *seldom]
@@ -111,7 +111,7 @@ def test_the_result_may_be_chosen_by_a_task(tiny_model: Path, tmp_path: Path) ->
     assert (result.ended["step"], result.ended["result_step"]) == (STEPS, best)
     assert result.ended["early"] is False
     assert equal(weights, kept[sorted(skill).index(best)])
-    assert result.ended["result"].startswith(f"the best point within the budgets, step {best} (skill ")
+    assert result.ended["result"].startswith(f"the best point within the limits, step {best} (skill ")
     assert any("skill has not gained more since then, at" in text for text in said)
 
 

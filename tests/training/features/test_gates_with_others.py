@@ -1,4 +1,4 @@
-"""Gates beside averages, objectives and the budget of probes: what each promises, with the others."""
+"""Gates beside averages, objectives and the probe share: what each promises, with the others."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def sampled(folder: Path) -> list[Any]:
     return [general, *distances(folder, *range(0, STEPS, 2), domain=lambda d: 2 - np.tanh(0.4 * d))]
 
 
-def test_gates_act_on_what_the_budget_pays_for_and_do_so_again_after_a_kill(
+def test_gates_act_on_what_the_probe_share_pays_for_and_do_so_again_after_a_kill(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     # ten readings in full are paid for, of 13 wanted by either probe

@@ -1,4 +1,4 @@
-"""Probes within a budget of work: the same readings whatever the clock says, and after a kill."""
+"""Probes within their share of the work: the same readings whatever the clock says, and after a kill."""
 
 import json
 import time
@@ -46,7 +46,7 @@ def without_seconds(result: Result) -> list[dict]:
     return [reading.as_json() | {"seconds": 0} for reading in result.readings]
 
 
-def test_first_and_last_are_read_in_full_and_the_rest_as_the_budget_pays(
+def test_first_and_last_are_read_in_full_and_the_rest_as_the_share_pays(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     _, result, _ = run(tiny_model, tmp_path, BOUND, probes=probes(tiny_model, *ALL))
@@ -148,7 +148,9 @@ def test_a_reading_more_than_was_planned_is_as_the_last_that_was(tiny_model: Pat
     assert read == {"paid": list(ALL), "starved": [0, 6]}
 
 
-def test_a_budget_does_not_touch_the_weights(tiny_model: Path, tmp_path: Path, plain_run: PlainRun) -> None:
+def test_a_probe_share_leaves_the_weights_alone(
+    tiny_model: Path, tmp_path: Path, plain_run: PlainRun
+) -> None:
     bound, _, _ = run(tiny_model, tmp_path, STARVED)
     assert equal(plain_run.weights, bound)
 

@@ -222,7 +222,7 @@ def test_no_part_is_read_more_often_than_it_may_be(tiny_model: Path, tmp_path: P
 
 
 def test_gates_and_updates_change_one_stream(tiny_model: Path, tmp_path: Path) -> None:
-    gate = GATE.validate_python({"budget": "domain.b <= +0.001", "action": "raise-replay", "most": 0.5})
+    gate = GATE.validate_python({"limit": "domain.b <= +0.001", "action": "raise-replay", "most": 0.5})
     mixed = stream(replay_rows=1)
     _, result, _ = run(tiny_model, tmp_path / "run", gates=(gate,), mixed=mixed)
     assert result.phases[0] == (0, 1)

@@ -1,4 +1,4 @@
-"""AdaLoRA's allocation of ranks against peft's own, and against its budget."""
+"""AdaLoRA's allocation of ranks against peft's own, and against the number of ranks that is to be left."""
 
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def test_ranks_go_where_peft_sends_them() -> None:
     assert trained._ranks.pattern() == tuner.peft_config["default"].rank_pattern
 
 
-def test_at_the_end_the_budget_is_met() -> None:
+def test_at_the_end_the_number_of_ranks_is_met() -> None:
     model = tiny()
     trained = prepared(model, adalora(), STEPS)
     steps(model, trained, lambda step: trained.after_step())

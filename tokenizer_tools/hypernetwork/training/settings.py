@@ -11,7 +11,7 @@ from cpt.training.schedules import RewarmCosine, Schedule
 from tokenizer_tools.hypernetwork.settings import HypernetworkConfig
 
 CHANGEABLE = frozenset({"steps", "checkpoint", "probes"})
-"""Settings that may change while a run is not finished: its budget, and what does not touch its weights."""
+"""Settings that may change while a run is not finished: its length, and what does not touch its weights."""
 
 LEXICAL_OF_PAPER = 0.5
 """Weight of the lexical loss in the paper, for variant `zett` and for a fixed tokenizer."""

@@ -1,4 +1,4 @@
-"""Plan the work of probes: the readings that the probe share pays for, and the size of each sample."""
+"""Plan the readings that the probe share pays for, and the size of each sample."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from cpt.monitor.gates import Budget, Gate, acted_upon
+from cpt.monitor.gates import Gate, Limit, acted_upon
 from cpt.monitor.noise import EXCESS, detectable_rise, needed_items
 from cpt.monitor.probe_work import FORWARD, NEW_TOKENS, OTHERS, WEIGHTS, Demand, ProbeWork, planned_shares
 from cpt.monitor.schedule import Every, Moment, When
@@ -124,8 +124,7 @@ SPREAD, USUAL = 0.04, 190
 """Standard deviation by which the rises of single documents of so many tokens differ, in bits per byte.
 
 It is not known before training, so it is assumed. Recorded runs of a model of 135M parameters had 0.02 to
-0.04 where general text in such documents rose by 0.01 to 0.06 (benchmarks/results: budget,
-budget_own_samples)."""
+0.04 where general text in such documents rose by 0.01 to 0.06 (benchmarks/results/forgetting_limit.json)."""
 
 _NEARLY = 0.9
 """Part of the documents that are needed which counts as enough: their mean length is an estimate."""
@@ -146,7 +145,7 @@ class Sizes:
 
     names: Sequence[str] = ()
     given: Mapping[str, int] = field(default_factory=dict)
-    limits: Mapping[str, Budget] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
     window: int = 1024
     paid: float = math.inf
     mixed: int | None = None
@@ -165,7 +164,7 @@ class Sizes:
         if name not in self.growing:
             return self.given.get(name, DEFAULT_TOKENS)
         length = length or min(USUAL, self.window)
-        documents = documents_needed(self.limits[name].limit, length) or 0
+        documents = documents_needed(self.limits[name].allowed, length) or 0
         return max(self.least(name), math.ceil(min(documents * length, self.paid)))
 
     def least(self, name: str) -> int:
@@ -185,16 +184,16 @@ class Sizes:
             documents: number of documents that are read.
             held: number of documents that the text has.
         """
-        budget, length = self.limits[name], tokens / documents
+        limit, length = self.limits[name], tokens / documents
         error = spread(length) / math.sqrt(documents)
-        found = detectable_rise(budget.limit, error, documents)
-        said = f"{budget}: {documents:,} documents of {name} are read, {tokens:,} tokens"
+        found = detectable_rise(limit.allowed, error, documents)
+        said = f"{limit}: {documents:,} documents of {name} are read, {tokens:,} tokens"
         if math.isfinite(found):
             said += (
                 f", with an expected standard error of {error:.2g}: a true rise of {found:.2g} or more is "
                 "found with a chance of 95%"
             )
-        needed = documents_needed(budget.limit, length)
+        needed = documents_needed(limit.allowed, length)
         if needed is None or documents >= _NEARLY * needed:
             return said
         if documents >= held:
@@ -203,17 +202,17 @@ class Sizes:
             remedy = "raise its `tokens`, or leave them out"
         else:
             remedy = "raise monitor.probe_share, or train on more tokens"
-        return f"{said}; to find {budget.limit * (1 + EXCESS):.2g} takes {needed:,} documents: {remedy}"
+        return f"{said}; to find {limit.allowed * (1 + EXCESS):.2g} takes {needed:,} documents: {remedy}"
 
     def asked(self, name: str) -> str:
         """Describe the sample that a limit needs of a text that is not known yet."""
-        budget = self.limits[name]
-        needed = documents_needed(budget.limit, USUAL)
+        limit = self.limits[name]
+        needed = documents_needed(limit.allowed, USUAL)
         if needed is None:
-            return f"{budget}: no sample is large enough to tell any rise from none"
-        rise, read = budget.limit * (1 + EXCESS), self.tokens(name)
+            return f"{limit}: no sample is large enough to tell any rise from none"
+        rise, read = limit.allowed * (1 + EXCESS), self.tokens(name)
         return (
-            f"{budget}: to find a true rise of {rise:.2g} with a chance of 95% takes about {needed:,} "
+            f"{limit}: to find a true rise of {rise:.2g} with a chance of 95% takes about {needed:,} "
             f"documents of {USUAL} tokens; {read:,} tokens are read, about {max(1, round(read / USUAL)):,} "
             "such documents"
         )
@@ -256,13 +255,13 @@ def sources_of(held_out: Sequence[str]) -> list[str]:
     return [name for name in held_out if PART not in name]
 
 
-def tightest(gates: Iterable[Gate], texts: Sequence[str]) -> dict[str, Budget]:
+def tightest(gates: Iterable[Gate], texts: Sequence[str]) -> dict[str, Limit]:
     """Return the tightest limit of a rise that gates set each text."""
-    found: dict[str, Budget] = {}
+    found: dict[str, Limit] = {}
     for gate in gates:
-        budget = gate.budget
-        if budget.probe in texts and not budget.recovery:
-            found[budget.probe] = min(found.get(budget.probe, budget), budget, key=lambda each: each.limit)
+        limit = gate.limit
+        if limit.probe in texts and not limit.recovery:
+            found[limit.probe] = min(found.get(limit.probe, limit), limit, key=lambda each: each.allowed)
     return found
 
 

@@ -1,10 +1,10 @@
-"""A budget for what is forgotten, held by replay, and a budget for the work that watching does.
+"""A limit on forgetting, held by replay, and a share of the work for the probes.
 
-    python benchmarks/budget.py --domain FILE.jsonl --general FILE.jsonl
+    python benchmarks/forgetting_limit.py --domain FILE.jsonl --general FILE.jsonl
 
 The same recipe is run without gates and with one: `general <= +0.01`, `raise-replay`, from no replay at
 first. Rows of replay are of --replay, text of the kind that is to be kept, or else the model's own samples.
-The gate is to hold the budget and to keep most of the domain's gain.
+The gate is to hold the limit and to keep most of the domain's gain.
 
 The time that probes took is also measured from outside: this script sees when lines are added to the run's
 logs. From the first readings' lines to the last readings' there are steps, probes and checkpoints only;
@@ -33,10 +33,11 @@ from ruamel.yaml import YAML
 LIMIT = 0.01
 """Bits per byte by which general text may rise."""
 
-GATE = {"budget": f"general <= +{LIMIT:g}", "action": "raise-replay"}
+GATE = {"limit": f"general <= +{LIMIT:g}", "action": "raise-replay"}
 FINISHED = (0, 3, 4)
-"""Exit codes of a run whose result is kept: its budget is held, broken, or not shown to be either."""
+"""Exit codes of a run whose result is kept: its limit is held, broken, or not shown to be either."""
 
+NAME = "forgetting_limit"
 STAGE = "learn"
 KINDS = ("domain", "general", "replay")
 _GLANCE = 0.005
@@ -88,21 +89,21 @@ def recipe(options: argparse.Namespace, gates: list[Part]) -> dict[str, Any]:
         "monitor": {
             "every": options.every,
             "tokens": options.probe_tokens,
-            "probe_share": options.budget,
+            "probe_share": options.probe_share,
             "weights": None,
             "samples": None,
         },
         "gates": gates,
     }
     stages = [{"corpus": corpus}, {"pretrain": pretrain}]
-    return {"name": "budget", "base": options.model, "seed": options.seed, "stages": stages}
+    return {"name": NAME, "base": options.model, "seed": options.seed, "stages": stages}
 
 
 def measure(options: argparse.Namespace, gates: list[Part]) -> dict[str, Any]:
     """Run the recipe, with the logs watched from outside; returns its figures."""
-    runs = options.runs / "budget"
+    runs = options.runs / NAME
     options.runs.mkdir(parents=True, exist_ok=True)
-    path = options.runs / "budget.yaml"
+    path = options.runs / f"{NAME}.yaml"
     with path.open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(recipe(options, gates), file)
     growth = Growth()
@@ -130,7 +131,7 @@ def figures_of(folder: Path, growth: Growth) -> dict[str, Any]:
         "rise": ends["general"],
         "rise_error": summary["stability"]["general"]["permanent_error"],
         "gain": -ends["domain"],
-        "verdicts": {gate["budget"]: gate["verdict"] for gate in summary["gates"]},
+        "verdicts": {gate["limit"]: gate["verdict"] for gate in summary["gates"]},
         "actions": [
             {key: action[key] for key in ("step", "action", "from", "to", "why")}
             for action in map(json.loads, actions)
@@ -138,7 +139,7 @@ def figures_of(folder: Path, growth: Growth) -> dict[str, Any]:
         "steps": summary["steps"],
         "seconds": summary["seconds"],
         "probes": {
-            "budget": summary["monitor"]["probe_share"],
+            "probe_share": summary["monitor"]["probe_share"],
             "work": summary["monitor"]["work"],
             "share": summary["monitor"]["share"],
             "share_outside": outside / summary["seconds"],
@@ -163,22 +164,22 @@ def compared(without: dict[str, Any], gated: dict[str, Any]) -> dict[str, Any]:
     return {
         "gain_kept": gated["gain"] / without["gain"],
         "broken_without": without["rise"] > LIMIT,
-        "held_with": gated["verdicts"][GATE["budget"]] == "held",
-        "within_budget": all(each["work"] <= each["budget"] for each in probes),
+        "held_with": gated["verdicts"][GATE["limit"]] == "held",
+        "within_share": all(each["work"] <= each["probe_share"] for each in probes),
         "within_3_percent": all(abs(each["off"]) <= 0.03 for each in probes),
     }
 
 
 def table(runs: dict[str, dict[str, Any]], claims: dict[str, Any]) -> str:
     """Both runs, side by side in bits per byte, work and shares of the time, and what follows."""
-    heads = ("probes say", 13), ("outside", 10), ("off", 8), ("work", 8), ("budget", 9)
+    heads = ("probes say", 13), ("outside", 10), ("off", 8), ("work", 8), ("allowed", 9)
     lines = [f"{'':<10}{'rise':>18}{'gain':>10}" + "".join(f"{head:>{width}}" for head, width in heads)]
     for name, run in runs.items():
         probes, error = run["probes"], run["rise_error"] or 0.0
         lines.append(
             f"{name:<10}{run['rise']:>+9.4f} ± {2 * error:.4f}{run['gain']:>10.4f}{probes['share']:>13.2%}"
             f"{probes['share_outside']:>10.2%}{probes['off']:>+8.1%}{probes['work']:>8.1%}"
-            f"{probes['budget']:>9.0%}"
+            f"{probes['probe_share']:>9.0%}"
         )
         lines += [
             f"    step {act['step']}: {act['action']} {act['from']:.2f} → {act['to']:.2f}: {act['why']}"
@@ -204,7 +205,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20, help="sequences of a batch")
     parser.add_argument("--micro-rows", type=int, default=10)
     parser.add_argument("--peak", type=float, default=4e-4, help="learning rate")
-    parser.add_argument("--budget", default="10%", help="probes' share of the work")
+    parser.add_argument("--probe-share", default="10%", help="of the work")
     parser.add_argument("--every", type=int, default=1, help="steps between readings")
     parser.add_argument("--probe-tokens", type=int, default=1_500, help="of each held-out text")
     parser.add_argument("--heldout", type=float, default=0.05, help="share of the domain's documents")
@@ -213,12 +214,12 @@ def main() -> None:
     files = {kind: path.absolute() for kind in KINDS if (path := getattr(options, kind))}
     vars(options).update(files)
     texts = {kind: hashlib.sha256(path.read_bytes()).hexdigest() for kind, path in files.items()}
-    names = ("tokens", "length", "rows", "peak", "budget", "every", "probe_tokens", "heldout", "seed")
+    names = ("tokens", "length", "rows", "peak", "probe_share", "every", "probe_tokens", "heldout", "seed")
     model = options.model if options.model == MODEL else Path(options.model).name
     setting = {"model": model, "texts": texts} | {name: getattr(options, name) for name in names}
     runs = {name: measure(options, gates) for name, gates in (("without", []), ("with", [GATE]))}
     claims = compared(runs["without"], runs["with"])
-    record.write("budget", {"setting": setting, "runs": runs, "claims": claims})
+    record.write(NAME, {"setting": setting, "runs": runs, "claims": claims})
     print(table(runs, claims))
 
 
