@@ -23,7 +23,7 @@ from cpt.cli.options import (
 )
 from cpt.cli.output import coloured, out, print_json, rows
 from cpt.cli.rate_curve import draw
-from cpt.formatting import plural, size
+from cpt.formatting import duration_in_words, plural, size
 from cpt.recipe.load import load
 from cpt.recipe.plan import Entry, Plan, make_plan
 from cpt.recipe.schema import Recipe
@@ -65,6 +65,7 @@ def plan(
     With launcher options after `--`, as in `cpt run`, also check what several processes cannot do.
     """
     from cpt.estimate.cached_peaks import cached_peaks
+    from cpt.estimate.other_stages import sampling_seconds
 
     place = requested_place(context)
     checked = load(recipe, overrides or (), place=place)
@@ -73,6 +74,7 @@ def plan(
         made = make_plan(checked, store, selection(from_, until, only, force))
     with show_waiting("estimating memory"):
         peaks = cached_peaks(made, place)
+        sampling = sampling_seconds(made)
     if as_json:
         print_json(
             {
@@ -82,21 +84,28 @@ def plan(
                 "seed": checked.seed,
                 "folder": str(store.folder),
                 "stages": [
-                    entry.as_json() | {"peak_bytes": peaks.get(entry.step.name)} for entry in made.entries
+                    entry.as_json()
+                    | {
+                        "peak_bytes": peaks.get(entry.step.name),
+                        "sampling_seconds": sampling.get(entry.step.name),
+                    }
+                    for entry in made.entries
                 ],
             }
         )
     else:
-        _print_plan(made, store, peaks)
+        _print_plan(made, store, peaks, sampling)
 
 
-def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:
+def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int], sampling: Mapping[str, float]) -> None:
     console, recipe = out(), made.recipe
     console.print(Text.assemble((recipe.name, "bold"), (f"  in {store.folder}, seed {recipe.seed}", "dim")))
     console.print(Text(f"  base {recipe.data['base']}", style="dim"), soft_wrap=True)
     table = rows("stage", "action", "why")
     for entry in made.entries:
-        table.add_row("", entry.step.name, coloured(entry.action), _why(entry, peaks.get(entry.step.name)))
+        name = entry.step.name
+        why = _why(entry, peaks.get(name), sampling.get(name))
+        table.add_row("", name, coloured(entry.action), why)
     console.print(table)
     count = len(made.to_run)
     for entry in made.entries:
@@ -122,10 +131,12 @@ def _print_curve(entry: Entry, recipe: Recipe) -> None:
     console.print()
 
 
-def _why(entry: Entry, peak: int | None) -> Text:
+def _why(entry: Entry, peak: int | None, sampling: float | None) -> Text:
     text = Text("; ".join([entry.why, "continues from work left by an interruption"][: 1 + entry.continues]))
     if entry.forecast:
         text.append(f"\n{entry.forecast}", style="dim")
+    if sampling is not None:
+        text.append(f"\nsamples replay text for about {duration_in_words(sampling)}", style="dim")
     if peak is not None:
         text.append(f"\nabout {size(peak)} of memory at the peak (details: cpt estimate)", style="dim")
     return text

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from cpt.corpus.self_generated import SAMPLED_COST
+from cpt.estimate.devices import this_machine
+from cpt.estimate.model import architecture
+from cpt.estimate.simulated_model import build
 from cpt.estimate.stage import Estimate
 from cpt.monitor.probe_work import FORWARD
+from cpt.recipe.plan import Plan
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.evaluate.config import EvaluateConfig, names_stage
@@ -20,6 +27,12 @@ _TEXTS = 2
 
 _BACKWARD = 3
 """Forward passes that a forward and a backward pass take as long as."""
+
+SAMPLED_FLOPS = 32e9
+"""Operations per second of a CPU core that samples, at two for each weight and token.
+
+240 tokens a second of a model of 135M weights on two cores (benchmarks/results/quickstart.json).
+"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,26 @@ def other_work(recipe: Recipe, trained: Iterable[Estimate]) -> list[OtherWork]:
     """
     known = next((each for each in trained if each.duration), None)
     return [_timed(work, known) for step in recipe.steps for work in _work_of(step)]
+
+
+def sampling_seconds(plan: Plan) -> dict[str, float]:
+    """Return about how long each corpus stage that will run samples text on this machine, for `cpt plan`.
+
+    Batches that are kept from an earlier run are not subtracted. Empty where a GPU samples, whose rate is
+    not known, and where the base is not local.
+    """
+    tokens = {
+        entry.step.name: sum(work.sampled for work in _work_of(entry.step))
+        for entry in plan.to_run
+        if isinstance(entry.step.located, CorpusConfig)
+    }
+    config = architecture(plan.recipe.base, fetch=False) if any(tokens.values()) else None
+    if config is None or this_machine().is_gpu:
+        return {}
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in build(config).parameters())
+    rate = SAMPLED_FLOPS * (os.cpu_count() or 1) / (2 * weights)
+    return {name: count / rate for name, count in tokens.items() if count}
 
 
 def _timed(work: OtherWork, known: Estimate | None) -> OtherWork:

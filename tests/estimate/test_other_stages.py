@@ -11,6 +11,10 @@ import pytest
 from cpt.cli import main
 from cpt.corpus.self_generated import SAMPLED_COST
 from cpt.estimate import other_stages
+from cpt.estimate.devices import gpu
+from cpt.estimate.model import architecture
+from cpt.estimate.other_stages import SAMPLED_FLOPS
+from cpt.estimate.simulated_model import build
 from cpt.stages.vocabulary.config import VocabularyConfig
 
 MORE = """\
@@ -92,3 +96,23 @@ def test_distillation_of_another_vocabulary_is_named_without_its_tokens() -> Non
     assert (work.read, work.uncounted) == (0, "its snippets")
     plain = VocabularyConfig.model_validate({"replace": {"tokenizer": "org/other"}})
     assert list(other_stages._distillation("vocabulary", plain)) == []
+
+
+def test_a_plan_has_the_time_of_sampling_by_weights_and_cores(
+    whole: Path, tiny_model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned() -> dict[str, Any]:
+        capsys.readouterr()
+        assert main(["plan", "recipe.yaml", "--json"]) == 0
+        return {each["stage"]: each for each in json.loads(capsys.readouterr().out)["stages"]}
+
+    model = build(architecture(str(tiny_model), fetch=False))
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    monkeypatch.setattr(other_stages.os, "cpu_count", lambda: 4)
+    stages = planned()
+    assert stages["corpus"]["sampling_seconds"] == pytest.approx(900 * 2 * weights / (4 * SAMPLED_FLOPS))
+    assert stages["pretrain"]["sampling_seconds"] is None
+    assert main(["plan", "recipe.yaml"]) == 0
+    assert "samples replay text for about 0.0 s" in capsys.readouterr().out
+    monkeypatch.setattr(other_stages, "this_machine", lambda: gpu("h100"))
+    assert planned()["corpus"]["sampling_seconds"] is None
