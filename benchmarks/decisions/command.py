@@ -46,6 +46,7 @@ def main(about: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--plan", choices=("full", "short"), default="short")
     parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
     parser.add_argument("--rate", type=float, default=300.0, metavar="N", help="training tokens per second")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs of a sweep at the same time")
     parser.add_argument("--dry-run", action="store_true", help="say how long it would take")
     parser.add_argument("--name", help="name of the result")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")

@@ -70,7 +70,7 @@ def command(
     seeds = ",".join(map(str, seeds_of(options)))
     start = [sys.executable, "-m", "cpt", "sweep", str(recipe), *words, *options.override, *more]
     start += ["--seeds", seeds if "," in seeds else f"{seeds},"]
-    return [*start, "--name", name, "--runs", str(options.runs), "--json"]
+    return [*start, "--name", name, "--runs", str(options.runs), "--jobs", str(options.jobs), "--json"]
 
 
 def varied(levels: Mapping[str, str]) -> list[str]:

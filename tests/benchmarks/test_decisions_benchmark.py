@@ -356,3 +356,8 @@ def test_parts_and_mixtures_of_skills_are_recipes(tmp_path: Path) -> None:
         [f"pretrain.mixture={','.join(map(skills.mixture, skills.mixed(list('abc'))))}"], "grid"
     )
     assert len(factors[0].levels) == 4
+
+
+def test_runs_of_a_sweep_run_together(tmp_path: Path) -> None:
+    words = module("sweeps").command(options_of(tmp_path, jobs=2), tmp_path / "r.yaml", [], "some")
+    assert words[words.index("--jobs") + 1] == "2"
