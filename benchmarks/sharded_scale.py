@@ -142,7 +142,7 @@ def architecture(name: str) -> Any:
     return LlamaConfig(**SHAPES[name], **more, tie_word_embeddings=False)
 
 
-def run(name: str, count: int) -> dict[str, int]:
+def run(name: str, count: int, micro_batches: int = 1, gradient_sync: str = "every") -> dict[str, int]:
     """Return the bytes of the phases of one process of many."""
     distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
     with torch.device("meta"):
@@ -187,7 +187,10 @@ def run(name: str, count: int) -> dict[str, int]:
         with unset_fake_temporarily():
             batch = pack([np.zeros(TOKENS, dtype=np.int64)])
         with live.phase() as phase:
-            module(batch).backward()
+            for number in range(1, micro_batches + 1):
+                sharded: Any = module
+                sharded.set_requires_gradient_sync(gradient_sync == "every" or number == micro_batches)
+                module(batch).backward()
         told["step"] = phase
         optimizer.zero_grad()
         with live.phase() as phase:
@@ -215,16 +218,16 @@ def run(name: str, count: int) -> dict[str, int]:
     }
 
 
-def estimated(name: str, count: int) -> dict[str, int]:
+def estimated(name: str, count: int, micro_batches: int = 1, gradient_sync: Any = "every") -> dict[str, int]:
     """Return what `cpt estimate` predicts for the same."""
     settings = Settings(
-        TrainingConfig(schedule=Constant(), gradient_checkpointing=True),
+        TrainingConfig(schedule=Constant(), gradient_checkpointing=True, gradient_sync=gradient_sync),
         steps=100,
         micro_batch=1,
         dtype=torch.bfloat16,
         tokens=100 * TOKENS * count,
     )
-    rows = ((TOKENS,),) * count
+    rows = ((TOKENS,),) * count * micro_batches
     job = Job(architecture(name), settings, rows, probe=(TOKENS,), processes=count, sharded=True)
     simulation = simulate(job, GPUS["h100"].hardware)
     peaks = {

@@ -68,10 +68,8 @@ def test_gradients_of_whole_weights_are_summed_once_in_any_case(
 ) -> None:
     assert problems(recipe_file, place, "pretrain.gradient_sync=every") == []
     ((key, message),) = problems(recipe_file, place, "pretrain.gradient_sync=last")
-    assert (key, message.split(":")[:2]) == (
-        "stages.2.pretrain.gradient_sync",
-        ["gradient_sync", " last is for sharded weights"],
-    )
+    assert key == "pretrain.gradient_sync"
+    assert message.startswith("gradient_sync: last is for sharded weights")
 
 
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])

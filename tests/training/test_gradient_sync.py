@@ -43,7 +43,8 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_sum_a_step_trains_as_one_a_micro_batch_does(done: Path, kind: str) -> None:
     every, last = (
-        [each["loss_nats"] for each in records(done / "work" / f"{kind}-{when}")] for when in ("every", "last")
+        [each["loss_nats"] for each in records(done / "work" / f"{kind}-{when}")]
+        for when in ("every", "last")
     )
     of_losses, of_weights = ROUNDING.get(kind, (1e-6, 1e-6))
     assert last == pytest.approx(every, rel=of_losses)

@@ -20,7 +20,8 @@ def hardware_problems(config: PretrainConfig, place: Environment) -> list[Proble
                 "gradient_sync: last is for sharded weights: processes that have all weights sum their "
                 "gradients once per step in any case",
                 key="gradient_sync",
-                hint="Launch with --use_fsdp --fsdp_version 2 (cpt estimate: --fsdp), or set gradient_sync: every.",
+                hint="Launch with --use_fsdp --fsdp_version 2 (cpt estimate: --fsdp), or set "
+                "gradient_sync: every.",
             )
         )
     if config.precision == "fp8":
