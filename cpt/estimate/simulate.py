@@ -36,6 +36,7 @@ from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.activation_checkpointing import checkpoint_layers
+from cpt.training.data import pack_sequences, row_multiple
 from cpt.training.distributed.collectives import buckets, is_small
 from cpt.training.distributed.environment import ANY_CPU, Hardware
 from cpt.training.feature import WeightBytes, total_memory
@@ -202,8 +203,9 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
                 weight.grad = None
             with timeline.moment("step"):
                 several = job.accumulation > 1 or len(sub_batches) > 1
-                total = partial(loss, rows=[_row(source, lengths)])
-                step(module, masters, trained, _batch(lengths), recorder, loss=total, accumulates=several)
+                row = _row(source, lengths)
+                total, batch = partial(loss, rows=[row]), _micro_batch(row, on_gpu=on_gpu)
+                step(module, masters, trained, batch, recorder, loss=total, accumulates=several)
                 if job.processes > 1:
                     _sum(masters)
         if settings.stochastic_rounding:
@@ -274,7 +276,8 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
                     if not once:
                         masters.summed(timeline)
                     timeline.allocate(rows, "gradients")
-                total, _ = loss(module, _batch(lengths), [_row(source, lengths)])
+                row = _row(source, lengths)
+                total, _ = loss(module, _micro_batch(row, on_gpu=on_gpu), [row])
                 if not several:
                     timeline.allocate(rows, "gradients")
                 first = once or not several
@@ -335,8 +338,13 @@ def _batch(lengths: Lengths) -> PackedBatch:
         return pack([np.zeros(length, dtype=np.int64) for length in lengths])
 
 
+def _micro_batch(row: Any, *, on_gpu: bool) -> PackedBatch:
+    with unset_fake_temporarily():
+        return pack_sequences([row], row_multiple(on_gpu=on_gpu))
+
+
 def _row(source: str, lengths: Lengths) -> Any:
-    """Return a sequence of the documents of `_batch`."""
+    """Return a sequence of documents of these lengths."""
     tokens = np.zeros(sum(lengths), dtype=np.int64)
     targets = float(len(tokens) - len(lengths))
     return SimpleNamespace(
