@@ -12,6 +12,7 @@ shards, step, probe and resume are peaks on the device; rows (of the file, while
 
     python benchmarks/sharded_scale.py
     python benchmarks/sharded_scale.py --models tiny --processes 2 8
+    python benchmarks/sharded_scale.py --models 8B --processes 8 64 --micro-batches 4 --gradient-sync last
 """
 
 from __future__ import annotations
@@ -248,17 +249,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--models", nargs="+", default=["8B", "70B"], choices=SHAPES)
     parser.add_argument("--processes", nargs="+", type=int, default=[8, 64, 512])
+    parser.add_argument("--micro-batches", type=int, default=1)
+    parser.add_argument("--gradient-sync", default="every", choices=["every", "last"])
     asked = parser.parse_args()
+    kind = (asked.micro_batches, asked.gradient_sync)
     figures: dict[str, Any] = {}
     for name in asked.models:
         for count in asked.processes:
             began = time.perf_counter()
-            counted = run(name, count)
-            figures[f"{name} on {count}"] = {"counted": counted, "estimated": estimated(name, count)}
+            counted = run(name, count, *kind)
+            figures[f"{name} on {count}"] = {"counted": counted, "estimated": estimated(name, count, *kind)}
             print(
                 name, count, figures[f"{name} on {count}"], f"{time.perf_counter() - began:.0f} s", flush=True
             )
-    if "tiny" not in asked.models:
+    if "tiny" not in asked.models and kind == (1, "every"):
         record.write("sharded_scale", figures)
 
 

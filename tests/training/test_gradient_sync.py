@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import several
 from several import FSDP2, facts, weights
-from tiny_runs import records
+from tiny_runs import SETTINGS, records
 from torch.testing import assert_close
+
+from cpt.recipe.fingerprint import config_data
+from cpt.stages.pretrain.config import PretrainConfig
 
 STEPS, MICRO_BATCHES = 3, 3
 """Steps of a run, and micro batches of each process, of which one has no row for its last."""
@@ -58,3 +61,9 @@ def test_gradients_are_summed_once_per_step(done: Path, kind: str) -> None:
     sums = 1 + 1 + 3 if kind == "rows" else STEPS * 3  # two layers and the rest; the rest alone at first
     assert facts(done, f"{kind}-last")["sums"] == sums
     assert facts(done, f"{kind}-every")["sums"] == MICRO_BATCHES * sums
+
+
+def test_a_run_may_go_on_with_the_other_value() -> None:
+    assert SETTINGS.with_changes(gradient_sync="last").fixed_values() == SETTINGS.fixed_values()
+    every, last = (PretrainConfig.model_validate({"gradient_sync": when}) for when in ("every", "last"))
+    assert config_data(every) == config_data(last)
