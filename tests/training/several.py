@@ -50,8 +50,8 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     `environment`, `stop` (step before whose checkpoint it is interrupted),
     `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN),
     `also` (every process writes `out`), `by_shard` (a checkpoint that needs a whole tensor of a sharded
-    one fails) and `second` (what the second process has otherwise). A job that is refused writes the reason,
-    another one the number of times that gradients were summed over shards.
+    one fails), `counted` (it tells how often gradients were summed over shards) and `second` (what the second
+    process has otherwise). A job that is refused writes the reason.
     A job with `call` ("module:function") is handed to that function instead.
     """
     with socket.socket() as free:
@@ -184,7 +184,7 @@ def _do(job: dict[str, Any]) -> None:
             save_file(weights, out.with_suffix(".safetensors"))
         told = {"ledger": result.ledger, "readings": readings, "anomalies": result.anomalies}
         told |= {"actions": result.actions, "phases": result.phases, "ended": result.ended}
-        told |= {"sums": len(sums)}
+        told |= {"sums": len(sums)} if job.get("counted") else {}
         out.with_suffix(".json").write_text(json.dumps(told))
     for name in job.get("environment", {}):
         del os.environ[name]

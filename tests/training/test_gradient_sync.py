@@ -34,6 +34,7 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs = {
         f"{kind}-{when}": {
             "rows": 5,
+            "counted": True,
             "environment": FSDP2,
             "settings": plain | settings | {"gradient_sync": when},
         }
