@@ -12,6 +12,7 @@ shards, step, probe and resume are peaks on the device; rows (of the file, while
 
     python benchmarks/sharded_scale.py
     python benchmarks/sharded_scale.py --models tiny --processes 2 8
+    python benchmarks/sharded_scale.py --models 8B --processes 8 64 --micro-batches 4 --gradient-sync last
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def architecture(name: str) -> Any:
     return LlamaConfig(**SHAPES[name], **more, tie_word_embeddings=False)
 
 
-def run(name: str, count: int) -> dict[str, int]:
+def run(name: str, count: int, micro_batches: int = 1, gradient_sync: str = "every") -> dict[str, int]:
     """Return the bytes of the phases of one process of many."""
     distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
     with torch.device("meta"):
@@ -187,7 +188,10 @@ def run(name: str, count: int) -> dict[str, int]:
         with unset_fake_temporarily():
             batch = pack([np.zeros(TOKENS, dtype=np.int64)])
         with live.phase() as phase:
-            module(batch).backward()
+            for number in range(1, micro_batches + 1):
+                sharded: Any = module
+                sharded.set_requires_gradient_sync(gradient_sync == "every" or number == micro_batches)
+                module(batch).backward()
         told["step"] = phase
         optimizer.zero_grad()
         with live.phase() as phase:
@@ -215,16 +219,16 @@ def run(name: str, count: int) -> dict[str, int]:
     }
 
 
-def estimated(name: str, count: int) -> dict[str, int]:
+def estimated(name: str, count: int, micro_batches: int = 1, gradient_sync: Any = "every") -> dict[str, int]:
     """Return what `cpt estimate` predicts for the same."""
     settings = Settings(
-        TrainingConfig(schedule=Constant(), gradient_checkpointing=True),
+        TrainingConfig(schedule=Constant(), gradient_checkpointing=True, gradient_sync=gradient_sync),
         steps=100,
         micro_batch=1,
         dtype=torch.bfloat16,
         tokens=100 * TOKENS * count,
     )
-    rows = ((TOKENS,),) * count
+    rows = ((TOKENS,),) * count * micro_batches
     job = Job(architecture(name), settings, rows, probe=(TOKENS,), processes=count, sharded=True)
     simulation = simulate(job, GPUS["h100"].hardware)
     peaks = {
@@ -245,17 +249,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--models", nargs="+", default=["8B", "70B"], choices=SHAPES)
     parser.add_argument("--processes", nargs="+", type=int, default=[8, 64, 512])
+    parser.add_argument("--micro-batches", type=int, default=1)
+    parser.add_argument("--gradient-sync", default="every", choices=["every", "last"])
     asked = parser.parse_args()
+    kind = (asked.micro_batches, asked.gradient_sync)
     figures: dict[str, Any] = {}
     for name in asked.models:
         for count in asked.processes:
             began = time.perf_counter()
-            counted = run(name, count)
-            figures[f"{name} on {count}"] = {"counted": counted, "estimated": estimated(name, count)}
+            counted = run(name, count, *kind)
+            figures[f"{name} on {count}"] = {"counted": counted, "estimated": estimated(name, count, *kind)}
             print(
                 name, count, figures[f"{name} on {count}"], f"{time.perf_counter() - began:.0f} s", flush=True
             )
-    if "tiny" not in asked.models:
+    if "tiny" not in asked.models and kind == (1, "every"):
         record.write("sharded_scale", figures)
 
 

@@ -104,6 +104,9 @@ def _simplifications(job: Job) -> list[str]:
         "every process holds a whole copy of the model (--fsdp shards it)": job.processes > 1
         and not job.sharded,
         "weights are sharded as accelerate's --use_fsdp does by default": job.sharded,
+        "each process holds the whole gradient in float32 until the last micro batch (gradient_sync: last)": (
+            settings.config.gradient_sync == "last" and job.accumulation > 1
+        ),
         "communication between processes takes no time": job.processes > 1,
         "compiled layers keep less memory than is counted here": settings.compiles,
         "the teacher is taken to be as large as its student": settings.config.objective.needs_teacher,

@@ -4,12 +4,13 @@
 float32 shards of all weights and their gradients; while a layer computes, its weights in working precision,
 those of the next layer, which are prefetched, and the flat buffer that they arrive in; its gradients until
 they are summed in float32; and all weights outside the layers from the start of the forward pass to the end
-of the backward pass.
+of the backward pass. With `gradient_sync: last` the last micro batch begins with the whole gradient, in
+float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +18,12 @@ from torch import nn
 
 from cpt.models.unloaded_model import stores_its_parameters
 from cpt.training.distributed.sharding import layers_of
+from cpt.training.optimizers.base import MatrixConfig
 
 if TYPE_CHECKING:
     from cpt.estimate.allocations import Block, Recorder, Timeline
     from cpt.estimate.job import Job
+    from cpt.training.settings import Settings
     from cpt.training.trainable.spec import TrainableSpec
 
 _AT_ONCE = 3
@@ -85,6 +88,14 @@ class SimulatedShards:
         """Record this process's shard of the summed gradients."""
         timeline.allocate(self.gradient_bytes, "gradients")
 
+    def accumulated(self, timeline: Timeline) -> list[Block]:
+        """Record whole gradients in float32, by group, that earlier micro batches left without a sum."""
+        sizes = [sum(p.numel() for p in group if p.requires_grad) for group in self._groups]
+        blocks = [timeline.allocate(FLOAT_BYTES * size, "gradients") for size in sizes]
+        # those outside the layers are the last that a micro batch adds
+        timeline.release(timeline.allocate(self._gathered_width * sizes[-1], "gradients"))
+        return blocks
+
     def differentiate(
         self,
         loss: torch.Tensor,
@@ -93,7 +104,8 @@ class SimulatedShards:
         gathered: Iterable[Block],
         *,
         is_first: bool,
-    ) -> None:
+        whole: Sequence[Block] = (),
+    ) -> list[Block]:
         """Run the backward pass: the gradients of a group are held until all of them are summed.
 
         The shards of the sums appear group by group: of 70B on 64 processes none is there when activations
@@ -106,7 +118,12 @@ class SimulatedShards:
             gathered: Blocks of gathered weights. FSDP2 frees them before the last sum, that of the weights
                 outside the layers.
             is_first: True if there are no shards of sums from an earlier micro batch.
+            whole: Blocks of gradients that are not summed yet (`accumulated`), to which a group's are added.
+
+        Returns:
+            Blocks of the shards that appeared.
         """
+        shards: list[Block] = []
         waiting: dict[int, set[int]] = {}
         hooks = []
         for number, group in enumerate(self._groups):
@@ -121,17 +138,41 @@ class SimulatedShards:
                     if number == len(self._groups) - 1:
                         for block in gathered:
                             timeline.release(block)
+                    if whole:
+                        for p in trained:
+                            p.grad = None
                     size = FLOAT_BYTES * sum(p.numel() for p in trained)
                     timeline.release(timeline.allocate(size, "gradients"))
                     for p in trained:
                         p.grad = None
+                    if whole:
+                        timeline.release(whole[number])
                     if is_first:
-                        timeline.allocate(FLOAT_BYTES * self.numbers(trained), "gradients")
+                        shards.append(timeline.allocate(FLOAT_BYTES * self.numbers(trained), "gradients"))
 
             hooks += [parameter.register_post_accumulate_grad_hook(reached) for parameter in trained]
         loss.backward()
         for hook in hooks:
             hook.remove()
+        return shards
+
+    def update(self, weights: Iterable[torch.Tensor], settings: Settings, timeline: Timeline) -> None:
+        """Record what the optimizer's step takes beside its state: widened shards, and two whole matrices.
+
+        Of a matrix that moves, and of the one that is gathered beside it, weight, gradient and two moments.
+        """
+        blocks = []
+        if settings.stochastic_rounding:
+            largest = max(weight.numel() for weight in self.weights.values())
+            wide = FLOAT_BYTES * self.numbers(self.weights.values())
+            blocks += [timeline.allocate(wide, "weights"), timeline.allocate(2 * largest, "weights")]
+        if isinstance(settings.config.optimizer, MatrixConfig):
+            matrices = [w for w in weights if w.ndim > 1]
+            largest = max((matrix.numel() for matrix in matrices), default=0)
+            gathered = min(2, len(matrices))
+            blocks.append(timeline.allocate(gathered * 4 * FLOAT_BYTES * largest, "optimizer"))
+        for block in blocks:
+            timeline.release(block)
 
     def save(self, timeline: Timeline) -> None:
         """Record the gathering of whole weights, one by one, into the main process's host memory."""

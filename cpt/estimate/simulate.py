@@ -36,6 +36,7 @@ from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.activation_checkpointing import checkpoint_layers
+from cpt.training.data import pack_sequences, row_multiple
 from cpt.training.distributed.collectives import buckets, is_small
 from cpt.training.distributed.environment import ANY_CPU, Hardware
 from cpt.training.feature import WeightBytes, total_memory
@@ -43,7 +44,6 @@ from cpt.training.features import features_of
 from cpt.training.features.checkpoints import bytes_of_copies
 from cpt.training.master_weights import Weights as MasterWeights
 from cpt.training.objectives.reference_model import ReferenceModel
-from cpt.training.optimizers.base import MatrixConfig
 from cpt.training.optimizers.groups import Group, Shape
 from cpt.training.settings import Settings
 from cpt.training.trainable.parameters import TrainableParameters
@@ -203,8 +203,9 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
                 weight.grad = None
             with timeline.moment("step"):
                 several = job.accumulation > 1 or len(sub_batches) > 1
-                total = partial(loss, rows=[_row(source, lengths)])
-                step(module, masters, trained, _batch(lengths), recorder, loss=total, accumulates=several)
+                row = _row(source, lengths)
+                total, batch = partial(loss, rows=[row]), _micro_batch(row, on_gpu=on_gpu)
+                step(module, masters, trained, batch, recorder, loss=total, accumulates=several)
                 if job.processes > 1:
                     _sum(masters)
         if settings.stochastic_rounding:
@@ -263,21 +264,27 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
             checkpoint_layers(model)
         loss = settings.config.objective.loss(inputs.reference)
         several = job.accumulation > 1 or len(_sub_batches(job)) > 1
+        once, shards = several and settings.config.gradient_sync == "last", list[Block]()
         for number, (source, lengths) in enumerate(_sub_batches(job).items()):
             with timeline.moment("step"):
+                _release(timeline, shards)
+                whole = masters.accumulated(timeline) if once else []
                 blocks = [masters.gather_rest(timeline), masters.gather_layers(timeline)]
                 if read:
                     blocks.append(read.gather_layers(timeline))
                 if several and not number:
-                    masters.summed(timeline)
+                    if not once:
+                        masters.summed(timeline)
                     timeline.allocate(rows, "gradients")
-                total, _ = loss(module, _batch(lengths), [_row(source, lengths)])
+                row = _row(source, lengths)
+                total, _ = loss(module, _micro_batch(row, on_gpu=on_gpu), [row])
                 if not several:
                     timeline.allocate(rows, "gradients")
-                masters.differentiate(total, recorder, timeline, blocks, is_first=not several)
+                first = once or not several
+                shards = masters.differentiate(total, recorder, timeline, blocks, is_first=first, whole=whole)
                 _release(timeline, blocks)
         with timeline.moment("update"):
-            _release(timeline, _sharded_update(masters, trained, settings, timeline))
+            masters.update(trained.weights.values(), settings, timeline)
         with timeline.moment("save"):
             masters.save(timeline)
 
@@ -290,26 +297,6 @@ def _sharded_reference(inputs: _Inputs) -> SimulatedShards | None:
     dtype = job.settings.dtype
     reference.prepare(dtype, torch.device("cpu"), shared=False)
     return SimulatedShards(reference.module.model, dtype, job.shards, dtype.itemsize)
-
-
-def _sharded_update(
-    masters: SimulatedShards, trained: TrainableParameters, settings: Settings, timeline: Timeline
-) -> list[Block]:
-    """Record what the optimizer's step takes beside its state: widened shards, and two whole matrices.
-
-    Of a matrix that moves, and of the one that is gathered beside it, weight, gradient and two moments.
-    """
-    blocks = []
-    if settings.stochastic_rounding:
-        largest = max(weight.numel() for weight in masters.weights.values())
-        wide = FLOAT_BYTES * masters.numbers(masters.weights.values())
-        blocks += [timeline.allocate(wide, "weights"), timeline.allocate(2 * largest, "weights")]
-    if isinstance(settings.config.optimizer, MatrixConfig):
-        matrices = [w for w in trained.weights.values() if w.ndim > 1]
-        largest = max((matrix.numel() for matrix in matrices), default=0)
-        gathered = min(2, len(matrices))
-        blocks.append(timeline.allocate(gathered * 4 * FLOAT_BYTES * largest, "optimizer"))
-    return blocks
 
 
 def _release(timeline: Timeline, blocks: Sequence[Block]) -> None:
@@ -351,8 +338,13 @@ def _batch(lengths: Lengths) -> PackedBatch:
         return pack([np.zeros(length, dtype=np.int64) for length in lengths])
 
 
+def _micro_batch(row: Any, *, on_gpu: bool) -> PackedBatch:
+    with unset_fake_temporarily():
+        return pack_sequences([row], row_multiple(on_gpu=on_gpu))
+
+
 def _row(source: str, lengths: Lengths) -> Any:
-    """Return a sequence of the documents of `_batch`."""
+    """Return a sequence of documents of these lengths."""
     tokens = np.zeros(sum(lengths), dtype=np.int64)
     targets = float(len(tokens) - len(lengths))
     return SimpleNamespace(

@@ -74,18 +74,20 @@ class PackedBatch:
         )
 
 
-def pack(documents: Sequence[np.ndarray], weights: np.ndarray | None = None) -> PackedBatch:
+def pack(documents: Sequence[np.ndarray], weights: np.ndarray | None = None, filling: int = 0) -> PackedBatch:
     """Lay documents end to end.
 
     Args:
         documents: arrays of token ids (tokens,), none empty.
         weights: [T] weights of all tokens in the loss; all 1 if left out.
+        filling: number of tokens at the end, in documents of their own, that have no labels.
     """
     lengths = [len(document) for document in documents]
     ids = torch.from_numpy(np.concatenate(documents).astype(np.int64))  # [T]
     labels = torch.roll(ids, -1)
     ends = torch.tensor(lengths).cumsum(0) - 1
     labels[ends] = IGNORED
+    labels[len(labels) - filling :] = IGNORED
     weights_T = None
     if weights is not None:
         weights_T = torch.roll(torch.from_numpy(weights.astype(np.float32)), -1)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 
-_FREE = frozenset({"checkpoint", "trackers", "anomalies"})
+_FREE = frozenset({"checkpoint", "trackers", "anomalies", "gradient_sync"})
 """Settings that have no effect on the weights trained so far: a run may continue with others."""
 
 _RESOLVED = frozenset({"precision", "compile"})
@@ -77,6 +77,12 @@ class TrainingConfig(BaseModel):
     gradient_checkpointing: bool = Field(
         default=False,
         description="Compute activations again in the backward pass: less memory, about a quarter slower.",
+    )
+    gradient_sync: Literal["every", "last"] = Field(
+        default="every",
+        description="Micro batches of a step after which processes sum their gradients, where weights are "
+        "sharded (FSDP2, HSDP). last: once per step, which sends less; each process then holds the whole "
+        "gradient in float32, 4 bytes a trained parameter, until the last micro batch.",
     )
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
     gates: tuple[Gate, ...] = Field(

@@ -5,7 +5,7 @@ every process has the whole model, the gradients are summed once per step, in fl
 backward pass: less traffic than DistributedDataParallel's sum per backward pass, more exact than one in
 bfloat16, and it leaves the working weights' gradients free to be collected after every micro batch. All
 processes then clip, step and round alike, and stay equal to the last bit. Divided weights (FSDP2) have their
-gradients averaged by torch in the backward pass.
+gradients averaged by torch in the backward pass: of every micro batch, or of the last one (`gradient_sync`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from cpt.models.packed_model import PackedLanguageModel
@@ -87,8 +88,12 @@ class Stepper:
         for number, ((rows, weight), packed) in enumerate(zip(sub_batches, packed_batches, strict=True)):
             if number and (stops := self._stops(self._told_to_stop())):
                 break
-            if self._sum and number == len(sub_batches) - 1:
+            is_last = number == len(sub_batches) - 1
+            if self._sum and is_last:
                 self._sum.begin()
+            if isinstance(self._module, FSDPModule):  # the last sub-batch is the last one in every process
+                every = self._settings.config.gradient_sync == "every"
+                self._module.set_requires_gradient_sync(every or is_last)
             nats, parts = (weight * each for each in self._loss(self._module, packed, rows))
             # a mean over the global batch, however many targets a micro batch has
             (nats * averaged_over / targets).backward()

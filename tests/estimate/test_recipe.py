@@ -57,6 +57,15 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
     divided = planned(recipe_file, place=Environment(processes=2, sharded=True))
     assert divided.job.sharded
     assert any("weights are sharded" in each for each in divided.assumptions)
+    once = planned(
+        recipe_file,
+        "pretrain.gradient_sync=last",
+        "pretrain.micro_batch_sequences=1",
+        place=Environment(processes=2, sharded=True),
+    )
+    assert once.job.settings.config.gradient_sync == "last"
+    assert any("whole gradient" in each for each in once.assumptions)
+    assert not any("whole gradient" in each for each in divided.assumptions)
     free = job(recipe_file, "pretrain.monitor.probe_share=null", "pretrain.monitor.weights=null")
     new_tokens = round(3 * NEW_TOKENS)
     assert free.probe_tokens == 4 * (500 + 250 + new_tokens), "before the first step, and after 1, 2 and 4"

@@ -48,6 +48,15 @@ def test_replicas_of_shards_hold_as_much_as_fewer_processes_do(tiny_model: Path,
     assert parts(hybrid) == parts(plain)
 
 
+def test_gradients_that_are_summed_once_are_whole_until_then(tiny_model: Path, plain: Simulation) -> None:
+    count = plain.weights.trained
+    once = sharded(tiny_model, gradient_sync="last")
+    assert parts(once)["gradients"] - parts(plain)["gradients"] == 4 * count - 4 * count // 2
+    assert parts(once, "update") == parts(plain, "update")
+    whole = simulate(job(tiny_model, *SEQUENCES, processes=2, sharded=True, gradient_sync="last"), H100)
+    assert parts(whole) == parts(simulate(job(tiny_model, *SEQUENCES, processes=2, sharded=True), H100))
+
+
 def test_checkpointed_layers_keep_their_inputs_only(tiny_model: Path, plain: Simulation) -> None:
     saved = sharded(tiny_model, gradient_checkpointing=True)
     assert parts(saved)["activations"] < 0.8 * parts(plain)["activations"]

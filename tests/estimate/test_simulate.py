@@ -276,12 +276,19 @@ def test_activations_grow_with_tokens_and_with_the_length_of_documents(tiny_mode
     assert held == sorted(set(held))
 
 
+def test_rows_are_filled_on_a_gpu(tiny_model: Path) -> None:
+    full, short = (parts(simulate(job(tiny_model, (length,)), H100), "step") for length in (256, 200))
+    assert full["activations"] > short["activations"] > 0.9 * full["activations"], "fewer have a label"
+    on_cpu = parts(simulate(job(tiny_model, (200,))), "step")
+    assert on_cpu["logits"] == short["logits"]
+
+
 def test_on_a_gpu_no_scores_are_kept(tiny_model: Path) -> None:
     """The kernel keeps a number per query where products keep a weight per query and key."""
-    layers, heads, length = 2, 4, 128
-    scores = layers * heads * length * length * 2
+    layers, heads, length, documents = 2, 4, 128, 2
+    scores = documents * layers * heads * length * length * 2
     cpu, gpu, without_flash = (
-        simulate(job(tiny_model, (length,)), hardware) for hardware in (ANY_CPU, H100, T4)
+        simulate(job(tiny_model, (length,) * documents), hardware) for hardware in (ANY_CPU, H100, T4)
     )
     assert parts(cpu, "step")["activations"] - parts(gpu, "step")["activations"] > 0.9 * scores
     assert parts(without_flash, "step")["activations"] > parts(gpu, "step")["activations"], (

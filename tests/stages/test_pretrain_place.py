@@ -54,11 +54,22 @@ def problems(file: Path, place: Environment, *overrides: str) -> list[tuple[str 
         "master_weights=stochastic-rounding",
         "gradient_checkpointing=true",
         "compile=true",
+        "gradient_sync=last",
     ],
 )
 def test_what_divided_weights_go_with(recipe_file: Path, override: str) -> None:
     assert problems(recipe_file, DIVIDED, f"pretrain.{override}", "pretrain.precision=bf16") == []
     assert problems(recipe_file, Environment(H100, 2, sharded=True), "pretrain.precision=fp8") == []
+
+
+@pytest.mark.parametrize("place", [Environment(), Environment(processes=2)])
+def test_gradients_of_whole_weights_are_summed_once_in_any_case(
+    recipe_file: Path, place: Environment
+) -> None:
+    assert problems(recipe_file, place, "pretrain.gradient_sync=every") == []
+    ((key, message),) = problems(recipe_file, place, "pretrain.gradient_sync=last")
+    assert key == "pretrain.gradient_sync"
+    assert message.startswith("gradient_sync: last is for sharded weights")
 
 
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])

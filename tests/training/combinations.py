@@ -25,6 +25,7 @@ class Case:
         spoilt: Step whose loss is NaN.
         half: Step in which it is interrupted, to go on with another number of processes.
         hybrid: True if four processes, two replicas of two shards (HSDP), go on with it, too.
+        sharded: What it shows where weights are sharded; recipes are refused that ask for it elsewhere.
     """
 
     features: tuple[str, ...]
@@ -36,6 +37,7 @@ class Case:
     spoilt: int | None = None
     half: int = 3
     hybrid: bool = False
+    sharded: tuple[str, ...] = ()
 
 
 SHORT = {"steps": 4}
@@ -71,10 +73,12 @@ CASES = {
                 "rates": {"new_tokens": 2},
             },
             "objective": {"kind": "self-constraint", "weight": 0.5},
+            "gradient_sync": "last",
         },
         rounding=1e-4,
         weights=2e-3,
         hybrid=True,
+        sharded=("`gradient_sync: last`",),
     ),
     "galore": Case(
         ("GaLore", "LAWA", "roll-back of anomalies"),
@@ -176,4 +180,5 @@ def table() -> str:
         within = f"±{case.rounding:g}"
         hybrid = within if case.hybrid else "not tested"
         lines += [f"| {feature} | yes | {within} | {within} | {hybrid} |" for feature in case.features]
+        lines += [f"| {feature} | refused | refused | {within} | {hybrid} |" for feature in case.sharded]
     return "\n".join(lines) + "\n"

@@ -50,7 +50,8 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     `environment`, `stop` (step before whose checkpoint it is interrupted),
     `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN),
     `also` (every process writes `out`), `by_shard` (a checkpoint that needs a whole tensor of a sharded
-    one fails) and `second` (what the second process has otherwise). A job that is refused writes the reason.
+    one fails), `counted` (it tells how often gradients were summed over shards) and `second` (what the second
+    process has otherwise). A job that is refused writes the reason.
     A job with `call` ("module:function") is handed to that function instead.
     """
     with socket.socket() as free:
@@ -137,7 +138,8 @@ def _do(job: dict[str, Any]) -> None:
         def batch(self, step: int) -> list[Any]:
             if step + 1 == job.get("signal") and not distributed_context().is_main:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return super().batch(step)[: job.get("rows", 4)]
+            more = super().batch(step + 1000) if job.get("rows", 4) > 4 else []
+            return [*super().batch(step), *more][: job.get("rows", 4)]
 
     if distributed_context().rank == 1:
         job |= job.get("second", {})
@@ -161,7 +163,11 @@ def _do(job: dict[str, Any]) -> None:
         taught = {"teacher": load(Path(job["teacher"]))}
     out = Path(f"{job['out']}-{distributed_context().rank}")
     try:
-        with spoilt(job.get("spoilt")), by_shard() if job.get("by_shard") else nullcontext():
+        with (
+            spoilt(job.get("spoilt")),
+            by_shard() if job.get("by_shard") else nullcontext(),
+            counted_sums() as sums,
+        ):
             result = train(model, stream, probes, settings, Path(job["work"]), progress, **taught)
     except (KeyboardInterrupt, StageFailed) as error:
         torch.distributed.destroy_process_group()
@@ -178,6 +184,7 @@ def _do(job: dict[str, Any]) -> None:
             save_file(weights, out.with_suffix(".safetensors"))
         told = {"ledger": result.ledger, "readings": readings, "anomalies": result.anomalies}
         told |= {"actions": result.actions, "phases": result.phases, "ended": result.ended}
+        told |= {"sums": len(sums)} if job.get("counted") else {}
         out.with_suffix(".json").write_text(json.dumps(told))
     for name in job.get("environment", {}):
         del os.environ[name]
@@ -231,6 +238,23 @@ def spoilt(step: int | None) -> Iterator[None]:
         yield
     finally:
         Stepper.gradient = gradient  # type: ignore[method-assign]
+
+
+@contextmanager
+def counted_sums() -> Iterator[list[int]]:
+    """Yield the number of gradients, by call, that FSDP2 sums to leave each process its shards."""
+    import pytest
+    from torch.distributed.fsdp._fully_shard import _fsdp_param_group
+
+    reduce, sums = _fsdp_param_group.foreach_reduce, []
+
+    def noted(parameters: Any, *args: Any) -> Any:
+        sums.append(len(parameters))
+        return reduce(parameters, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fsdp_param_group, "foreach_reduce", noted)
+        yield sums
 
 
 @contextmanager

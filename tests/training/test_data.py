@@ -2,16 +2,32 @@
 
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from tiny_runs import SETTINGS, Batches
+from pydantic import TypeAdapter
+from tiny_runs import SETTINGS, Batches, records, run
 
-from cpt.models.batch import PackedBatch
-from cpt.training.data import micro_batches, one_ahead, pack_sequences, target_weight
+from cpt.models import attention
+from cpt.models.attention import bucketed_sdpa, cpu_blockwise
+from cpt.models.batch import IGNORED, PackedBatch
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.training import data
+from cpt.training.data import (
+    NoisySequence,
+    micro_batches,
+    one_ahead,
+    pack_sequences,
+    pieces,
+    target_weight,
+)
 from cpt.training.features.input_noise import InputNoise
+from cpt.training.objectives import Objective
 from cpt.training.objectives.self_constraint import SelfConstraintLoss
 from cpt.training.state import State
 
@@ -66,12 +82,14 @@ def test_micro_batches_are_the_batch_in_order(size: int) -> None:
 
 def test_for_a_gpu_rows_are_packed_in_a_thread_into_pinned_memory(monkeypatch) -> None:
     events: list[tuple[str, bool]] = []
+    lengths: list[int] = []
 
     def pin(self: PackedBatch) -> PackedBatch:
         events.append(("pinned", threading.current_thread() is threading.main_thread()))
         return self
 
     def to(self: PackedBatch, device: torch.device) -> PackedBatch:
+        lengths.append(self.tokens)
         events.append((str(device), threading.current_thread() is threading.main_thread()))
         return self
 
@@ -80,8 +98,73 @@ def test_for_a_gpu_rows_are_packed_in_a_thread_into_pinned_memory(monkeypatch) -
     batch = Batches().batch(0)
     parts = [batch[:2], batch[2:]]
     rows = list(micro_batches(parts, torch.device("cuda")))
+    assert lengths == [256, 256]
     assert [row.targets for row in rows] == [row.targets for row in micro_batches(parts, torch.device("cpu"))]
     assert events.count(("pinned", False)) == events.count(("cuda", True)) == 2
+
+
+@pytest.mark.parametrize("kind", ["plain", "weighted", "noisy"])
+def test_a_row_is_filled_with_copies_of_its_longest_document_without_labels(kind: str) -> None:
+    rows: list[Any] = Batches().batch(0)
+    if kind == "weighted":
+        rows[1].weights = np.arange(len(rows[1].tokens), dtype=np.float16) % 3
+    if kind == "noisy":
+        rows = [NoisySequence(row, lambda row=row: row.tokens[::-1].astype(np.int64)) for row in rows]
+    bare, filled = pack_sequences(rows), pack_sequences(rows, 256)
+    longest = max((piece for row in rows for piece in pieces(row)), key=len)
+    count = bare.tokens
+    assert (filled.tokens, count < 256) == (256, True)
+    assert torch.equal(filled.input_ids[:, :count], bare.input_ids)
+    assert torch.equal(filled.target_positions, bare.target_positions)
+    assert (filled.labels[count:] == IGNORED).all()
+    assert filled.weights is bare.weights is None or torch.equal(filled.weights, bare.weights)
+    copies = filled.input_ids[0, count:].split(len(longest))
+    assert all(np.array_equal(copy, longest[: len(copy)]) for copy in copies)
+    assert filled.layout.longest == bare.layout.longest
+    assert filled.layout.lengths[len(bare.layout.lengths) :] == tuple(map(len, copies))
+    assert pack_sequences(rows, count).tokens == count
+
+
+@pytest.mark.parametrize("attend", [cpu_blockwise.attend, bucketed_sdpa.attend])
+def test_no_document_sees_the_filling(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, attend: Any) -> None:
+    monkeypatch.setattr(attention, "_backend", lambda _: attend)
+    module, rows = PackedLanguageModel(load_model(tiny_model)), Batches().batch(0)
+    bare, filled = pack_sequences(rows), pack_sequences(rows, 256)
+    ids = filled.input_ids.clone()
+    ids[:, bare.tokens :] = 7
+    results = []
+    for batch in (filled, replace(filled, input_ids=ids), bare):
+        module.zero_grad()
+        nats = module(batch)
+        nats.backward()
+        results.append([nats.detach(), *(p.grad.clone() for p in module.parameters())])
+    first, other, without = results
+    assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    torch.testing.assert_close(first, without, rtol=1e-5, atol=1e-5)
+
+
+OBJECTIVES = [{"kind": "cross-entropy"}, {"kind": "self-constraint", "weight": 0.5}]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda each: each["kind"])
+def test_a_run_with_filled_rows_is_the_same(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: dict[str, Any]
+) -> None:
+    settings = SETTINGS.with_changes(
+        objective=TypeAdapter(Objective).validate_python(objective), micro_batch=2, steps=4
+    )
+    bare, result, _ = run(tiny_model, tmp_path / "bare", settings)
+    monkeypatch.setattr(data, "row_multiple", lambda **_: 256)
+    filled, same, _ = run(tiny_model, tmp_path / "filled", settings)
+    for key, weight in bare.items():
+        torch.testing.assert_close(filled[key], weight, rtol=1e-4, atol=2e-6)
+    assert same.ledger == result.ledger
+    for one, other in zip(records(tmp_path / "bare"), records(tmp_path / "filled"), strict=True):
+        assert [other[key] for key in ("step", "tokens", "sources", "lr")] == [
+            one[key] for key in ("step", "tokens", "sources", "lr")
+        ]
+        for key in ("loss_nats", "grad_norm", "loss_parts"):
+            assert other.get(key, {}) == pytest.approx(one.get(key, {}), rel=1e-5)
 
 
 class Unread:

@@ -20,6 +20,7 @@ from cpt.stages.pretrain.advised_replay import advice_problems
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import consumed_before, optimizer_problems
 from cpt.stages.pretrain.data import held_out, planned, start_checkpoint, steps_of, stream_of
+from cpt.stages.pretrain.hardware import hardware_problems
 from cpt.stages.pretrain.input_noise import has_documents, noise_problems
 from cpt.stages.pretrain.mixture import (
     continuation_problems,
@@ -124,7 +125,7 @@ def environment_problems(
         upstream: configurations of the stages that make each input, by role.
     """
     chain = upstream.get("model", ())
-    problems = _precision_problems(config, place) + _start_problems(config, chain)
+    problems = hardware_problems(config, place) + _start_problems(config, chain)
     corpora = [maker for maker in upstream.get("corpus", ()) if isinstance(maker, CorpusConfig)]
     if corpora and not any(maker.replay for maker in corpora):
         problems += _without_replay_text(config) + GateController(config.gates).without_replay_text()
@@ -368,33 +369,3 @@ def _rounding_problems(config: PretrainConfig) -> list[Problem]:
             hint="Leave `trainable` out, or set master_weights: fp32.",
         )
     ]
-
-
-def _precision_problems(config: PretrainConfig, place: Environment) -> list[Problem]:
-    """Return what the hardware cannot compute in or compile, and stochastic rounding of float32."""
-    problems = []
-    if config.precision == "fp8":
-        from cpt.training.float8 import float8_obstacle
-
-        if reason := float8_obstacle(place.hardware):
-            problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
-    if config.compile is True and place.hardware.is_here:
-        from cpt.training.compilation import compiler_obstacle
-
-        if reason := compiler_obstacle(on_gpu=place.hardware.is_gpu):
-            problems.append(Problem(reason, key="compile", hint="Set compile: false, or auto."))
-    if config.master_weights == "stochastic-rounding":
-        import torch
-
-        from cpt.models.packed_model import resolve_precision
-
-        if resolve_precision(config.precision, place.hardware.bfloat16) == torch.float32:
-            where = f"on {place.assumed_hardware.name}" if place.assumed_hardware else "here"
-            problems.append(
-                Problem(
-                    f"precision {config.precision} is float32 {where}: nothing is left to round",
-                    key="master_weights",
-                    hint="Set precision: bf16, or master_weights: fp32.",
-                )
-            )
-    return problems

@@ -219,7 +219,7 @@ _MORE_THAN_THERE_CAN_BE = 10**15
 class PretrainConfig(TrainingConfig, StageConfig):
     """Settings of the pretrain stage."""
 
-    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers"})
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers", "gradient_sync"})
     resumable_fields: ClassVar[frozenset[str]] = frozenset({"anomalies"})
     renamed_keys: ClassVar[Mapping[str, str]] = {
         "trains": "trainable",

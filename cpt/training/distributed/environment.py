@@ -5,7 +5,21 @@ Checks and estimates read an `Environment`, so that a recipe can also be judged 
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
+
+_ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+
+
+def grow_segments() -> None:
+    """Make PyTorch grow its segments of GPU memory; call this before the first tensor on a GPU.
+
+    It takes segments of fixed sizes by default, and rows that differ in length leave holes in them. The
+    user's own settings of the allocator win. Windows has no segments that grow.
+    """
+    if sys.platform == "linux" and not any(name in os.environ for name in _ALLOCATOR):
+        os.environ[_ALLOCATOR[0]] = "expandable_segments:True"
 
 
 @dataclass(frozen=True)
