@@ -31,6 +31,7 @@ from cpt.estimate.simulated_model import (
     step,
     take_over,
 )
+from cpt.estimate.weight_update import averages, update_replica, update_shards
 from cpt.models import attention, loss
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
@@ -43,7 +44,6 @@ from cpt.training.features import features_of
 from cpt.training.features.checkpoints import bytes_of_copies
 from cpt.training.master_weights import Weights as MasterWeights
 from cpt.training.objectives.reference_model import ReferenceModel
-from cpt.training.optimizers.base import MatrixConfig
 from cpt.training.optimizers.groups import Group, Shape
 from cpt.training.settings import Settings
 from cpt.training.trainable.parameters import TrainableParameters
@@ -173,7 +173,9 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
             masters, trained = take_over(model, inputs.spec, settings)
             if inputs.reference:
                 inputs.reference.prepare(settings.dtype, torch.device("cpu"))
-        state = _state_bytes(trained.groups(model), settings)
+        recorder.assign("optimizer", averages(trained))
+        groups = trained.groups(model)
+        state = _state_bytes(groups, settings)
         rounded = settings.dtype != torch.float32 and not settings.stochastic_rounding
         still = sum(p.numel() for p in model.parameters() if not p.requires_grad)
         kept = sum(tensor.nbytes for tensor in trained.checkpoint_tensors.values())
@@ -207,9 +209,8 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
                 step(module, masters, trained, _batch(lengths), recorder, loss=total, accumulates=several)
                 if job.processes > 1:
                     _sum(masters)
-        if settings.stochastic_rounding:
-            with timeline.moment("update"), recorder.filing_under("weights"):
-                _round(trained)
+        with timeline.moment("update"):
+            update_replica(trained, groups, settings, job.processes, recorder, timeline)
         for weight in (*masters.weights.values(), *trained.weights.values()):
             weight.grad = None
         with timeline.moment("save"), recorder.filing_under("weights"):
@@ -238,13 +239,14 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
                 weight for name, weight in trained.weights.items() if name not in masters.weights
             )
             timeline.allocate(rows, "weights")
+            ranks = sum(tensor.nbytes for tensor in averages(trained).values())
+            timeline.allocate(ranks, "optimizer")
             if read:
                 read.enter(recorder, timeline)
                 read.gather_rest(timeline)  # for the whole run: see `prepare_reference`
         groups, features = trained.groups(model), features_of(settings.config)
         state = _state_bytes(groups, settings, masters.shard)
         own = width * masters.numbers(trained.weights.values())
-        ranks = sum(t.nbytes for name, t in trained.checkpoint_tensors.items() if name not in trained.weights)
         held, more = total_memory(features, WeightBytes(own, own + ranks, state))
         copies = inputs.find(trained, state + more.saved_later, own + ranks + more.saved, 0)
         for part, size in held.items():
@@ -278,7 +280,7 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
                 masters.differentiate(total, recorder, timeline, blocks)
                 _release(timeline, blocks)
         with timeline.moment("update"):
-            _release(timeline, _sharded_update(masters, trained, settings, timeline))
+            update_shards(masters, trained, settings, timeline)
         with timeline.moment("save"):
             masters.save(timeline)
 
@@ -291,26 +293,6 @@ def _sharded_reference(inputs: _Inputs) -> SimulatedShards | None:
     dtype = job.settings.dtype
     reference.prepare(dtype, torch.device("cpu"), shared=False)
     return SimulatedShards(reference.module.model, dtype, job.shards, dtype.itemsize)
-
-
-def _sharded_update(
-    masters: SimulatedShards, trained: TrainableParameters, settings: Settings, timeline: Timeline
-) -> list[Block]:
-    """Record what the optimizer's step takes beside its state: widened shards, and two whole matrices.
-
-    Of a matrix that moves, and of the one that is gathered beside it, weight, gradient and two moments.
-    """
-    blocks = []
-    if settings.stochastic_rounding:
-        largest = max(weight.numel() for weight in masters.weights.values())
-        wide = FLOAT_BYTES * masters.numbers(masters.weights.values())
-        blocks += [timeline.allocate(wide, "weights"), timeline.allocate(2 * largest, "weights")]
-    if isinstance(settings.config.optimizer, MatrixConfig):
-        matrices = [w for w in trained.weights.values() if w.ndim > 1]
-        largest = max((matrix.numel() for matrix in matrices), default=0)
-        gathered = min(2, len(matrices))
-        blocks.append(timeline.allocate(gathered * 4 * FLOAT_BYTES * largest, "optimizer"))
-    return blocks
 
 
 def _release(timeline: Timeline, blocks: Sequence[Block]) -> None:
@@ -338,13 +320,6 @@ def _sum(masters: MasterWeights) -> None:
     for bucket in buckets(gradients):
         if small := [gradient.flatten() for gradient in bucket if is_small(gradient)]:
             torch.cat(small)
-
-
-def _round(trained: TrainableParameters) -> None:
-    """Widen the weights and round them stochastically, around a step of plain SGD."""
-    optimizer = torch.optim.SGD(trained.weights.values(), lr=0.0, foreach=False)
-    trained.register_hooks(optimizer)
-    optimizer.step()
 
 
 def _batch(lengths: Lengths) -> PackedBatch:
