@@ -224,11 +224,16 @@ def add_adapter(model: Any, settings: Lora, setup: Setup) -> TrainableSpec:
 def _wrapped(model: Any, config: Any, seed: int) -> Any:
     import torch
     from peft import get_peft_model
+    from peft.tuners.adalora import AdaLoraLayer
 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-        return get_peft_model(model, config).eval()
+        wrapped = get_peft_model(model, config).eval()
+    for module in wrapped.modules():
+        if isinstance(module, AdaLoraLayer):  # on the meta device peft forgets that it is a constant
+            module.ranknum.requires_grad_(False)
+    return wrapped
 
 
 def _peft_config(model: Any, settings: Lora, setup: Setup, tied: bool) -> Any:
