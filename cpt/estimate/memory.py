@@ -20,7 +20,7 @@ class Memory:
     Attributes:
         moments: Bytes by part, by phase. "load": weights are read and converted to the working precision.
             "probe": held-out text is read. "step": forward and backward pass of one micro batch. "update":
-            weights are rounded stochastically. "save": the model is float32 again.
+            the optimizer's step. "save": the model is float32 again.
         host: On GPUs the peak of host memory, for all processes on one machine.
     """
 

@@ -18,12 +18,10 @@ from torch import nn
 
 from cpt.models.unloaded_model import stores_its_parameters
 from cpt.training.distributed.sharding import layers_of
-from cpt.training.optimizers.base import MatrixConfig
 
 if TYPE_CHECKING:
     from cpt.estimate.allocations import Block, Recorder, Timeline
     from cpt.estimate.job import Job
-    from cpt.training.settings import Settings
     from cpt.training.trainable.spec import TrainableSpec
 
 _AT_ONCE = 3
@@ -155,24 +153,6 @@ class SimulatedShards:
         for hook in hooks:
             hook.remove()
         return shards
-
-    def update(self, weights: Iterable[torch.Tensor], settings: Settings, timeline: Timeline) -> None:
-        """Record what the optimizer's step takes beside its state: widened shards, and two whole matrices.
-
-        Of a matrix that moves, and of the one that is gathered beside it, weight, gradient and two moments.
-        """
-        blocks = []
-        if settings.stochastic_rounding:
-            largest = max(weight.numel() for weight in self.weights.values())
-            wide = FLOAT_BYTES * self.numbers(self.weights.values())
-            blocks += [timeline.allocate(wide, "weights"), timeline.allocate(2 * largest, "weights")]
-        if isinstance(settings.config.optimizer, MatrixConfig):
-            matrices = [w for w in weights if w.ndim > 1]
-            largest = max((matrix.numel() for matrix in matrices), default=0)
-            gathered = min(2, len(matrices))
-            blocks.append(timeline.allocate(gathered * 4 * FLOAT_BYTES * largest, "optimizer"))
-        for block in blocks:
-            timeline.release(block)
 
     def save(self, timeline: Timeline) -> None:
         """Record the gathering of whole weights, one by one, into the main process's host memory."""

@@ -31,6 +31,7 @@ from cpt.estimate.simulated_model import (
     step,
     take_over,
 )
+from cpt.estimate.weight_update import averages, update_replica, update_shards
 from cpt.models import attention, loss
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
@@ -173,7 +174,9 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
             masters, trained = take_over(model, inputs.spec, settings)
             if inputs.reference:
                 inputs.reference.prepare(settings.dtype, torch.device("cpu"))
-        state = _state_bytes(trained.groups(model), settings)
+        recorder.assign("optimizer", averages(trained))
+        groups = trained.groups(model)
+        state = _state_bytes(groups, settings)
         rounded = settings.dtype != torch.float32 and not settings.stochastic_rounding
         still = sum(p.numel() for p in model.parameters() if not p.requires_grad)
         kept = sum(tensor.nbytes for tensor in trained.checkpoint_tensors.values())
@@ -208,9 +211,8 @@ def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
                 step(module, masters, trained, batch, recorder, loss=total, accumulates=several)
                 if job.processes > 1:
                     _sum(masters)
-        if settings.stochastic_rounding:
-            with timeline.moment("update"), recorder.filing_under("weights"):
-                _round(trained)
+        with timeline.moment("update"):
+            update_replica(trained, groups, settings, job.processes, recorder, timeline)
         for weight in (*masters.weights.values(), *trained.weights.values()):
             weight.grad = None
         with timeline.moment("save"), recorder.filing_under("weights"):
@@ -239,13 +241,14 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
                 weight for name, weight in trained.weights.items() if name not in masters.weights
             )
             timeline.allocate(rows, "weights")
+            ranks = sum(tensor.nbytes for tensor in averages(trained).values())
+            timeline.allocate(ranks, "optimizer")
             if read:
                 read.enter(recorder, timeline)
                 read.gather_rest(timeline)  # for the whole run: see `prepare_reference`
         groups, features = trained.groups(model), features_of(settings.config)
         state = _state_bytes(groups, settings, masters.shard)
         own = width * masters.numbers(trained.weights.values())
-        ranks = sum(t.nbytes for name, t in trained.checkpoint_tensors.items() if name not in trained.weights)
         held, more = total_memory(features, WeightBytes(own, own + ranks, state))
         copies = inputs.find(trained, state + more.saved_later, own + ranks + more.saved, 0)
         for part, size in held.items():
@@ -284,7 +287,7 @@ def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
                 shards = masters.differentiate(total, recorder, timeline, blocks, is_first=first, whole=whole)
                 _release(timeline, blocks)
         with timeline.moment("update"):
-            masters.update(trained.weights.values(), settings, timeline)
+            update_shards(masters, trained, settings, timeline)
         with timeline.moment("save"):
             masters.save(timeline)
 
@@ -324,13 +327,6 @@ def _sum(masters: MasterWeights) -> None:
     for bucket in buckets(gradients):
         if small := [gradient.flatten() for gradient in bucket if is_small(gradient)]:
             torch.cat(small)
-
-
-def _round(trained: TrainableParameters) -> None:
-    """Widen the weights and round them stochastically, around a step of plain SGD."""
-    optimizer = torch.optim.SGD(trained.weights.values(), lr=0.0, foreach=False)
-    trained.register_hooks(optimizer)
-    optimizer.step()
 
 
 def _batch(lengths: Lengths) -> PackedBatch:

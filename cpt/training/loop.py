@@ -41,6 +41,7 @@ from cpt.training.features.input_noise import InputNoise
 from cpt.training.features.probe_runner import ProbeRunner
 from cpt.training.float8 import to_float8
 from cpt.training.objectives.reference_model import ReferenceModel
+from cpt.training.optimizers.matrices import MatrixOptimizer
 from cpt.training.settings import Settings
 from cpt.training.state import Result, State
 from cpt.training.step import Stepper
@@ -183,6 +184,8 @@ def _prepare_run(
         check_shards(module, settings.dtype, processes, choice.added_layers)
     trained = TrainableParameters(choice, weights)
     optimizer = config.optimizer.build(trained.groups(model))
+    if isinstance(optimizer, MatrixOptimizer) and not processes.sharding:
+        optimizer.replicas = processes
     trained.register_hooks(optimizer)
     trained.sync_to_model()
     if reference and not processes.sharding:

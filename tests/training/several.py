@@ -49,9 +49,10 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[Started]:
     `rows` (of a global batch), `teacher` (folder of a model; with `alm` documents of text are read),
     `environment`, `stop` (step before whose checkpoint it is interrupted),
     `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN),
-    `also` (every process writes `out`), `by_shard` (a checkpoint that needs a whole tensor of a sharded
-    one fails), `counted` (it tells how often gradients were summed over shards) and `second` (what the second
-    process has otherwise). A job that is refused writes the reason.
+    `harmed` (step before which a weight changes), `also` (every process writes `out`), `by_shard` (a
+    checkpoint that needs a whole tensor of a sharded one fails), `counted` (it tells how often gradients were
+    summed over shards) and `second` (what the second process has otherwise). A job that is refused writes the
+    reason.
     A job with `call` ("module:function") is handed to that function instead.
     """
     with socket.socket() as free:
@@ -136,6 +137,9 @@ def _do(job: dict[str, Any]) -> None:
 
     class Rows(Batches):
         def batch(self, step: int) -> list[Any]:
+            if step + 1 == job.get("harmed"):
+                with torch.no_grad():
+                    model.get_parameter("model.layers.0.self_attn.q_proj.weight")[0, 0] += 1e-3
             if step + 1 == job.get("signal") and not distributed_context().is_main:
                 os.kill(os.getpid(), signal.SIGTERM)
             more = super().batch(step + 1000) if job.get("rows", 4) > 4 else []

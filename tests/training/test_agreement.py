@@ -16,7 +16,10 @@ from tiny_training import Row
 from torch import nn
 
 from cpt.errors import StageFailed
+from cpt.training.checkpoint.store import Store
+from cpt.training.distributed import agreement
 from cpt.training.distributed.agreement import (
+    require_equal_replicas,
     require_same_rows,
     require_same_settings,
     require_same_weights,
@@ -76,6 +79,49 @@ def test_other_tokens_are_found() -> None:
         require_same_rows(processes, rows(4))
 
 
+def replicas(*others: dict[str, torch.Tensor], shards: int = 1) -> Any:
+    """Processes of which the first is this one, and the others hold other weights."""
+    count = 1 + len(others)
+
+    def gather(own: list[int]) -> list[list[int]]:
+        of_others = [[int(agreement._sum_of_bits(w)) for w in weights.values()] for weights in others]
+        return [own, *of_others]
+
+    sharding = None if shards == 1 else "FSDP2"
+    return SimpleNamespace(count=count, replicas=count // shards, sharding=sharding, gather=gather)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("piece", [3, 1 << 24])
+def test_the_first_weight_that_differs_between_replicas_is_named(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, piece: int
+) -> None:
+    monkeypatch.setattr(agreement, "_PIECE", piece)
+    own = {name: torch.randn(4, 5).to(dtype) for name in ("a", "b", "c")}
+    assert int(agreement._sum_of_bits(own["a"])) == sum(
+        own["a"].flatten().view(torch.int32 if dtype == torch.float32 else torch.int16).tolist()
+    )
+    same, other = ({name: tensor.clone() for name, tensor in own.items()} for _ in range(2))
+    require_equal_replicas(replicas(same, same), own, 7)
+    for name in ("b", "c"):
+        other[name].view(torch.int16)[2, 2] ^= 1  # the smallest difference there is
+    with pytest.raises(
+        StageFailed, match=r"after step 7 process 2 has other weights .*process 0.*: b is"
+    ) as told:
+        require_equal_replicas(replicas(same, other), own, 7)
+    assert "`deterministic: true`" in str(told.value.hint)
+
+
+def test_shards_are_compared_with_those_of_their_replicas_alone() -> None:
+    first, second = ({"a": torch.full((2,), value)} for value in (1.0, 2.0))
+    require_equal_replicas(replicas(second, first, second, shards=2), first, 1)
+    with pytest.raises(StageFailed, match="process 3 has other weights than process 1"):
+        require_equal_replicas(replicas(second, first, first, shards=2), first, 1)
+    alone = replicas(second, shards=2)
+    alone.gather = None  # without replicas nothing is compared
+    require_equal_replicas(alone, first, 1)
+
+
 @pytest.fixture(scope="module")
 def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what two processes told that began differently."""
@@ -89,7 +135,8 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "weights": {"model": str(other)},
         "text": {"rows": 3},
     }
-    return several.run_in(folder, tiny_model, {name: {"second": each} for name, each in differ.items()})
+    jobs = {name: {"second": each} for name, each in differ.items()}
+    return several.run_in(folder, tiny_model, jobs | {"harmed": {"second": {"harmed": 3}}})
 
 
 @pytest.mark.parametrize(
@@ -104,3 +151,11 @@ def test_all_processes_end_before_the_first_step(done: Path, name: str, reason: 
     for rank in range(2):
         assert reason in (done / f"{name}-{rank}.txt").read_text()
     assert not (done / f"{name}-0.json").exists()
+
+
+def test_a_replica_that_changes_is_found_at_the_next_checkpoint(done: Path) -> None:
+    for rank in range(2):
+        reason = (done / f"harmed-{rank}.txt").read_text()
+        assert "after step 4 process 1 has other weights than process 0" in reason
+        assert "model.layers.0.self_attn.q_proj.weight is the first" in reason
+    assert Store(done / "work/harmed", keep=2).steps() == [2]

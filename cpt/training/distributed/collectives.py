@@ -145,6 +145,11 @@ class ProcessGroup:
 
         return wait
 
+    def send(self, tensor: torch.Tensor, owner: int) -> None:
+        """Overwrite a contiguous tensor in every process with that of one of them, bit by bit."""
+        if self.count > 1:
+            distributed.broadcast(tensor.view(torch.uint8), src=owner)  # gloo cannot send every data type
+
     def any(self, flag: bool) -> bool:
         """Return True if the flag is set in any process, so that all processes act alike."""
         if self.count == 1:

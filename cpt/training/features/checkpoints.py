@@ -230,12 +230,16 @@ class CheckpointManager(TrainingFeature):
 
         Raises:
             DiskFull: it does not fit on the disk beside the one before, which stays.
+            StageFailed: replicas have different weights; nothing is written.
         """
         from cpt.training.checkpoint.snapshot import Snapshot, require_space
         from cpt.training.checkpoint.store import LAST_GOOD
+        from cpt.training.distributed.agreement import require_equal_replicas
 
         self._writer.wait()
         processes, good, now = self._run.processes, self._last_good, self._now()
+        if processes.count > 1:
+            require_equal_replicas(processes, self._run.trained.weights, now.step)
         snapshots = {"": now} | ({LAST_GOOD: good} if good is not None and good.step != now.step else {})
         if processes.sharding:
             if not processes.has_own_shards:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from cpt.training.distributed.collectives import ProcessGroup
     from cpt.training.optimizers.matrices import Matrix
 
 BLOCK = 256
@@ -64,7 +65,12 @@ class AdamW8bit(MatrixConfig):
             state[f"{moment}_scale"] = torch.zeros(blocks, dtype=torch.float32, device=matrix.weight.device)
         return state
 
-    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
+    def update(
+        self,
+        matrices: Sequence[Matrix],
+        rate: float,
+        replicas: ProcessGroup | None = None,  # noqa: ARG002
+    ) -> None:
         """Take one step of Adam with matrices whose weight decay is already applied."""
         import bitsandbytes.functional as kernels
 

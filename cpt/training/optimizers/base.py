@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from cpt.errors import Problem
+    from cpt.training.distributed.collectives import ProcessGroup
+    from cpt.training.distributed.shared_work import Work
     from cpt.training.optimizers.matrices import Matrix
 
 FLOAT_BYTES = 4
@@ -77,13 +79,18 @@ class MatrixConfig(OptimizerConfig):
         """Return the state of a matrix before its first step, as tensors by name."""
 
     @abstractmethod
-    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
+    def update(self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None = None) -> None:
         """Take one step with matrices whose weight decay is already applied.
 
         Args:
             matrices: Matrices that have a gradient and state; weights and state change in place.
             rate: Learning rate of this step.
+            replicas: Processes that take the same step with the same matrices, and can share its work.
         """
+
+    def shared_work(self, shape: Shape) -> Work | None:  # noqa: ARG002
+        """Return the work on one matrix that replicas share; None if each does all of it."""
+        return None
 
     @abstractmethod
     def matrix_bytes(self, shape: Shape) -> int:

@@ -14,6 +14,7 @@ from cpt.training.optimizers.groups import Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cpt.training.distributed.collectives import ProcessGroup
     from cpt.training.optimizers.matrices import Matrix
 
 
@@ -50,7 +51,12 @@ class Frugal(MatrixConfig):
         *rows, columns = matrix.gradient.shape
         return moments((*rows, self.adam_columns(columns)), matrix.gradient)
 
-    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
+    def update(
+        self,
+        matrices: Sequence[Matrix],
+        rate: float,
+        replicas: ProcessGroup | None = None,  # noqa: ARG002
+    ) -> None:
         """Take one step with matrices whose weight decay is already applied."""
         from cpt.training.optimizers.matrices import adam_directions
 

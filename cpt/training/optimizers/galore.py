@@ -13,6 +13,8 @@ from cpt.training.optimizers.groups import Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cpt.training.distributed.collectives import ProcessGroup
+    from cpt.training.distributed.shared_work import Work
     from cpt.training.optimizers.matrices import Matrix
 
 
@@ -44,20 +46,33 @@ class GaLore(MatrixConfig):
         projection_SR = gradient_LS.new_zeros((*gradient_LS.shape[:-2], gradient_LS.shape[-1], rank))
         return moments((*gradient_LS.shape[:-1], rank), gradient_LS) | {"projection": projection_SR}
 
-    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
+    def update(self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None = None) -> None:
         """Take one step with matrices whose weight decay is already applied."""
+        from cpt.training.distributed.shared_work import computed_once
         from cpt.training.optimizers.matrices import adam_directions, tall_view
 
-        for matrix in matrices:
-            if matrix.steps % self.gap == 0:
-                projection_SR = matrix.state["projection"]
-                projection_SR.copy_(leading_directions(tall_view(matrix.gradient), projection_SR.shape[-1]))
+        due = [matrix for matrix in matrices if matrix.steps % self.gap == 0]
+        works = [self.shared_work(tuple(matrix.gradient.shape)) for matrix in due]
+
+        def compute(number: int) -> Tensor:
+            return leading_directions(tall_view(due[number].gradient), works[number].shape[-1])
+
+        for number, projection_SR in computed_once(works, compute, replicas):
+            due[number].state["projection"].copy_(projection_SR)
         low_LR = [tall_view(matrix.gradient) @ matrix.state["projection"] for matrix in matrices]
         steps = [matrix.count_step() for matrix in matrices]
         directions_LR = adam_directions(matrices, low_LR, steps, self)
         for matrix, direction_LR in zip(matrices, directions_LR, strict=True):
             update_LS = direction_LR @ matrix.state["projection"].mT
             tall_view(matrix.weight).add_(update_LS, alpha=-rate * self.scale)
+
+    def shared_work(self, shape: Shape) -> Work:
+        """Return the work of a projection: GᵀG, and 9 S³ for the eigenvectors of a symmetric matrix."""
+        from cpt.training.distributed.shared_work import Work
+
+        stack, long, short = stack_and_sides(shape)
+        rank = min(self.rank, short)
+        return Work(stack * short**2 * (2 * long + 9 * short), (*shape[:-2], short, rank))
 
     def matrix_bytes(self, shape: Shape) -> int:
         """Return the bytes of two moments (rank by longer side), the projection, and the step count."""

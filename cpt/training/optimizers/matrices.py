@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from torch.optim.adamw import adamw
 
 from cpt.training.distributed.tensors import scatter, shard_like, shard_mesh, whole
 from cpt.training.optimizers.groups import Group, is_matrix, param_group
+
+if TYPE_CHECKING:
+    from cpt.training.distributed.collectives import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,20 @@ class UpdateRule(Protocol):
 
     def initial_state(self, matrix: Matrix) -> dict[str, Tensor]: ...
 
-    def update(self, matrices: Sequence[Matrix], rate: float) -> None: ...
+    def update(
+        self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None = None
+    ) -> None: ...
 
 
 class MatrixOptimizer(torch.optim.Optimizer):
-    """An optimizer that moves matrices by a rule, and everything else by AdamW."""
+    """An optimizer that moves matrices by a rule, and everything else by AdamW.
+
+    Attributes:
+        replicas: Processes that hold the same weights and gradients and step together; None if this process
+            does all work alone.
+    """
+
+    replicas: ProcessGroup | None = None
 
     def __init__(self, groups: Sequence[Group], rule: UpdateRule) -> None:
         self._rule = rule
@@ -94,16 +106,18 @@ class MatrixOptimizer(torch.optim.Optimizer):
             if weight.grad is not None
         ]
         if matrices and isinstance(matrices[0].weight, DTensor):
-            move_sharded(matrices, self._rule, lambda some: self._move_whole(some, group))
+            move_sharded(matrices, self._rule, lambda some: self._move_whole(some, group, None))
         elif matrices:
-            self._move_whole(matrices, group)
+            self._move_whole(matrices, group, self.replicas)
 
-    def _move_whole(self, matrices: Sequence[Matrix], group: dict[str, Any]) -> None:
+    def _move_whole(
+        self, matrices: Sequence[Matrix], group: dict[str, Any], replicas: ProcessGroup | None
+    ) -> None:
         for matrix in matrices:
             if not matrix.state:
                 matrix.state.update(self._rule.initial_state(matrix))
         torch._foreach_mul_([m.weight for m in matrices], 1 - group["lr"] * group["weight_decay"])
-        self._rule.update(matrices, group["lr"])
+        self._rule.update(matrices, group["lr"], replicas)
 
     def _move_by_adamw(self, group: dict[str, Any]) -> None:
         weights = [weight for weight in group["params"] if weight.grad is not None]

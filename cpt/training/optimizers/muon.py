@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from cpt.training.optimizers.base import FLOAT_BYTES, MatrixConfig
+from cpt.training.optimizers.base import FLOAT_BYTES, MatrixConfig, stack_and_sides
 from cpt.training.optimizers.groups import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cpt.training.distributed.collectives import ProcessGroup
+    from cpt.training.distributed.shared_work import Work
     from cpt.training.optimizers.matrices import Matrix
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -53,19 +55,35 @@ class Muon(MatrixConfig):
 
         return {"momentum": torch.zeros_like(matrix.gradient)}
 
-    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
+    def update(self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None = None) -> None:
         """Take one step with matrices whose weight decay is already applied."""
         import torch
+
+        from cpt.training.distributed.shared_work import computed_once
 
         gradients = [matrix.gradient for matrix in matrices]
         averages = [matrix.state["momentum"] for matrix in matrices]
         torch._foreach_lerp_(averages, gradients, 1 - self.momentum)
-        if self.nesterov:
-            averages = list(torch._foreach_lerp(gradients, averages, self.momentum))
-        for matrix, average in zip(matrices, averages, strict=True):
-            update = orthogonal(average, self.newton_schulz_steps)
-            size = self.size(*matrix.weight.shape[-2:])
-            matrix.weight.add_(update, alpha=-rate * size)
+
+        def compute(number: int) -> Tensor:
+            average = averages[number]
+            if self.nesterov:
+                average = torch.lerp(gradients[number], average, self.momentum)
+            return orthogonal(average, self.newton_schulz_steps)
+
+        works = [self.shared_work(tuple(matrix.weight.shape)) for matrix in matrices]
+        for number, update in computed_once(works, compute, replicas):
+            weight = matrices[number].weight
+            weight.add_(update, alpha=-rate * self.size(*weight.shape[-2:]))
+
+    def shared_work(self, shape: Shape) -> Work:
+        """Return the work of Newton-Schulz: per iteration two products with the longer side, one without."""
+        import torch
+
+        from cpt.training.distributed.shared_work import Work
+
+        stack, long, short = stack_and_sides(shape)
+        return Work(stack * short**2 * (2 * long + short), shape, torch.bfloat16)
 
     def matrix_bytes(self, shape: Shape) -> int:
         """Return the bytes of the momentum."""

@@ -77,6 +77,7 @@ class RankAllocation:
         for ending, averages in self._averages():
             for name in self._factors:
                 averages[name] = self.state[name + ending].copy_(averages[name])
+        self._allocator.ipt = dict.fromkeys(self._factors)  # of use only within the call above
         for name, kept in (pattern or {}).items():
             self.state[name + _KEPT].copy_(torch.tensor(kept)[:, None])
         self._take(weights)

@@ -31,7 +31,6 @@ def drawn_values_kept() -> Iterator[None]:
         for name, parameter in layer.named_parameters():
             if parameter.is_meta and not before[name].is_meta:
                 set_initial_rows(parameter, partial(_rows_of, before[name].detach()))
-                parameter.requires_grad_(before[name].requires_grad)  # a moved one of a dictionary forgets it
 
     BaseTunerLayer._move_adapter_to_device_of_base_layer = keep  # type: ignore[method-assign, assignment]
     try:

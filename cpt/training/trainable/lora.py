@@ -42,7 +42,8 @@ class Allocation(Strict):
     initial_rank: int | None = Field(
         default=None,
         gt=1,
-        description="Rank of every adapter at first; default: 1.5 times `rank`.",
+        description="Rank of every adapter at first; default: 1.5 times `rank`. Above 256 only numbers that "
+        "bfloat16 has: every second one, above 512 every fourth.",
     )
     initial: float = Field(
         default=0.1,
@@ -108,17 +109,28 @@ class Lora(TrainableConfig):
                 raise ValueError(f"allocation goes with variant: adalora, not with {self.variant}")
         elif self.initial_rank <= self.rank:
             raise ValueError(f"initial_rank {self.initial_rank} is not above rank {self.rank}")
+        elif (exact := _exact(self.initial_rank)) != self.initial_rank:
+            raise ValueError(
+                f"initial_rank {self.initial_rank} is no number of bfloat16, in which models divide by it; "
+                f"{exact} is one"
+            )
         return self
 
     @property
     def initial_rank(self) -> int:
         """Return the rank of every adapter before AdaLoRA shrinks any."""
         given = self.allocation.initial_rank if self.allocation else None
-        return given or -(-3 * self.rank // 2)
+        return given or _exact(-(-3 * self.rank // 2))
 
     def apply(self, model: Any, setup: Setup) -> TrainableSpec:
         """See `TrainableConfig`. Puts the adapters around the model's matrices."""
         return add_adapter(model, self, setup)
+
+
+def _exact(rank: int) -> int:
+    """Return the smallest rank, from this one on, that bfloat16 has: it has at most 8 binary digits."""
+    step = 1 << max(rank.bit_length() - 8, 0)
+    return -(-rank // step) * step
 
 
 class PeftAdapter:
@@ -224,11 +236,16 @@ def add_adapter(model: Any, settings: Lora, setup: Setup) -> TrainableSpec:
 def _wrapped(model: Any, config: Any, seed: int) -> Any:
     import torch
     from peft import get_peft_model
+    from peft.tuners.adalora import AdaLoraLayer
 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-        return get_peft_model(model, config).eval()
+        wrapped = get_peft_model(model, config).eval()
+    for module in wrapped.modules():
+        if isinstance(module, AdaLoraLayer):  # on the meta device peft forgets that it is a constant
+            module.ranknum.requires_grad_(False)
+    return wrapped
 
 
 def _peft_config(model: Any, settings: Lora, setup: Setup, tied: bool) -> Any:

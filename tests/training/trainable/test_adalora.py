@@ -22,7 +22,7 @@ from tiny_trains import (
 from cpt.errors import RecipeError
 from cpt.training.master_weights import MasterWeights
 from cpt.training.optimizers import AdamW
-from cpt.training.trainable import Setup
+from cpt.training.trainable import Lora, Setup
 from cpt.training.trainable.parameters import TrainableParameters
 
 STEPS = 12
@@ -116,3 +116,10 @@ def test_a_run_too_short_to_allocate_anything() -> None:
         with pytest.raises(RecipeError, match="the allocation of ranks leave none of") as raised:
             chosen.apply(tiny(), Setup(steps_of_run))
         assert raised.value.problems[0].key == "allocation"
+
+
+def test_first_ranks_are_numbers_of_bfloat16() -> None:
+    for rank in (*range(1, 20), 171, 255, 256, 257, 400, 1001):
+        first = Lora(kind="lora", variant="adalora", rank=rank).initial_rank
+        assert float(torch.tensor(float(first)).bfloat16()) == first
+        assert 0 <= first - 1.5 * rank < 1.02 * max(1, rank / 80)

@@ -232,6 +232,7 @@ def test_combinations_that_make_no_sense() -> None:
         ({"dropout": 0.1}, "adapters have no dropout"),
         ({"variant": "dora", "allocation": {}}, "allocation goes with variant: adalora, not with dora"),
         ({"variant": "adalora", "rank": 4, "allocation": {"initial_rank": 4}}, "4 is not above rank 4"),
+        ({"variant": "adalora", "allocation": {"initial_rank": 389}}, "389 is no number of bfloat16.*390 is"),
         ({"rates": {"matrices": 0.1}}, "Extra inputs"),
         ({"targets": []}, "at least 1 item"),
     ],
