@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "pictures"
+RESULTS = ROOT / "benchmarks" / "results"
 
 BLUE, ORANGE, GREEN, GREY = "#2563eb", "#c2570c", "#047857", "#6b7280"
 STYLE = {
@@ -47,7 +48,7 @@ TWO_ERRORS = 2
 
 def figures(name: str) -> Any:
     """Return the figures of a result file."""
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["figures"]
+    return json.loads((RESULTS / f"{name}.json").read_text())["figures"]
 
 
 def _axes(figure: Figure, x: str, y: str) -> Axes:
@@ -194,6 +195,30 @@ def study() -> Figure:
     return figure
 
 
+def head_to_head() -> Figure:
+    """Draw the change of general text against that of the domain, of peers and of ours, for each domain."""
+    domains: Mapping[str, Any] = figures("head_to_head")["domains"]
+    figure = Figure(figsize=(6.8, 3.6 * len(domains)), layout="constrained")
+    panels = figure.subplots(len(domains), squeeze=False)[:, 0]
+    sides = {"peer": (ORANGE, "s", "LLaMA-Factory and the Trainer"), "ours": (BLUE, "o", "cpt")}
+    for axes, (name, found) in zip(panels, domains.items(), strict=True):
+        axes.set_xlabel(f"change of {name} text (bits per byte, lower is better)")
+        axes.set_ylabel("change of general text")
+        for label, arm in found["arms"].items():
+            colour, mark, _ = sides[arm["side"]]
+            means = [arm["changes"][text] for text in ("domain", "general")]
+            across, up = ([[m["value"] - m["low"]], [m["high"] - m["value"]]] for m in means)
+            at = (means[0]["value"], means[1]["value"])
+            axes.errorbar(*at, xerr=across, yerr=up, fmt=mark, color=colour, elinewidth=0.8, markersize=5)
+            axes.annotate(label, at, (5, 4), textcoords="offset points", fontsize=7, color=colour)
+        axes.axhline(0, color=GREY, linewidth=1)
+        for colour, mark, side in sides.values():
+            axes.plot([], [], mark, color=colour, label=side)
+        axes.legend(frameon=False, loc="best", fontsize=8)
+        axes.margins(0.18)
+    return figure
+
+
 PICTURES: dict[str, Callable[[], Figure]] = {
     "replay": replay,
     "rate": rate,
@@ -202,6 +227,8 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "merge-weight": merge_weight,
     "study": study,
 }
+if (RESULTS / "head_to_head.json").exists():
+    PICTURES["head-to-head"] = head_to_head
 
 
 def svg(name: str) -> str:

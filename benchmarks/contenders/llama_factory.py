@@ -13,8 +13,8 @@ import torch
 from step_times import StepTimes
 
 
-def _without_audio() -> None:
-    """Its import of torchaudio, which has no build for a PyTorch without CUDA, is for sound alone."""
+def without_audio() -> None:
+    """Give an empty torchaudio where there is none: it has no build for a PyTorch without CUDA."""
     if importlib.util.find_spec("torchaudio") is None:
         empty = types.ModuleType("torchaudio")
         empty.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
@@ -22,7 +22,7 @@ def _without_audio() -> None:
 
 
 def main() -> None:
-    _without_audio()
+    without_audio()
     from llamafactory.train.tuner import run_exp
 
     job = jobs.read()

@@ -22,6 +22,22 @@ def test_a_picture_shows_other_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plots.svg("vocabulary") != before
 
 
+def test_the_comparison_is_drawn_with_both_fronts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted figures: the picture is made only where there is a result."""
+
+    def arm(side: str, domain: float) -> dict:
+        mean = {"value": domain, "low": domain - 0.01, "high": domain + 0.01}
+        return {"side": side, "changes": {"domain": mean, "general": mean}}
+
+    arms = {"Trainer full 0.0001": arm("peer", -0.2), "cpt 0.0001, no-rise": arm("ours", -0.3)}
+    planted = {"domains": {"medical": {"arms": arms}, "legal": {"arms": arms}}}
+    monkeypatch.setattr(plots, "figures", lambda name: planted)
+    monkeypatch.setitem(plots.PICTURES, "head-to-head", plots.head_to_head)
+    drawn = plots.svg("head-to-head")
+    assert all(word in drawn for word in (*arms, "medical text", "legal text"))
+    assert len(drawn) < 40_000
+
+
 def test_pictures_are_small_and_shown() -> None:
     files = {file.name for file in plots.FOLDER.iterdir()}
     shown = {Path(link).name for page in PAGES for link in links(page) if link.endswith(".svg")}

@@ -1,0 +1,55 @@
+"""What a peer of the comparison at equal time is told, and what it reports; needs nothing but Python."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+WARMUP = 0.1
+"""Share of the steps in which the rate rises, as in LLaMA-Factory's examples of pre-training."""
+
+
+@dataclass(frozen=True)
+class PeerJob:
+    """Read a text, train on it, and write the model.
+
+    Attributes:
+        model: Hugging Face folder.
+        text: JSONL file of documents in the field `text`.
+        output: Folder for the model or the adapter.
+        steps: Number of optimizer steps.
+        length: Tokens of a sequence.
+        accumulate: Sequences of a global batch, which go through the model one by one.
+        rate: Peak of the learning rate.
+        processes: Processes that tokenise.
+    """
+
+    model: str
+    text: str
+    output: str
+    steps: int
+    length: int
+    accumulate: int
+    rate: float
+    seed: int
+    bf16: bool
+    processes: int
+    trainable: Literal["full", "lora"] = "full"
+
+    @property
+    def warmup_steps(self) -> int:
+        """Number of steps in which the rate rises."""
+        return max(1, round(WARMUP * self.steps))
+
+
+def read() -> PeerJob:
+    """Return the job in the file that the first argument names."""
+    return PeerJob(**json.loads(Path(sys.argv[1]).read_text()))
+
+
+def report(seconds: list[float]) -> None:
+    """Write the seconds of every optimizer step to the file that the second argument names."""
+    Path(sys.argv[2]).write_text(json.dumps({"seconds": seconds}))

@@ -1,0 +1,26 @@
+"""Compare cpt with what people use today at equal wall-clock time: domain against general text.
+
+    python benchmarks/head_to_head.py --domain medical=FILE --domain legal=FILE --domain finance=FILE \\
+        --general FILE --minutes 7 --llama-factory-python lf/bin/python
+
+Peers: LLaMA-Factory's `pt` stage with all weights and with LoRA, by the settings of its examples, each at
+three rates; and the Hugging Face Trainer. Ours: the recipe `head_to_head/ours.yaml` at two peaks. Each of its
+trainings gives a front: the trained model, merges with fixed weights, and merges with searched weights.
+
+Time is what a user waits for once the text is there: from the start of the process over reading, tokenising,
+sampling, training and merging to the written model. The steps of a contender are chosen so that it ends after
+--minutes: by a short run of the same contender, then by its last run. A run that is off by more than 10% is
+made once more. A point of ours takes the time of the whole run without the other merges.
+
+All models are read by cpt's own measuring code, on the same held-out documents, which nobody trained on or
+chose by. Every seed has documents of its own. Merge weights are chosen on other held-out text.
+
+A command that was stopped goes on where it was; finished runs, in --runs, are not made again. `--dry-run`
+says how many runs and hours there are. LLaMA-Factory has an environment of its own; the help of
+benchmarks/training.py ends with the commands that make it.
+"""
+
+from head_to_head.command import main  # the package beside this file, which comes before it
+
+if __name__ == "__main__":
+    main(__doc__)

@@ -1,0 +1,146 @@
+"""Run all contenders of a domain at equal time, one after the other, and keep what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from decisions.arms import Failed
+from decisions.sweeps import seeds_of
+
+from head_to_head.contenders import OURS, Arm, Ran, arms_of, run
+from head_to_head.pace import TOLERANCE, Pace, TooShort, off
+from head_to_head.reading import read_model
+from head_to_head.texts import Texts, divide
+
+CALIBRATION_STEPS = 4
+ATTEMPTS = 2
+CALIBRATION_SECONDS, READING_SECONDS, POINTS = 120.0, 40.0, 5
+"""About what a calibration takes, and a reading of one model; and the points of one of our trainings."""
+
+Row = dict[str, Any]
+SAME = (
+    *("minutes", "length", "rows", "threads", "heldout", "probe_tokens", "window", "start_token"),
+    *("override", "suite"),
+)
+
+
+def setting(options: argparse.Namespace, domain: Path) -> dict[str, Any]:
+    """Return what runs must share to stand in one table."""
+    files = {"domain": domain, "general": options.general, "replay": options.replay, "recipe": options.recipe}
+    hashes = {key: sha256(file.read_bytes()).hexdigest() for key, file in files.items() if file}
+    return {"model": options.model, "files": hashes} | {name: getattr(options, name) for name in SAME}
+
+
+def folder_of(options: argparse.Namespace, name: str, domain: Path) -> Path:
+    """Return the folder for a domain's runs of one setting; runs of another setting are kept apart."""
+    digest = sha256(json.dumps(setting(options, domain), sort_keys=True).encode()).hexdigest()
+    return Path(options.runs / "head-to-head" / f"{name}-{digest[:12]}")
+
+
+def to_do(options: argparse.Namespace) -> tuple[int, float]:
+    """Return the number of runs that are left, and about how many hours they take."""
+    arms, left, seconds = arms_of(options), 0, 0.0
+    for name, file in options.domain:
+        folder = folder_of(options, name, file)
+        missing = [
+            arm for seed in seeds_of(options) for arm in arms if not _row_file(folder, arm, seed).exists()
+        ]
+        left += len(missing)
+        seconds += len({arm.kind for arm in missing}) * CALIBRATION_SECONDS
+        points = sum(POINTS if arm.kind == OURS else 1 for arm in missing)
+        seconds += len(missing) * 60 * options.minutes + points * READING_SECONDS
+    return left, seconds / 3_600
+
+
+def contest(options: argparse.Namespace, base: Path, name: str, domain: Path) -> list[Row]:
+    """Run what is left of a domain; return the rows of all runs.
+
+    Contenders take turns within a seed, in the other order with every second seed: what else the machine does
+    meets all of them. A contender that fails is left out, and the same command tries it again.
+    """
+    folder = folder_of(options, name, domain)
+    rows: list[Row] = []
+    paces: dict[str, Pace] = {}
+    for number, seed in enumerate(seeds_of(options)):
+        texts = divide(domain, options.general, options.heldout, seed, folder / f"texts-s{seed}")
+        arms = arms_of(options)
+        for arm in arms if number % 2 == 0 else reversed(arms):
+            file = _row_file(folder, arm, seed)
+            if not file.exists():
+                try:
+                    row = measured(options, base, texts, arm, seed, paces, folder / "run")
+                except Failed as failed:
+                    print(failed, file=sys.stderr)
+                    continue
+                part = file.with_suffix(".part")
+                part.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
+                part.rename(file)
+                shutil.rmtree(folder / "run")
+            rows.append(json.loads(file.read_text(encoding="utf-8")))
+    return rows
+
+
+def measured(
+    options: argparse.Namespace,
+    base: Path,
+    texts: Texts,
+    arm: Arm,
+    seed: int,
+    paces: dict[str, Pace],
+    folder: Path,
+) -> Row:
+    """Run a contender at equal time, and read its models."""
+    ran, attempts = timed(options, base, texts, arm, seed, paces, folder)
+    points = {
+        name: {"seconds": seconds, **read_model(options, base, model, texts, seed, folder / f"read-{name}")}
+        for name, (model, seconds) in ran.points.items()
+    }
+    return {
+        "arm": arm.label,
+        "kind": arm.kind,
+        "rate": arm.rate,
+        "seed": seed,
+        "attempts": attempts,
+        "points": points,
+    }
+
+
+def timed(
+    options: argparse.Namespace,
+    base: Path,
+    texts: Texts,
+    arm: Arm,
+    seed: int,
+    paces: dict[str, Pace],
+    folder: Path,
+) -> tuple[Ran, list[dict[str, float]]]:
+    """Run a contender so that it ends in time, once more if it did not; return the run and its attempts.
+
+    Args:
+        paces: By kind of contender the pace of its last run; a new one is measured by a short run.
+    """
+    wanted = 60 * options.minutes
+    if arm.kind not in paces:
+        short = run(options, base, texts, arm, seed, CALIBRATION_STEPS, folder)
+        paces[arm.kind] = Pace.of(short.seconds, short.steps)
+    attempts: list[dict[str, float]] = []
+    while True:
+        try:
+            steps = paces[arm.kind].steps(wanted)
+        except TooShort as short_of:
+            raise SystemExit(f"--minutes {options.minutes:g}, {arm.label}: {short_of}") from None
+        ran = run(options, base, texts, arm, seed, steps, folder)
+        paces[arm.kind] = Pace.of(ran.seconds, ran.steps)
+        attempts.append({"steps": steps, "seconds": ran.seconds, "off": off(ran.seconds, wanted)})
+        if abs(attempts[-1]["off"]) <= TOLERANCE or len(attempts) == ATTEMPTS:
+            return ran, attempts
+
+
+def _row_file(folder: Path, arm: Arm, seed: int) -> Path:
+    return folder / f"{arm.slug}-s{seed}.json"
