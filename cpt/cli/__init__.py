@@ -20,7 +20,6 @@ from cpt.errors import CptError, UsageError
 from cpt.escaping import escape_controls
 from cpt.recipe.failures import REFUSED, explain_os_error
 from cpt.training.deterministic import allow_deterministic
-from cpt.training.distributed.environment import grow_segments
 
 _UsageMistake: Any = typer.BadParameter.__mro__[2]
 """ClickException: any mistake in options or arguments, from whichever click this Typer uses."""
@@ -104,7 +103,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         silence_libraries()
     _share_processors()
     allow_deterministic()
-    grow_segments()
     try:
         code = app(words, prog_name="cpt", standalone_mode=False)
         return code if isinstance(code, int) else 0

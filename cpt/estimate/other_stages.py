@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,8 +9,11 @@ from typing import Any
 import torch
 
 from cpt.corpus.self_generated import SAMPLED_COST
+from cpt.corpus.workers import process_count
+from cpt.errors import CptError
 from cpt.estimate.devices import this_machine
 from cpt.estimate.model import architecture
+from cpt.estimate.simulate import explained
 from cpt.estimate.simulated_model import build
 from cpt.estimate.stage import Estimate
 from cpt.monitor.probe_work import FORWARD
@@ -80,19 +82,24 @@ def sampling_seconds(plan: Plan) -> dict[str, float]:
     """Return about how long each corpus stage that will run samples text on this machine, for `cpt plan`.
 
     Batches that are kept from an earlier run are not subtracted. Empty where a GPU samples, whose rate is
-    not known, and where the base is not local.
+    not known, and where the base is not local or no causal language model.
     """
     tokens = {
         entry.step.name: sum(work.sampled for work in _work_of(entry.step))
         for entry in plan.to_run
         if isinstance(entry.step.located, CorpusConfig)
     }
-    config = architecture(plan.recipe.base, fetch=False) if any(tokens.values()) else None
-    if config is None or this_machine().is_gpu:
+    if not any(tokens.values()) or this_machine().is_gpu:
         return {}
-    with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in build(config).parameters())
-    rate = SAMPLED_FLOPS * (os.cpu_count() or 1) / (2 * weights)
+    try:
+        config = architecture(plan.recipe.base, fetch=False)
+        if config is None:
+            return {}
+        with explained(config), torch.device("meta"):
+            weights = sum(parameter.numel() for parameter in build(config).parameters())
+    except CptError:  # `cpt estimate` and the run report it
+        return {}
+    rate = SAMPLED_FLOPS * process_count("auto") / (2 * weights)
     return {name: count / rate for name, count in tokens.items() if count}
 
 

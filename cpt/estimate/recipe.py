@@ -105,7 +105,8 @@ def _simplifications(job: Job) -> list[str]:
         and not job.sharded,
         "weights are sharded as accelerate's --use_fsdp does by default": job.sharded,
         "each process holds the whole gradient in float32 until the last micro batch (gradient_sync: last)": (
-            settings.config.gradient_sync == "last" and job.accumulation > 1
+            settings.config.gradient_sync == "last"
+            and (job.accumulation > 1 or settings.config.objective.kind == "self-constraint")
         ),
         "communication between processes takes no time": job.processes > 1,
         "compiled layers keep less memory than is counted here": settings.compiles,

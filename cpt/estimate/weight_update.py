@@ -45,10 +45,11 @@ def update_replica(
         recorder: Recorder of the allocations.
         timeline: Timeline to write to.
     """
-    timeline.release(timeline.allocate(_shared_bytes(groups, settings, processes), "optimizer"))
-    if settings.stochastic_rounding:
+    shared = timeline.allocate(_shared_bytes(groups, settings, processes), "optimizer")
+    if settings.stochastic_rounding:  # weights are wide when the optimizer moves them
         with recorder.filing_under("weights"):
             _round(trained)
+    timeline.release(shared)
     with recorder.filing_under("optimizer"):
         trained.after_step()
 

@@ -196,8 +196,11 @@ def pieces(sequence: PackedSequence) -> list[np.ndarray]:
 
 
 _MULTIPLE = 256
-"""Divisor of the tokens of a row on a GPU: at most 255 more, 1.6% of four sequences of 4,096. Blocks of any
-size would leave holes in the GPU's memory, and 8-bit products take multiples of 16: they would copy rows."""
+"""Divisor of the tokens of a row on a GPU: at most 255 more, 1.6% of 16,384 (of one short row, half).
+
+Blocks of any size would leave holes in the GPU's memory, and 8-bit products take multiples of 16: they would
+copy rows.
+"""
 
 
 def row_multiple(*, on_gpu: bool) -> int:
@@ -212,7 +215,8 @@ def pack_sequences(sequences: Sequence[PackedSequence], multiple: int = 1) -> Pa
         sequences: Sequences, at least one.
         multiple: Divisor of the row's tokens. The row is filled up with copies of its longest document, cut
             where it is full, without labels. Documents do not see each other, so nothing is learned from
-            copies; and the factors of 8-bit products, a layer's largest numbers, stay those of the text.
+            copies; and the factors of 8-bit products, a layer's largest numbers, stay those of the text (of
+            the text before its noise, where the model reads noisy text).
     """
     documents = [piece for sequence in sequences for piece in pieces(sequence)]
     missing, longest = -sum(map(len, documents)) % multiple, max(documents, key=len)

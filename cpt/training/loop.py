@@ -24,12 +24,14 @@ from cpt.training.clock import StepClock
 from cpt.training.compilation import compilation, compile_layers, compiles_here
 from cpt.training.data import Stream
 from cpt.training.distributed.agreement import (
+    require_equal_replicas,
     require_same_rows,
     require_same_settings,
     require_same_weights,
 )
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.environment import grow_segments
 from cpt.training.distributed.loading import check_shards
 from cpt.training.distributed.sharding import prepare_reference, prepare_weights
 from cpt.training.feature import Run, StepOutcome
@@ -146,6 +148,8 @@ def train(
                 progress.message(f"{name}: saved after step {state.step}, and stopped")
     for feature in run.features:
         feature.on_end(run)
+    if processes.count > 1:
+        require_equal_replicas(processes, trained.weights, state.step)
     if processes.sharding:
         trained.write_shards(model, work, processes)
     else:
@@ -166,6 +170,8 @@ def _prepare_run(
     """Choose what trains, hold its weights, and build the optimizer; return the reference model as well."""
     config, processes = settings.config, ProcessGroup(distributed_context())
     require_same_settings(processes, settings.fixed_values())
+    if settings.on_gpu:
+        grow_segments()
     reference = config.objective.reference_model(model, teacher)
     choice = config.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     for each in (model, *([reference.module] if reference and teacher else [])):

@@ -161,23 +161,6 @@ def test_threads_wait_briefly_unless_the_user_says_how(
     assert os.environ.get("GOMP_SPINCOUNT") == found
 
 
-@pytest.mark.parametrize(
-    ("given", "found"),
-    [
-        ({}, "expandable_segments:True"),
-        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}, "max_split_size_mb:128"),
-        ({"PYTORCH_ALLOC_CONF": "expandable_segments:False"}, None),
-    ],
-)
-def test_segments_of_gpu_memory_grow_unless_the_user_says_how(
-    cpt: Any, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], found: str | None
-) -> None:
-    unset = {name: each for name, each in os.environ.items() if "ALLOC_CONF" not in name}
-    monkeypatch.setattr(os, "environ", unset | given)
-    cpt("--version")
-    assert os.environ.get("PYTORCH_CUDA_ALLOC_CONF") == found
-
-
 def test_debug_shows_the_traceback(cpt: Any) -> None:
     stop_at("merge", RuntimeError("boom"))
     shown = cpt("run", "recipe.yaml", "--debug")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import T5Config
 
 from cpt.cli import main
 from cpt.corpus.self_generated import SAMPLED_COST
@@ -108,11 +109,15 @@ def test_a_plan_has_the_time_of_sampling_by_weights_and_cores(
 
     model = build(architecture(str(tiny_model), fetch=False))
     weights = sum(parameter.numel() for parameter in model.parameters())
-    monkeypatch.setattr(other_stages.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(other_stages, "process_count", lambda _: 4)
     stages = planned()
     assert stages["corpus"]["sampling_seconds"] == pytest.approx(900 * 2 * weights / (4 * SAMPLED_FLOPS))
     assert stages["pretrain"]["sampling_seconds"] is None
     assert main(["plan", "recipe.yaml"]) == 0
     assert "samples replay text for about 0.0 s" in capsys.readouterr().out
-    monkeypatch.setattr(other_stages, "this_machine", lambda: gpu("h100"))
-    assert planned()["corpus"]["sampling_seconds"] is None
+    with monkeypatch.context() as patch:
+        patch.setattr(other_stages, "this_machine", lambda: gpu("h100"))
+        assert planned()["corpus"]["sampling_seconds"] is None
+    with monkeypatch.context() as patch:  # `cpt estimate` reports what is wrong with it
+        patch.setattr(other_stages, "architecture", lambda *_, **__: T5Config())
+        assert planned()["corpus"]["sampling_seconds"] is None

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.import_utils import is_torchao_available
 from torch._dynamo.backends.registry import lookup_backend
 from torch.nn.attention import varlen as torch_varlen
 
@@ -69,6 +70,7 @@ def emulated_float8(patch: pytest.MonkeyPatch) -> None:
                     made.__dict__.update(part.__dict__)
                     setattr(holder, name, made)
 
+    is_torchao_available()  # peft asks once for a process, and would take the stand-in for the library
     module = ModuleType("torchao.float8")
     patch.setattr(module, "Float8LinearConfig", SimpleNamespace, raising=False)
     patch.setattr(module, "convert_to_float8_training", convert, raising=False)

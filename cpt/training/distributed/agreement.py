@@ -81,7 +81,7 @@ def require_same_rows(processes: ProcessGroup, batch: Sequence[PackedSequence]) 
 
 
 def require_equal_replicas(processes: ProcessGroup, weights: Mapping[str, torch.Tensor], step: int) -> None:
-    """Raise in all processes if replicas have different weights; they call this together.
+    """Raise in all processes if replicas have different checksums of weights; they call this together.
 
     Args:
         weights: Trained weights or this process's shards of them, by name.
@@ -102,7 +102,7 @@ def require_equal_replicas(processes: ProcessGroup, weights: Mapping[str, torch.
                     f"after step {step} process {rank} has other weights than process {rank % shards}, "
                     f"of which it is a replica: {name} is the first that differs",
                     hint="Use machines with hardware and libraries of one kind, and `deterministic: true` on "
-                    "GPUs. Replicas were equal at the checkpoint before: the same command continues from it.",
+                    "GPUs; then the same command continues from the checkpoint before.",
                 )
 
 

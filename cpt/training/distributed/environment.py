@@ -13,13 +13,16 @@ _ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLO
 
 
 def grow_segments() -> None:
-    """Make PyTorch grow its segments of GPU memory; call this before the first tensor on a GPU.
+    """Make PyTorch grow the segments of GPU memory that it takes from here on.
 
     It takes segments of fixed sizes by default, and rows that differ in length leave holes in them. The
-    user's own settings of the allocator win. Windows has no segments that grow.
+    user's own settings of the allocator win. Windows has no segments that grow. A variable of the environment
+    would do the same, but vLLM's processes would inherit it, whose sums cannot share such memory.
     """
     if sys.platform == "linux" and not any(name in os.environ for name in _ALLOCATOR):
-        os.environ[_ALLOCATOR[0]] = "expandable_segments:True"
+        from torch import _C
+
+        _C._accelerator_setAllocatorSettings("expandable_segments:True")
 
 
 @dataclass(frozen=True)

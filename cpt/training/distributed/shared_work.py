@@ -1,8 +1,8 @@
 """Compute each of many results in one of the processes that all need them, and send it to the others.
 
 Replicas hold the same gradients, so each of them would compute the same. Results are sorted by cost and dealt
-to the processes in turn: two processes differ by one largest result at most, and the assignment follows from
-the costs alone. The others receive the bits that its owner computed.
+to the processes in turn: the costs of two processes differ by the largest one at most, and the assignment
+follows from the costs alone. The others receive the bits that its owner computed.
 """
 
 from __future__ import annotations
