@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cpt.training.distributed.shared_work import buffer_bytes
-from cpt.training.optimizers.base import FLOAT_BYTES, MatrixConfig
+from cpt.training.optimizers.base import FLOAT_BYTES, MatrixConfig, SharedMatrixConfig
 from cpt.training.optimizers.groups import Group, is_matrix
 
 if TYPE_CHECKING:
@@ -80,12 +80,11 @@ def update_shards(
 def _shared_bytes(groups: Sequence[Group], settings: Settings, processes: int) -> int:
     """Return the bytes of results that replicas send each other; groups move one after the other."""
     optimizer, largest = settings.config.optimizer, 0
-    if not isinstance(optimizer, MatrixConfig):
+    if not isinstance(optimizer, SharedMatrixConfig):
         return 0
     for group in groups:
         shapes = [tuple(w.shape) for w in group.weights.values() if is_matrix(group.kind, w.shape)]
-        works = [work for shape in shapes if (work := optimizer.shared_work(shape))]
-        largest = max(largest, buffer_bytes(works, processes))
+        largest = max(largest, buffer_bytes([optimizer.shared_work(shape) for shape in shapes], processes))
     return largest
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from cpt.training.distributed.collectives import ProcessGroup
     from cpt.training.optimizers.matrices import Matrix
 
 BLOCK = 256
@@ -65,12 +64,7 @@ class AdamW8bit(MatrixConfig):
             state[f"{moment}_scale"] = torch.zeros(blocks, dtype=torch.float32, device=matrix.weight.device)
         return state
 
-    def update(
-        self,
-        matrices: Sequence[Matrix],
-        rate: float,
-        replicas: ProcessGroup | None = None,  # noqa: ARG002
-    ) -> None:
+    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
         """Take one step of Adam with matrices whose weight decay is already applied."""
         import bitsandbytes.functional as kernels
 

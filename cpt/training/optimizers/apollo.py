@@ -14,7 +14,6 @@ from cpt.training.optimizers.groups import Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cpt.training.distributed.collectives import ProcessGroup
     from cpt.training.optimizers.matrices import Matrix
 
 _TINY = 1e-8
@@ -52,12 +51,7 @@ class ApolloConfig(MatrixConfig):
         norm = gradient_LS.new_zeros((*gradient_LS.shape[:-2], 1, 1))
         return moments((*gradient_LS.shape[:-1], rank), gradient_LS) | {"update_norm": norm}
 
-    def update(
-        self,
-        matrices: Sequence[Matrix],
-        rate: float,
-        replicas: ProcessGroup | None = None,  # noqa: ARG002
-    ) -> None:
+    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
         """Take one step with matrices whose weight decay is already applied."""
         from cpt.training.optimizers.matrices import adam_directions, tall_view
 

@@ -79,18 +79,28 @@ class MatrixConfig(OptimizerConfig):
         """Return the state of a matrix before its first step, as tensors by name."""
 
     @abstractmethod
-    def update(self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None = None) -> None:
+    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
         """Take one step with matrices whose weight decay is already applied.
 
         Args:
             matrices: Matrices that have a gradient and state; weights and state change in place.
             rate: Learning rate of this step.
-            replicas: Processes that take the same step with the same matrices, and can share its work.
         """
 
-    def shared_work(self, shape: Shape) -> Work | None:  # noqa: ARG002
-        """Return the work on one matrix that replicas share; None if each does all of it."""
-        return None
+    def update_together(
+        self,
+        matrices: Sequence[Matrix],
+        rate: float,
+        replicas: ProcessGroup | None,  # noqa: ARG002
+    ) -> None:
+        """Take the same step as all replicas do, each by itself.
+
+        Args:
+            matrices: Matrices that have a gradient and state; weights and state change in place.
+            rate: Learning rate of this step.
+            replicas: Processes that take the same step with the same matrices; None if there are no others.
+        """
+        self.update(matrices, rate)
 
     @abstractmethod
     def matrix_bytes(self, shape: Shape) -> int:
@@ -99,6 +109,22 @@ class MatrixConfig(OptimizerConfig):
     def state_bytes(self, kind: Kind, shape: Shape) -> int:
         """Return the bytes of state that one weight has after its first step."""
         return self.matrix_bytes(shape) if is_matrix(kind, shape) else adamw_bytes(shape)
+
+
+class SharedMatrixConfig(MatrixConfig):
+    """Settings of an optimizer whose rule does so much work on a matrix that replicas share it."""
+
+    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
+        """Take one step alone; see `MatrixConfig`."""
+        self.update_together(matrices, rate, None)
+
+    @abstractmethod
+    def update_together(self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None) -> None:
+        """Take the same step as all replicas do, of which each computes a part."""
+
+    @abstractmethod
+    def shared_work(self, shape: Shape) -> Work:
+        """Return the work on one matrix, or on a stack of matrices, that replicas share."""
 
 
 def adamw_bytes(shape: Shape) -> int:

@@ -14,7 +14,6 @@ from cpt.training.optimizers.groups import Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cpt.training.distributed.collectives import ProcessGroup
     from cpt.training.optimizers.matrices import Matrix
 
 
@@ -51,12 +50,7 @@ class Frugal(MatrixConfig):
         *rows, columns = matrix.gradient.shape
         return moments((*rows, self.adam_columns(columns)), matrix.gradient)
 
-    def update(
-        self,
-        matrices: Sequence[Matrix],
-        rate: float,
-        replicas: ProcessGroup | None = None,  # noqa: ARG002
-    ) -> None:
+    def update(self, matrices: Sequence[Matrix], rate: float) -> None:
         """Take one step with matrices whose weight decay is already applied."""
         from cpt.training.optimizers.matrices import adam_directions
 

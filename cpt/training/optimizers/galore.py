@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from cpt.training.optimizers.base import FLOAT_BYTES, MatrixConfig, stack_and_sides
+from cpt.training.optimizers.base import FLOAT_BYTES, SharedMatrixConfig, stack_and_sides
 from cpt.training.optimizers.groups import Shape
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cpt.training.optimizers.matrices import Matrix
 
 
-class GaLore(MatrixConfig):
+class GaLore(SharedMatrixConfig):
     """GaLore (Zhao et al. 2024, arXiv 2403.03507, algorithm 2).
 
     For a matrix with at least as many rows as columns, P = V_r of the gradient's singular value
@@ -46,7 +46,7 @@ class GaLore(MatrixConfig):
         projection_SR = gradient_LS.new_zeros((*gradient_LS.shape[:-2], gradient_LS.shape[-1], rank))
         return moments((*gradient_LS.shape[:-1], rank), gradient_LS) | {"projection": projection_SR}
 
-    def update(self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None = None) -> None:
+    def update_together(self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None) -> None:
         """Take one step with matrices whose weight decay is already applied."""
         from cpt.training.distributed.shared_work import computed_once
         from cpt.training.optimizers.matrices import adam_directions, tall_view

@@ -63,8 +63,8 @@ class UpdateRule(Protocol):
 
     def initial_state(self, matrix: Matrix) -> dict[str, Tensor]: ...
 
-    def update(
-        self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None = None
+    def update_together(
+        self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None
     ) -> None: ...
 
 
@@ -106,18 +106,16 @@ class MatrixOptimizer(torch.optim.Optimizer):
             if weight.grad is not None
         ]
         if matrices and isinstance(matrices[0].weight, DTensor):
-            move_sharded(matrices, self._rule, lambda some: self._move_whole(some, group, None))
+            move_sharded(matrices, self._rule, lambda some: self._move_whole(some, group))
         elif matrices:
-            self._move_whole(matrices, group, self.replicas)
+            self._move_whole(matrices, group)
 
-    def _move_whole(
-        self, matrices: Sequence[Matrix], group: dict[str, Any], replicas: ProcessGroup | None
-    ) -> None:
+    def _move_whole(self, matrices: Sequence[Matrix], group: dict[str, Any]) -> None:
         for matrix in matrices:
             if not matrix.state:
                 matrix.state.update(self._rule.initial_state(matrix))
         torch._foreach_mul_([m.weight for m in matrices], 1 - group["lr"] * group["weight_decay"])
-        self._rule.update(matrices, group["lr"], replicas)
+        self._rule.update_together(matrices, group["lr"], self.replicas)
 
     def _move_by_adamw(self, group: dict[str, Any]) -> None:
         weights = [weight for weight in group["params"] if weight.grad is not None]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from cpt.training.optimizers.base import FLOAT_BYTES, MatrixConfig, stack_and_sides
+from cpt.training.optimizers.base import FLOAT_BYTES, SharedMatrixConfig, stack_and_sides
 from cpt.training.optimizers.groups import Shape
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _TINY = 1e-7
 """Smallest norm to divide by."""
 
 
-class Muon(MatrixConfig):
+class Muon(SharedMatrixConfig):
     """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): W -= lr·c·NewtonSchulz(momentum).
 
     `match-adamw` has c = 0.2·√max(m, n): updates as large as AdamW's, whose rate and decay can be kept
@@ -55,7 +55,7 @@ class Muon(MatrixConfig):
 
         return {"momentum": torch.zeros_like(matrix.gradient)}
 
-    def update(self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None = None) -> None:
+    def update_together(self, matrices: Sequence[Matrix], rate: float, replicas: ProcessGroup | None) -> None:
         """Take one step with matrices whose weight decay is already applied."""
         import torch
 
