@@ -1,4 +1,4 @@
-"""What a peer of the comparison at equal time is told, and what it reports; needs nothing but Python."""
+"""Tell a peer of the comparison at equal time what to train, and report its steps; needs only Python."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from decisions.arms import Failed
 from decisions.sweeps import seeds_of
@@ -74,7 +74,7 @@ def contest(options: argparse.Namespace, base: Path, name: str, domain: Path) ->
             file = _row_file(folder, arm, seed)
             if not file.exists():
                 try:
-                    row = measured(options, base, texts, arm, seed, paces, folder / "run")
+                    row = measured(Entry(options, base, texts, arm, seed, folder / "run"), paces)
                 except Failed as failed:
                     print(failed, file=sys.stderr)
                     continue
@@ -86,56 +86,59 @@ def contest(options: argparse.Namespace, base: Path, name: str, domain: Path) ->
     return rows
 
 
-def measured(
-    options: argparse.Namespace,
-    base: Path,
-    texts: Texts,
-    arm: Arm,
-    seed: int,
-    paces: dict[str, Pace],
-    folder: Path,
-) -> Row:
+class Entry(NamedTuple):
+    """A contender with a seed, and what it works with."""
+
+    options: argparse.Namespace
+    base: Path
+    texts: Texts
+    arm: Arm
+    seed: int
+    folder: Path
+
+    def run(self, steps: int) -> Ran:
+        """Train for a number of steps."""
+        return run(self.options, self.base, self.texts, self.arm, self.seed, steps, self.folder)
+
+    def read(self, name: str, model: Path) -> Row:
+        """Return what is measured of the model of a point."""
+        return read_model(self.options, self.base, model, self.texts, self.seed, self.folder / f"read-{name}")
+
+
+def measured(entry: Entry, paces: dict[str, Pace]) -> Row:
     """Run a contender at equal time, and read its models."""
-    ran, attempts = timed(options, base, texts, arm, seed, paces, folder)
+    ran, attempts = timed(entry, paces)
     points = {
-        name: {"seconds": seconds, **read_model(options, base, model, texts, seed, folder / f"read-{name}")}
-        for name, (model, seconds) in ran.points.items()
+        name: {"seconds": seconds, **entry.read(name, model)} for name, (model, seconds) in ran.points.items()
     }
     return {
-        "arm": arm.label,
-        "kind": arm.kind,
-        "rate": arm.rate,
-        "seed": seed,
+        "arm": entry.arm.label,
+        "kind": entry.arm.kind,
+        "rate": entry.arm.rate,
+        "seed": entry.seed,
         "attempts": attempts,
         "points": points,
     }
 
 
-def timed(
-    options: argparse.Namespace,
-    base: Path,
-    texts: Texts,
-    arm: Arm,
-    seed: int,
-    paces: dict[str, Pace],
-    folder: Path,
-) -> tuple[Ran, list[dict[str, float]]]:
+def timed(entry: Entry, paces: dict[str, Pace]) -> tuple[Ran, list[dict[str, float]]]:
     """Run a contender so that it ends in time, once more if it did not; return the run and its attempts.
 
     Args:
         paces: By kind of contender the pace of its last run; a new one is measured by a short run.
     """
-    wanted = 60 * options.minutes
+    minutes, arm = entry.options.minutes, entry.arm
+    wanted = 60 * minutes
     if arm.kind not in paces:
-        short = run(options, base, texts, arm, seed, CALIBRATION_STEPS, folder)
+        short = entry.run(CALIBRATION_STEPS)
         paces[arm.kind] = Pace.of(short.seconds, short.steps)
     attempts: list[dict[str, float]] = []
     while True:
         try:
             steps = paces[arm.kind].steps(wanted)
         except TooShort as short_of:
-            raise SystemExit(f"--minutes {options.minutes:g}, {arm.label}: {short_of}") from None
-        ran = run(options, base, texts, arm, seed, steps, folder)
+            raise SystemExit(f"--minutes {minutes:g}, {arm.label}: {short_of}") from None
+        ran = entry.run(steps)
         paces[arm.kind] = Pace.of(ran.seconds, ran.steps)
         attempts.append({"steps": steps, "seconds": ran.seconds, "off": off(ran.seconds, wanted)})
         if abs(attempts[-1]["off"]) <= TOLERANCE or len(attempts) == ATTEMPTS:

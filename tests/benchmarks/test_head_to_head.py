@@ -201,10 +201,10 @@ def test_a_run_that_misses_its_time_is_made_once_more(
     monkeypatch.setattr(study, "run", run)
     options, paces = options_of(tmp_path, tiny_model, "--minutes", f"{100 / 60}"), {}
     arm = contenders.Arm("Trainer full", 1e-4)
-    _, attempts = study.timed(options, tmp_path, None, arm, 17, paces, tmp_path)
+    _, attempts = study.timed(study.Entry(options, tmp_path, None, arm, 17, tmp_path), paces)
     assert asked == made
     assert attempts[-1]["off"] == pytest.approx(0.8 * (slower - 1) if slower < 2 else 0.0)
-    study.timed(options, tmp_path, None, arm, 18, paces, tmp_path)
+    study.timed(study.Entry(options, tmp_path, None, arm, 18, tmp_path), paces)
     assert len(asked) == len(made) + 1  # by the pace of the last run, without another calibration
 
 
