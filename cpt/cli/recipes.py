@@ -136,7 +136,7 @@ def _why(entry: Entry, peak: int | None, sampling: float | None) -> Text:
     if entry.forecast:
         text.append(f"\n{entry.forecast}", style="dim")
     if sampling is not None:
-        text.append(f"\nsamples replay text for about {duration_in_words(sampling)}", style="dim")
+        text.append(f"\nsamples replay text, roughly {duration_in_words(sampling)}", style="dim")
     if peak is not None:
         text.append(f"\nabout {size(peak)} of memory at the peak (details: cpt estimate)", style="dim")
     return text

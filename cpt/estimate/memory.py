@@ -20,7 +20,8 @@ class Memory:
     Attributes:
         moments: Bytes by part, by phase. "load": weights are read and converted to the working precision.
             "probe": held-out text is read. "step": forward and backward pass of one micro batch. "update":
-            the optimizer's step. "save": the model is float32 again.
+            what the optimizer's step takes for all weights at once, or sends to other processes; not the
+            results in between of one matrix. "save": the model is float32 again.
         host: On GPUs the peak of host memory, for all processes on one machine.
     """
 

@@ -18,6 +18,7 @@ from cpt.estimate.simulated_model import build
 from cpt.estimate.stage import Estimate
 from cpt.monitor.probe_work import FORWARD
 from cpt.recipe.plan import Plan
+from cpt.recipe.presets import SAMPLED_PER_SECOND
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.evaluate.config import EvaluateConfig, names_stage
@@ -30,10 +31,11 @@ _TEXTS = 2
 _BACKWARD = 3
 """Forward passes that a forward and a backward pass take as long as."""
 
-SAMPLED_FLOPS = 32e9
+SAMPLED_FLOPS = SAMPLED_PER_SECOND * 2 * 134_515_008 / 2
 """Operations per second of a CPU core that samples, at two for each weight and token.
 
-240 tokens a second of a model of 135M weights on two cores (benchmarks/results/quickstart.json).
+Measured with SmolLM2-135M on two cores. It is rough: on another processor the quickstart's text took 45 s
+where this says 101 s.
 """
 
 

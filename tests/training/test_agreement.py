@@ -136,7 +136,8 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "text": {"rows": 3},
     }
     jobs = {name: {"second": each} for name, each in differ.items()}
-    return several.run_in(folder, tiny_model, jobs | {"harmed": {"second": {"harmed": 3}}})
+    harmed = {"harmed": {"second": {"harmed": 3}}, "late": {"second": {"harmed": 6}}}
+    return several.run_in(folder, tiny_model, jobs | harmed)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +160,9 @@ def test_a_replica_that_changes_is_found_at_the_next_checkpoint(done: Path) -> N
         assert "after step 4 process 1 has other weights than process 0" in reason
         assert "model.layers.0.self_attn.q_proj.weight is the first" in reason
     assert Store(done / "work/harmed", keep=2).steps() == [2]
+
+
+def test_a_replica_that_changes_after_the_last_checkpoint_is_found_at_the_end(done: Path) -> None:
+    for rank in range(2):
+        assert "after step 6 process 1 has other weights" in (done / f"late-{rank}.txt").read_text()
+    assert not (done / "late-0.json").exists()

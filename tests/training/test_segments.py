@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from tiny_runs import SETTINGS, run
 
+from cpt.training import compilation, loop
 from cpt.training.distributed.environment import grow_segments
 
 
@@ -30,3 +33,15 @@ def test_segments_of_gpu_memory_grow_unless_the_user_says_how(
     grow_segments()
     assert told == asked
     assert os.environ == unset | given  # vLLM's processes inherit nothing
+
+
+def test_only_training_on_a_gpu_asks_for_them(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(loop, "grow_segments", lambda: asked.append("segments"))
+    monkeypatch.setattr(compilation, "compiler_obstacle", lambda **_: "no compiler")
+    run(tiny_model, tmp_path / "cpu", SETTINGS.with_changes(steps=1))
+    assert asked == []
+    run(tiny_model, tmp_path / "gpu", SETTINGS.with_changes(on_gpu=True, steps=1))
+    assert asked == ["segments"]
