@@ -23,12 +23,20 @@ STUDIES = {
 }
 
 
+def existing(word: str) -> Path:
+    """Parse the path of a file that is there."""
+    path = Path(word)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{word}: there is no such file")
+    return path
+
+
 def domain(word: str) -> tuple[str, Path]:
     """Parse NAME=FILE."""
     name, separator, file = word.partition("=")
     if not separator or not name or not file:
         raise argparse.ArgumentTypeError(f"{word!r}: write NAME=FILE")
-    return name, Path(file)
+    return name, existing(file)
 
 
 def main(about: str, arguments: list[str] | None = None) -> None:
@@ -41,8 +49,8 @@ def main(about: str, arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--domain", type=domain, required=True, action="append", metavar="NAME=FILE")
-    parser.add_argument("--replay", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--general", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--replay", type=existing, required=True, metavar="FILE")
+    parser.add_argument("--general", type=existing, required=True, metavar="FILE")
     parser.add_argument("--plan", choices=("full", "short"), default="short")
     parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
     parser.add_argument("--rate", type=float, default=300.0, metavar="N", help="training tokens per second")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import record
-from decisions.command import domain
+from decisions.command import domain, existing
 from decisions.sweeps import terminate
 from forgetting import MODEL
 
@@ -32,8 +32,8 @@ def parse(about: str, arguments: list[str] | None) -> argparse.Namespace:
     """Parse the command line; files become absolute."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domain", type=domain, required=True, action="append", metavar="NAME=FILE")
-    parser.add_argument("--general", type=Path, required=True, metavar="FILE", help="never trained on")
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="for ours; own samples if left out")
+    parser.add_argument("--general", type=existing, required=True, metavar="FILE", help="never trained on")
+    parser.add_argument("--replay", type=existing, metavar="FILE", help="for ours; own samples if left out")
     parser.add_argument("--minutes", type=float, default=7.0, help="of every run")
     parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
     parser.add_argument("--llama-factory-python", help="Python of its environment; without: not compared")
@@ -41,7 +41,7 @@ def parse(about: str, arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lora-rates", type=rates, default=[1e-4, 3e-4, 1e-3], help="of LLaMA-Factory LoRA")
     parser.add_argument("--trainer-rates", type=rates, default=[1e-4], help="of the Trainer")
     parser.add_argument("--peaks", type=rates, default=[1e-4, 3e-4], help="of ours")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, metavar="FILE", help="of ours")
+    parser.add_argument("--recipe", type=existing, default=RECIPE, metavar="FILE", help="of ours")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
     parser.add_argument("--length", type=int, default=512, help="tokens of a sequence")
     parser.add_argument("--rows", type=int, default=8, help="sequences of a batch")

@@ -323,3 +323,12 @@ def test_llama_factory_is_asked_for_its_documented_settings(
     assert expected.items() <= settings.items()
     info = json.loads((Path(settings["dataset_dir"]) / "dataset_info.json").read_text())
     assert info["texts"]["file_name"] == "t.jsonl"
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--domain", f"law={tmp_path / 'no.jsonl'}", "--general", str(tmp_path / "none.jsonl")]
+    with pytest.raises(SystemExit) as ended:
+        module("command").parse("about", words)
+    assert ended.value.code == 2
+    assert "argument --domain: " in (said := capsys.readouterr().err)
+    assert "no.jsonl: there is no such file" in said
