@@ -33,9 +33,13 @@ STUDIES = {
 
 
 @pytest.fixture(autouse=True)
-def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts import each other from their folder."""
+def _scripts(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let scripts import each other from their folder, and run beside the texts that commands name."""
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    folder = tmp_path_factory.mktemp("texts")
+    for name in ("r", "g", "law", "it", "m", "l", "f"):
+        write_jsonl(folder / f"{name}.jsonl", ["A fever is a fever."])
+    monkeypatch.chdir(folder)
 
 
 def module(name: str) -> Any:
