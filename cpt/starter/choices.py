@@ -47,6 +47,7 @@ SHORT_RUN = 100_000
 """
 
 _SHORTEST, _LONGEST = 256, 1024
+_SHORTEST_CHUNK, _LONGEST_CHUNK = 1_000, 8_000
 _SMALLEST_BATCH, _LARGEST_BATCH = 8, 64
 
 
@@ -242,6 +243,18 @@ def choose(facts: TextFacts, base: BaseFacts, wishes: Wishes, training: Training
     )
 
 
+def chunk_length(facts: TextFacts) -> int | None:
+    """Return the characters of the chunks that a few long documents are cut into; None if they stay whole.
+
+    Chunks are as long as two of the longest sequences, or as short as twice the fewest documents need.
+    """
+    fewest = math.ceil(FEWEST_DOCUMENTS / MOST_HELD_OUT)
+    if facts.documents >= fewest:
+        return None
+    length = min(_LONGEST_CHUNK, facts.characters // (2 * fewest))
+    return length // 100 * 100 if length >= _SHORTEST_CHUNK else None
+
+
 def heldout_share(facts: TextFacts) -> float:
     """Return the share of the documents to hold out: 10% of few, 1% of many, at least `FEWEST_DOCUMENTS`.
 
@@ -253,9 +266,8 @@ def heldout_share(facts: TextFacts) -> float:
         raise UsageError(
             f"the text has {plural(facts.documents, 'document')}: too few to hold out {FEWEST_DOCUMENTS} of "
             "them, without which nothing can be measured",
-            hint=f"Give at least {math.ceil(FEWEST_DOCUMENTS / MOST_HELD_OUT)}. A text file (also PDF, DOCX, "
-            "HTML, Markdown) is one document: write a JSONL file with one line for each chapter, section or "
-            'page, {"text": "..."}.',
+            hint=f"Give at least {math.ceil(FEWEST_DOCUMENTS / MOST_HELD_OUT)}, or longer ones: they are cut "
+            "into chunks.",
         )
     usual = 0.1 if facts.documents < 1_000 else 0.04 if facts.documents < 10_000 else 0.01
     return max(usual, math.ceil(1_000 * needed) / 1_000)

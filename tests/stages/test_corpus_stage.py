@@ -146,6 +146,24 @@ def test_excerpts_get_no_end_token_and_whole_texts_do(base: Artifact, tmp_path: 
     assert not all(ends)
 
 
+def test_long_documents_are_cut_into_chunks(base: Artifact, tmp_path: Path) -> None:
+    text = "\n\n".join(f"Paragraph {number} of a book." for number in range(400))
+    corpus, _, _ = run(base, tmp_path, domain=[{**write(tmp_path / "book.jsonl", text), "chunk": 500}])
+    found = [each for split in ("train", "heldout") for each in read_documents(corpus, "domain", split)]
+    assert len(found) > 20
+    assert max(len(document.text) for document in found) <= 500
+    paragraphs = [line for document in found for line in document.text.split("\n") if line]
+    assert sorted(paragraphs) == sorted(text.split("\n\n"))
+    assert [document.id.rpartition("#")[2] for document in found if document.ended] == [str(len(found))]
+
+
+def test_conversations_are_not_cut(domain: dict[str, str]) -> None:
+    [problem] = STAGE.check(
+        CorpusConfig(domain=[domain], replay=[{**domain, "chat": "messages", "chunk": 500}]), {}
+    )
+    assert (problem.key, problem.message) == ("replay.0.chunk", "conversations cannot be cut into chunks")
+
+
 @pytest.mark.parametrize("where", ["general", "select"])
 def test_excerpts_that_are_only_scored_are_refused_as_such(
     base: Artifact, domain: dict[str, str], where: str

@@ -13,6 +13,7 @@ from cpt.starter.choices import (
     Training,
     Wishes,
     choose,
+    chunk_length,
     is_far,
     sequence_length,
 )
@@ -21,6 +22,7 @@ from cpt.starter.text_facts import TextFacts
 FACTS = TextFacts(
     documents=20_000,
     bytes=40_000_000,
+    characters=39_000_000,
     duplicates=0,
     unread=0,
     median_tokens=300,
@@ -44,6 +46,21 @@ def test_time_bounds_the_tokens_of_a_slow_machine() -> None:
     assert four.tokens == pytest.approx(2 * two.tokens, rel=0.06)
     assert "2 hours" in two.reasons["tokens"]
     assert two.epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("documents", "characters", "chunk"),
+    [
+        (80, 10_000_000, None),
+        (79, 10_000_000, 8_000),
+        (3, 480_000, 3_000),
+        (3, 160_000, 1_000),
+        (3, 150_000, None),
+    ],
+)
+def test_a_few_long_documents_are_cut(documents: int, characters: int, chunk: int | None) -> None:
+    facts = replace(FACTS, documents=documents, characters=characters)
+    assert chunk_length(facts) == chunk
 
 
 def test_replay_that_need_not_be_sampled_leaves_time_for_training() -> None:
@@ -119,7 +136,7 @@ def test_at_least_sixteen_documents_are_held_out(documents: int) -> None:
 def test_fewer_than_eighty_documents_are_refused(documents: int) -> None:
     with pytest.raises(UsageError, match=f"the text has {documents} document") as caught:
         chosen(replace(FACTS, documents=documents))
-    assert "JSONL" in str(caught.value.hint)
+    assert "Give at least 80" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(("hours", "peak"), [(0.08, 3e-4), (0.3, 1e-4)])

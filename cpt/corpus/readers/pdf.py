@@ -5,20 +5,42 @@ PDFium found the same words as pypdf and pdfminer.six, in a half to a tenth of t
 
 from __future__ import annotations
 
-from cpt.corpus.readers.extracted import NoText
+import unicodedata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-_HYPHEN = "\x02"
-"""The mark that PDFium puts for a hyphen at a line's end, with the parts of the word joined."""
+from cpt.corpus.readers.extracted import NoText
+from cpt.corpus.readers.page_lines import Line, running_text
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfTextPage
+
+_HYPHENS = "\x02\ufffe"
+"""Marks that PDFium puts for a hyphen at a line's end; the rest of the word follows at once."""
+
+_ENDS = f"\r\n{_HYPHENS}"
 
 _ENCRYPTED = 4
 """PDFium's error code of a password (FPDF_ERR_PASSWORD); 5 is a security handler that it does not know."""
 
 
 def extract(content: bytes) -> str:
-    """Return the pages' text, with an empty line between pages. Words divided at line ends are joined.
+    """Return the pages' running text: whole paragraphs, without running heads and page numbers.
 
     Raises:
         NoText: It is encrypted or damaged, or no page has text (scanned pages need OCR).
+    """
+    pages = pages_of(content)
+    if not any(pages):
+        raise NoText("no_text", f"none of the {len(pages)} pages has text: scanned pages need OCR")
+    return running_text(pages)
+
+
+def pages_of(content: bytes) -> list[list[Line]]:
+    """Return the lines of each page of a file.
+
+    Raises:
+        NoText: It is encrypted or damaged.
     """
     import pypdfium2 as pdfium
 
@@ -34,16 +56,40 @@ def extract(content: bytes) -> str:
         try:
             page = document[number]
             text = page.get_textpage()
-            pages.append(_clean(text.get_text_bounded()))
+            pages.append(list(_lines(text)))
             text.close()
             page.close()
         except pdfium.PdfiumError as error:
             raise NoText("damaged", f"page {number + 1}: {error}") from error
-    if not any(pages):
-        raise NoText("no_text", f"none of the {len(pages)} pages has text: scanned pages need OCR")
-    return "\n\n".join(page for page in pages if page)
+    return pages
+
+
+def _lines(page: PdfTextPage) -> Iterator[Line]:
+    """Yield the lines of a page that have text."""
+    from pypdfium2.raw import FPDFText_GetUnicode
+
+    # a character at a time: ranges lose those beyond UCS-2, and have other indices than boxes
+    characters = [chr(FPDFText_GetUnicode(page, at)) for at in range(page.count_chars())]
+    start = 0
+    for at, character in enumerate([*characters, "\n"]):
+        if character in _ENDS:
+            words = "".join(characters[start:at])
+            shown = range(start + len(words) - len(words.lstrip()), start + len(words.rstrip()))
+            if shown:
+                yield _line(page, shown, _clean(words), character in _HYPHENS)
+            start = at + 1
+
+
+def _line(page: PdfTextPage, characters: range, text: str, divided: bool) -> Line:
+    """Return a line with its place on the page."""
+    places = (characters[0], characters[len(characters) // 2], characters[-1])  # their type may differ
+    lefts, bottoms, rights, tops = zip(*(page.get_charbox(at, loose=True) for at in places), strict=True)
+    left, right = min(lefts), max(rights)
+    if any(unicodedata.bidirectional(character) in ("R", "AL") for character in text):
+        left, right = -right, -left
+    return Line(text, left, right, min(bottoms), max(tops), divided)
 
 
 def _clean(text: str) -> str:
-    lines = text.replace(_HYPHEN, "").replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    return lines.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
+    """Return a line's text with whole code points, and without those that stand for nothing."""
+    return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()

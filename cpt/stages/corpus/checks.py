@@ -82,6 +82,8 @@ def _idle_key(key: str, source: Source) -> Problem | None:
         )
     if source.chat is not None and source.transliterate:
         return Problem("conversations cannot be transliterated", key=f"{key}.transliterate")
+    if source.chat is not None and source.chunk is not None:
+        return Problem("conversations cannot be cut into chunks", key=f"{key}.chunk", hint="Leave it out.")
     if source.metadata and key.startswith("texts."):
         return Problem("metadata of measured text is never read", key=f"{key}.metadata", hint="Leave it out.")
     return None

@@ -105,6 +105,12 @@ class Source(_Settings):
     limit: int | None = Field(
         default=None, gt=0, description="Most entries to read, from the beginning; by default all."
     )
+    chunk: int | None = Field(
+        default=None,
+        ge=200,
+        description="Most characters of a document: longer ones (books, PDF files) are cut into chunks at "
+        "the ends of paragraphs, each a document that may be held out. By default none is cut.",
+    )
     transliterate: bool | Annotated[str, Field(pattern="^[a-z]{3}$")] = Field(
         default=False,
         union_mode="left_to_right",
