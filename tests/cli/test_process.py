@@ -40,7 +40,7 @@ def start_and_wait_for(folder: Path, stage: str, state: str) -> subprocess.Popen
         text=True,
     )
     path = folder / "runs" / "medical" / "run.json"
-    for _ in range(600):
+    for _ in range(2_400):
         if path.exists() and json.loads(path.read_text())["stages"][stage]["state"] == state:
             work = list((folder / "runs" / "medical").glob(f"{stage}-*.partial/*"))
             if work or stage != "pretrain":
@@ -78,7 +78,7 @@ def test_signals_end_with_their_own_code_and_say_how_to_go_on(
 ) -> None:
     process = start_and_wait_for(recipe_file.parent, "merge", "running")
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == code
     assert "The same command continues" in errors
     assert "Traceback" not in errors

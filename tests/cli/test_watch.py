@@ -38,10 +38,10 @@ def test_it_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
         found = re.search(r"http://127\.0\.0\.1:\d+/", line)
         assert line.startswith("medical; there is none in runs yet: ")
         assert found
-        with urlopen(found[0], timeout=30) as answer:
+        with urlopen(found[0], timeout=120) as answer:
             assert "medical is not begun yet" in answer.read().decode()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
         assert (process.returncode, out, err) == (0, "", "")
 
 
