@@ -21,7 +21,8 @@ def compared(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Every seed has held-out documents of its own: intervals hold what trainings and what texts scatter.
 
     Returns:
-        `arms` by label, the peer's best (`best_peer`: that of the lowest domain change), and the labels of
+        `arms` by label, the peer's best (`best_peer`: the lowest domain change of those with most seeds; the
+        others were tried with one alone), and the labels of
         ours that dominate it (`dominating`). Of an arm: `changes`; `against`, the difference from the peer's
         best; of ours `margins`, of which none may be positive, and the `verdict`; and times.
 
@@ -35,7 +36,8 @@ def compared(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     changes = {
         label: {seed: point["changes"] for seed, point in seeds.items()} for label, seeds in points.items()
     }
-    peers = [label for label in points if not _ours(label)]
+    most = max(map(len, points.values()), default=0)
+    peers = [label for label, seeds in points.items() if not _ours(label) and len(seeds) == most]
     best = min(peers, key=lambda label: _mean(changes[label], "domain")) if peers else None
     arms: dict[str, Any] = {}
     for label, seeds in points.items():

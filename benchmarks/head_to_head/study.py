@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,9 +49,10 @@ def to_do(options: argparse.Namespace) -> tuple[int, float]:
     arms, left, seconds = arms_of(options), 0, 0.0
     for name, file in options.domain:
         folder = folder_of(options, name, file)
-        missing = [
-            arm for seed in seeds_of(options) for arm in arms if not _row_file(folder, arm, seed).exists()
-        ]
+        missing = []
+        for number, seed in enumerate(seeds_of(options)):
+            own = arms if number == 0 else chosen(arms, first_rows(options, folder))
+            missing += [arm for arm in own if not _row_file(folder, arm, seed).exists()]
         left += len(missing)
         seconds += len({arm.kind for arm in missing}) * CALIBRATION_SECONDS
         points = sum(POINTS if arm.kind == OURS else 1 for arm in missing)
@@ -61,15 +63,16 @@ def to_do(options: argparse.Namespace) -> tuple[int, float]:
 def contest(options: argparse.Namespace, base: Path, name: str, domain: Path) -> list[Row]:
     """Run what is left of a domain; return the rows of all runs.
 
-    Contenders take turns within a seed, in the other order with every second seed: what else the machine does
-    meets all of them. A contender that fails is left out, and the same command tries it again.
+    The first seed tries all rates, the others the best one of each peer and all of ours. Contenders take
+    turns within a seed, in the other order with every second seed: what else the machine does meets all of
+    them. A contender that fails is left out, and the same command tries it again.
     """
     folder = folder_of(options, name, domain)
     rows: list[Row] = []
     paces: dict[str, Pace] = {}
     for number, seed in enumerate(seeds_of(options)):
         texts = divide(domain, options.general, options.heldout, seed, folder / f"texts-s{seed}")
-        arms = arms_of(options)
+        arms = arms_of(options) if number == 0 else chosen(arms_of(options), rows)
         for arm in arms if number % 2 == 0 else reversed(arms):
             file = _row_file(folder, arm, seed)
             if not file.exists():
@@ -84,6 +87,29 @@ def contest(options: argparse.Namespace, base: Path, name: str, domain: Path) ->
                 shutil.rmtree(folder / "run")
             rows.append(json.loads(file.read_text(encoding="utf-8")))
     return rows
+
+
+def chosen(arms: Sequence[Arm], first: Sequence[Row]) -> list[Arm]:
+    """Return all arms of ours, and of each peer the one that learnt most of the domain with the first seed.
+
+    Args:
+        first: Rows of the first seed, perhaps of others after them. A peer without one has its first arm.
+    """
+    learnt: dict[str, float] = {}
+    for row in first:
+        learnt.setdefault(row["arm"], min(each["changes"]["domain"] for each in row["points"].values()))
+    best: dict[str, Arm] = {}
+    for arm in arms:
+        own = best.setdefault(arm.kind, arm)
+        if learnt.get(arm.label, 0.0) < learnt.get(own.label, 0.0):
+            best[arm.kind] = arm
+    return [arm for arm in arms if arm.kind == OURS or best[arm.kind] == arm]
+
+
+def first_rows(options: argparse.Namespace, folder: Path) -> list[Row]:
+    """Return the rows that there are of the first seed."""
+    files = (_row_file(folder, arm, seeds_of(options)[0]) for arm in arms_of(options))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
 
 
 class Entry(NamedTuple):

@@ -133,7 +133,8 @@ def test_a_dry_run_counts_runs_and_hours(
     # the Trainer and ours at two peaks, three seeds: 9 runs, 2 calibrations, 33 models to read
     assert capsys.readouterr().err == f"9 runs, about {0.9 + 2 / 30 + 33 / 90:.1f} hours\n"
     module("command").main("", [*words, "--llama-factory-python", "python", "--domain", f"b={words[1][3:]}"])
-    assert capsys.readouterr().err.startswith("54 runs")
+    # of each domain: 9 arms with the first seed, then one of each of 3 peers and our 2
+    assert capsys.readouterr().err.startswith("38 runs")
 
 
 def test_another_setting_has_other_runs(tmp_path: Path, tiny_model: Path) -> None:
@@ -256,6 +257,22 @@ def test_ours_is_compared_with_the_peer_that_learns_most() -> None:
     text = results.table("medical", found)
     assert "-0.2700 (-0.295 -0.245)" in text
     assert "the peer's best" in text
+
+
+def test_later_seeds_have_the_best_rate_of_each_peer_and_all_of_ours() -> None:
+    study, arm = module("study"), module("contenders").Arm
+    arms = [arm("Trainer full", 1e-4), arm("LLaMA-Factory full", 1e-5), arm("LLaMA-Factory full", 1e-4)]
+    arms += [arm("cpt", 1e-4), arm("cpt", 3e-4)]
+    rows = planted("LLaMA-Factory full 1e-05", [-0.1, -0.9], [0.0, 0.0])
+    rows += planted("LLaMA-Factory full 0.0001", [-0.2], [0.0])
+    assert study.chosen(arms, rows) == [arms[0], *arms[2:]]
+    assert study.chosen(arms, []) == [*arms[:2], *arms[3:]]
+
+
+def test_a_rate_that_was_tried_once_is_no_best_peer() -> None:
+    rows = [*planted("Trainer full 0.0001", [-0.1, -0.1], [0, 0]), *planted("Trainer full 0.1", [-0.5], [0])]
+    found = module("results").compared([*rows, *planted("cpt 1", [-0.3, -0.3], [0, 0])])
+    assert found["best_peer"] == "Trainer full 0.0001"
 
 
 def test_one_seed_shows_nothing_and_a_missing_seed_is_left_out() -> None:
