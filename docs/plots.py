@@ -88,6 +88,43 @@ def replay() -> Figure:
     return figure
 
 
+def replay_shares() -> Figure:
+    """Draw what each share of replay costs of what is learnt, against what it keeps of general text."""
+    figure = Figure(figsize=(6.8, 3.8), layout="constrained")
+    axes = _axes(
+        figure,
+        "less learnt than without replay (% of what is learnt)",
+        "general text against without (bits per byte)",
+    )
+    texts = (
+        ("decision_replay", "US Code", BLUE, (5, 5)),
+        ("decision_replay_portuguese", "Portuguese", ORANGE, (5, -13)),
+    )
+    for file, label, colour, beside in texts:
+        (found,) = figures(file).values()
+        (effect,) = found["effects"]
+        without = next(each for each in found["configurations"] if each["values"][effect["key"]] == 0)
+        learnt = -without["changes"]["domain"]["value"] / 100
+        points = [(0.0, 0.0)]
+        for level in effect["levels"]:
+            domain, general = level["changes"]["domain"], level["changes"]["general"]
+            points.append((domain["value"] / learnt, general["value"]))
+            across = [
+                [(domain["value"] - domain["low"]) / learnt],
+                [(domain["high"] - domain["value"]) / learnt],
+            ]
+            up = [[general["value"] - general["low"]], [general["high"] - general["value"]]]
+            axes.errorbar(*points[-1], xerr=across, yerr=up, fmt="o", color=colour, elinewidth=0.8)
+            axes.annotate(
+                f"{level['level']:.0%}", points[-1], beside, textcoords="offset points", color=colour
+            )
+        axes.plot(*zip(*points, strict=True), "-", color=colour, linewidth=1, label=label)
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.legend(frameon=False, loc="upper right")
+    return figure
+
+
 def rate() -> Figure:
     """Draw the change of domain and general text by the peak of the learning rate."""
     figure = Figure(figsize=(6.8, 3.4), layout="constrained")
@@ -221,6 +258,7 @@ def head_to_head() -> Figure:
 
 PICTURES: dict[str, Callable[[], Figure]] = {
     "replay": replay,
+    "replay-shares": replay_shares,
     "rate": rate,
     "vocabulary": vocabulary,
     "initialiser": initialiser,
