@@ -52,6 +52,7 @@ def main(about: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--replay", type=existing, required=True, metavar="FILE")
     parser.add_argument("--general", type=existing, required=True, metavar="FILE")
     parser.add_argument("--plan", choices=("full", "short"), default="short")
+    parser.add_argument("--shares", metavar="N,N", help="of replay, for schedules: the plan's if left out")
     parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
     parser.add_argument("--rate", type=float, default=300.0, metavar="N", help="training tokens per second")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs of a sweep at the same time")

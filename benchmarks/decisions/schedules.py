@@ -75,7 +75,7 @@ def schedules(at: int) -> dict[str, list[str]]:
 def work(options: argparse.Namespace, seeds: int) -> list[Work]:
     """Return the work of the study."""
     plan = PLANS[options.plan]
-    runs = seeds * len(schedules(0)) * len(plan.replay)
+    runs = seeds * len(schedules(0)) * len(shares_of(options))
     return [Work(runs, len(STAGES) * plan.tokens, READ, around=80.0)]
 
 
@@ -86,7 +86,7 @@ def studied(options: argparse.Namespace) -> dict[str, Any]:
     plan, found = PLANS[options.plan], {}
     for seed in seeds_of(options):
         texts = held_out(options, seed)
-        for share in plan.replay:
+        for share in shares_of(options):
             for kind in schedules(0):
                 arm = f"{kind}, replay {float(share):g}"
                 words = [*places(options, texts), *settings(plan, kind, share), f"seed={seed}"]
@@ -94,13 +94,20 @@ def studied(options: argparse.Namespace) -> dict[str, Any]:
                 found.setdefault(arm, {})
                 with suppress(Failed):
                     found[arm][seed] = figures(run(options, RECIPE, words, name).folder)
-    return table(found, [name for name, _ in options.domain], plan)
+    return table(found, [name for name, _ in options.domain], shares_of(options))
 
 
-def table(found: Mapping[str, Mapping[int, Figures]], names: Sequence[str], plan: Plan) -> dict[str, Any]:
+def shares_of(options: argparse.Namespace) -> Sequence[str]:
+    """Return the shares of replay."""
+    return options.shares.split(",") if options.shares else PLANS[options.plan].replay
+
+
+def table(
+    found: Mapping[str, Mapping[int, Figures]], names: Sequence[str], shares: Sequence[str]
+) -> dict[str, Any]:
     """Return the arms, each compared with the repeated cosine of its share of replay, and over all texts."""
     texts, rows = [*names, "general"], {}
-    for share in plan.replay:
+    for share in shares:
         own = {arm: seeds for arm, seeds in found.items() if arm.endswith(f"replay {float(share):g}")}
         own = {
             arm: {s: with_mean(each, names, MEAN) for s, each in seeds.items()} for arm, seeds in own.items()

@@ -95,6 +95,13 @@ def test_a_dry_run_says_how_long_it_takes(capsys: pytest.CaptureFixture[str]) ->
     )
 
 
+def test_shares_of_replay_can_be_chosen_for_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+    (half, hours), (runs, twice) = (
+        told(capsys, "schedules", *STUDIES["schedules"], "--shares", shares) for shares in ("0", "0,0.5")
+    )
+    assert (runs, twice) == (2 * half, pytest.approx(2 * hours, abs=0.1))
+
+
 def test_sweeps_are_asked_for_with_all_levels_and_seeds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
