@@ -5,7 +5,8 @@
 
 Peers: LLaMA-Factory's `pt` stage with all weights and with LoRA, by the settings of its examples, each at
 three rates with the first seed and at its best one with the others; and the Hugging Face Trainer. Ours: the
-recipe `head_to_head/ours.yaml` at two peaks. Each of its trainings gives a front: the trained model, merges with fixed weights, and merges with searched weights.
+recipe `head_to_head/ours.yaml` at two peaks. Each of its trainings gives a front: the trained model, merges
+with fixed weights, and merges with searched weights.
 
 Time is what a user waits for once the text is there: from the start of the process over reading, tokenising,
 sampling, training and merging to the written model. The steps of a contender are chosen so that it ends after
