@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from decisions.arms import compared, measured, run, step_seconds
@@ -26,7 +27,7 @@ READ, READ_FOR_COST = 16_000, 4_000
 SLACK = 1.02
 """Peaks of the same process differ by so much from one time to the next."""
 
-STEPS = 4
+STEPS = 6
 """Steps of a training that is made to measure its memory and time."""
 
 REFERENCE = "adamw"
@@ -93,7 +94,7 @@ class Cost(NamedTuple):
     Attributes:
         peak: Largest resident size of the process, in bytes.
         first: Seconds of the first step, which makes projections and state.
-        step: Seconds of each later step.
+        step: Seconds of each later step, the median: a busy machine makes single ones longer.
     """
 
     peak: int
@@ -134,7 +135,7 @@ class Costs:
         run(options, RECIPE, [*words, "--until", "corpus"], name)  # its memory is not that of a training
         ran = run(options, RECIPE, [*words, "--force", "pretrain"], name)
         first, *later = step_seconds(ran.folder)
-        return Cost(ran.peak, first, sum(later) / len(later))
+        return Cost(ran.peak, first, median(later))
 
 
 def settings(options: argparse.Namespace, domain: Path, method: str, peak: int = 0) -> list[str]:
