@@ -48,6 +48,7 @@ SHORT_RUN = 100_000
 
 _SHORTEST, _LONGEST = 256, 1024
 _SHORTEST_CHUNK, _LONGEST_CHUNK = 1_000, 8_000
+_FEWEST_READ, _MOST_READ = 2_048, 8_192
 _SMALLEST_BATCH, _LARGEST_BATCH = 8, 64
 
 
@@ -112,6 +113,7 @@ class Choices:
         new_tokens: Tokens that the vocabulary gets; 0: none.
         distil: True if their embeddings are distilled, which takes minutes.
         limit: Largest rise of general text in bits per byte.
+        probe_every, probe_tokens: Steps between readings, and tokens of each text that they read.
     """
 
     sequence_length: int
@@ -128,6 +130,7 @@ class Choices:
     limit: float
     warmup: float
     probe_every: int
+    probe_tokens: int
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -239,6 +242,7 @@ def choose(facts: TextFacts, base: BaseFacts, wishes: Wishes, training: Training
         limit=0.02 if far else 0.01,
         warmup=0.05 if steps < 100 else 0.01,
         probe_every=max(5, steps // 20),
+        probe_tokens=probe_tokens(tokens),
         reasons=reasons,
     )
 
@@ -271,6 +275,16 @@ def heldout_share(facts: TextFacts) -> float:
         )
     usual = 0.1 if facts.documents < 1_000 else 0.04 if facts.documents < 10_000 else 0.01
     return max(usual, math.ceil(1_000 * needed) / 1_000)
+
+
+def probe_tokens(tokens: int) -> int:
+    """Return the tokens that a reading reads of each text, by the training tokens of the run.
+
+    The first and the last reading of two texts are four times as many, each for a third of a training token's
+    time. With a sixteenth of the run they take less than a tenth of it. 2,048 are at least eight passages,
+    without which no gate can act.
+    """
+    return max(_FEWEST_READ, min(_MOST_READ, tokens // 16 // 256 * 256))
 
 
 def peak_rate(tokens: int) -> tuple[float, str]:

@@ -15,6 +15,7 @@ from cpt.starter.choices import (
     choose,
     chunk_length,
     is_far,
+    probe_tokens,
     sequence_length,
 )
 from cpt.starter.text_facts import TextFacts
@@ -61,6 +62,14 @@ def test_time_bounds_the_tokens_of_a_slow_machine() -> None:
 def test_a_few_long_documents_are_cut(documents: int, characters: int, chunk: int | None) -> None:
     facts = replace(FACTS, documents=documents, characters=characters)
     assert chunk_length(facts) == chunk
+
+
+@pytest.mark.parametrize(
+    ("tokens", "read"), [(10_000, 2_048), (52_000, 3_072), (131_072, 8_192), (10**9, 8_192)]
+)
+def test_readings_of_a_short_run_are_short(tokens: int, read: int) -> None:
+    assert probe_tokens(tokens) == read
+    assert tokens < 32_768 or 4 * read / 3 < 0.1 * tokens
 
 
 def test_replay_that_need_not_be_sampled_leaves_time_for_training() -> None:
