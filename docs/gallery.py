@@ -3,7 +3,8 @@
     python docs/gallery.py quickstart=runs/quickstart/report.html shares-of-replay=runs/my-sweep/sweep.html
 
 A page becomes `docs/gallery/NAME.html`, without the folders of the machine that made it, and its picture,
-1,200 pixels wide, `docs/gallery/NAME.png`. `docs/gallery.md` shows them. Pictures need Playwright and a Chromium.
+1,200 pixels wide, `docs/gallery/NAME.png`. `docs/gallery.md` shows them. Pictures need Playwright and
+Chromium.
 """
 
 from __future__ import annotations
