@@ -13,6 +13,9 @@ sampling, training and merging to the written model. The steps of a contender ar
 --minutes: by a short run of the same contender, then by its last run. A run that is off by more than 10% is
 made once more. A point of ours takes the time of the whole run without the other merges.
 
+A rate that was tried with one seed stands in the table, and is no peer's best. Ours has more candidates: the
+points of both peaks, each with all seeds.
+
 All models are read by cpt's own measuring code, on the same held-out documents, which nobody trained on or
 chose by. Every seed has documents of its own. Merge weights are chosen on other held-out text.
 

@@ -31,6 +31,17 @@ def existing(word: str) -> Path:
     return path
 
 
+def shares(word: str) -> tuple[str, ...]:
+    """Parse shares of replay: 0,0.25."""
+    try:
+        found = [float(each) for each in word.split(",")]
+    except ValueError:
+        found = []
+    if not found or len(set(found)) < len(found) or not all(0 <= share < 1 for share in found):
+        raise argparse.ArgumentTypeError(f"{word!r}: write shares from 0 to below 1, each once: 0,0.25")
+    return tuple(f"{share:g}" for share in found)
+
+
 def domain(word: str) -> tuple[str, Path]:
     """Parse NAME=FILE."""
     name, separator, file = word.partition("=")
@@ -52,7 +63,9 @@ def main(about: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--replay", type=existing, required=True, metavar="FILE")
     parser.add_argument("--general", type=existing, required=True, metavar="FILE")
     parser.add_argument("--plan", choices=("full", "short"), default="short")
-    parser.add_argument("--shares", metavar="N,N", help="of replay, for schedules: the plan's if left out")
+    parser.add_argument(
+        "--shares", type=shares, metavar="N,N", help="of replay, for schedules: the plan's if left out"
+    )
     parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
     parser.add_argument("--rate", type=float, default=300.0, metavar="N", help="training tokens per second")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs of a sweep at the same time")
@@ -61,6 +74,8 @@ def main(about: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
+    if options.shares and options.study != "schedules":
+        parser.error("--shares is for schedules; the other studies have their plan's")
     options.runs = options.runs.absolute()
     study = STUDIES[options.study]
     work = study.work(options, len(seeds_of(options)))

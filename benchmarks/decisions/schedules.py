@@ -99,7 +99,7 @@ def studied(options: argparse.Namespace) -> dict[str, Any]:
 
 def shares_of(options: argparse.Namespace) -> Sequence[str]:
     """Return the shares of replay."""
-    return options.shares.split(",") if options.shares else PLANS[options.plan].replay
+    return options.shares or PLANS[options.plan].replay
 
 
 def table(

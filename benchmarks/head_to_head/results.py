@@ -21,8 +21,7 @@ def compared(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Every seed has held-out documents of its own: intervals hold what trainings and what texts scatter.
 
     Returns:
-        `arms` by label, the peer's best (`best_peer`: the lowest domain change of those with most seeds; the
-        others were tried with one alone), and the labels of
+        `arms` by label, the peer's best (`best_peer`: that of the lowest domain change), and the labels of
         ours that dominate it (`dominating`). Of an arm: `changes`; `against`, the difference from the peer's
         best; of ours `margins`, of which none may be positive, and the `verdict`; and times.
 
@@ -36,8 +35,7 @@ def compared(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     changes = {
         label: {seed: point["changes"] for seed, point in seeds.items()} for label, seeds in points.items()
     }
-    most = max(map(len, points.values()), default=0)
-    peers = [label for label, seeds in points.items() if not _ours(label) and len(seeds) == most]
+    peers = _candidates({label: len(seeds) for label, seeds in points.items() if not _ours(label)})
     best = min(peers, key=lambda label: _mean(changes[label], "domain")) if peers else None
     arms: dict[str, Any] = {}
     for label, seeds in points.items():
@@ -62,6 +60,19 @@ def compared(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "best_peer": best,
         "dominating": [label for label, arm in arms.items() if arm.get("verdict") == "dominates"],
     }
+
+
+def _candidates(seeds: Mapping[str, int]) -> list[str]:
+    """Return the peers' arms that may be the best: of each kind those with most seeds, not a rate tried once.
+
+    Args:
+        seeds: Number of seeds by label. A run that failed leaves an arm with fewer.
+    """
+    kinds = {label: label.rpartition(" ")[0] for label in seeds}
+    most: dict[str, int] = {}
+    for label, kind in kinds.items():
+        most[kind] = max(most.get(kind, 0), seeds[label])
+    return [label for label in seeds if seeds[label] == most[kinds[label]]]
 
 
 def differences(own: Changes, other: Changes, margin: float) -> dict[str, dict[str, Any]]:
@@ -95,12 +106,12 @@ def verdict(margins: Mapping[str, Mapping[str, Any]]) -> str:
 
 def table(name: str, found: Mapping[str, Any]) -> str:
     """Return the figures of a domain as text."""
-    lines = [f"{name:<34}{'domain':>28}{'general':>28}{'seconds':>9}  verdict"]
+    lines = [f"{name:<34}{'seeds':>6}{'domain':>28}{'general':>28}{'seconds':>9}  verdict"]
     for label, arm in found["arms"].items():
         shown = "".join(f"{_shown(arm['changes'][text]):>28}" for text in TEXTS)
         seconds = sum(arm["seconds"]) / len(arm["seconds"])
         said = "the peer's best" if label == found["best_peer"] else arm.get("verdict", "")
-        lines.append(f"{label:<34}{shown}{seconds:>9.0f}  {said}")
+        lines.append(f"{label:<34}{len(arm['seeds']):>6}{shown}{seconds:>9.0f}  {said}")
     return "\n".join(lines)
 
 

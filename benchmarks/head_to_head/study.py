@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -95,13 +97,14 @@ def chosen(arms: Sequence[Arm], first: Sequence[Row]) -> list[Arm]:
     Args:
         first: Rows of the first seed, perhaps of others after them. A peer without one has its first arm.
     """
-    learnt: dict[str, float] = {}
+    learnt: dict[str, float] = defaultdict(lambda: math.inf)
     for row in first:
-        learnt.setdefault(row["arm"], min(each["changes"]["domain"] for each in row["points"].values()))
+        if row["arm"] not in learnt:
+            learnt[row["arm"]] = min(each["changes"]["domain"] for each in row["points"].values())
     best: dict[str, Arm] = {}
     for arm in arms:
         own = best.setdefault(arm.kind, arm)
-        if learnt.get(arm.label, 0.0) < learnt.get(own.label, 0.0):
+        if learnt[arm.label] < learnt[own.label]:
             best[arm.kind] = arm
     return [arm for arm in arms if arm.kind == OURS or best[arm.kind] == arm]
 

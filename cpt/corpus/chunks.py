@@ -13,7 +13,7 @@ _ENDS = tuple(map(re.compile, (r"\n\s*\n", r"\n", r"[.!?][\"')\]]*\s+|[\u3002\uf
 """Ends of paragraphs, lines, sentences and words: the first kind that a stretch of text has is taken."""
 
 
-def chunked(items: Iterator[Item], longest: int) -> Iterator[Item]:
+def in_chunks(items: Iterator[Item], longest: int) -> Iterator[Item]:
     """Yield items with documents of more than `longest` characters as chunks, with their number in the id.
 
     Only the last chunk is followed by an end token, or the model would learn to stop in the middle of a text.
@@ -34,12 +34,13 @@ def chunks(text: str, longest: int) -> Iterator[str]:
     Args:
         longest: Most characters of a chunk.
     """
-    while len(text) > longest:
-        size = math.ceil(len(text) / math.ceil(len(text) / longest))
-        cut = _end(text, size // 2, size)
-        yield text[:cut]
-        text = text[cut:]
-    yield text
+    at = 0
+    while (left := len(text) - at) > longest:
+        size = math.ceil(left / math.ceil(left / longest))
+        end = _end(text, at + size // 2, at + size)
+        yield text[at:end]
+        at = end
+    yield text[at:]
 
 
 def _end(text: str, first: int, last: int) -> int:

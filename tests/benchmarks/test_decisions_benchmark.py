@@ -100,6 +100,10 @@ def test_shares_of_replay_can_be_chosen_for_schedules(capsys: pytest.CaptureFixt
         told(capsys, "schedules", *STUDIES["schedules"], "--shares", shares) for shares in ("0", "0,0.5")
     )
     assert (runs, twice) == (2 * half, pytest.approx(2 * hours, abs=0.1))
+    for study, shares in (("schedules", "0,0"), ("schedules", "all"), ("schedules", "1"), ("law", "0")):
+        with pytest.raises(SystemExit):
+            told(capsys, study, *STUDIES[study], "--shares", shares)
+        assert "--shares" in capsys.readouterr().err
 
 
 def test_sweeps_are_asked_for_with_all_levels_and_seeds(

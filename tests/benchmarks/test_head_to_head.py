@@ -267,12 +267,24 @@ def test_later_seeds_have_the_best_rate_of_each_peer_and_all_of_ours() -> None:
     rows += planted("LLaMA-Factory full 0.0001", [-0.2], [0.0])
     assert study.chosen(arms, rows) == [arms[0], *arms[2:]]
     assert study.chosen(arms, []) == [*arms[:2], *arms[3:]]
+    worse = planted("LLaMA-Factory full 0.0001", [0.05], [0.0])  # the other rate has failed
+    assert study.chosen(arms, worse) == [arms[0], *arms[2:]]
 
 
 def test_a_rate_that_was_tried_once_is_no_best_peer() -> None:
     rows = [*planted("Trainer full 0.0001", [-0.1, -0.1], [0, 0]), *planted("Trainer full 0.1", [-0.5], [0])]
     found = module("results").compared([*rows, *planted("cpt 1", [-0.3, -0.3], [0, 0])])
     assert found["best_peer"] == "Trainer full 0.0001"
+
+
+def test_a_peer_whose_run_failed_is_still_the_one_to_beat() -> None:
+    peers = planted("LLaMA-Factory full 1", [-0.3, -0.3], [0, 0]) + planted(
+        "Trainer full 1", [-0.1] * 3, [0] * 3
+    )
+    found = module("results").compared([*peers, *planted("cpt 1", [-0.2] * 3, [0] * 3)])
+    assert found["best_peer"] == "LLaMA-Factory full 1"
+    assert found["dominating"] == []
+    assert f"{'LLaMA-Factory full 1':<34}{2:>6}" in module("results").table("law", found)
 
 
 def test_one_seed_shows_nothing_and_a_missing_seed_is_left_out() -> None:

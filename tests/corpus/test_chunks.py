@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from cpt.corpus.chunks import chunked, chunks
+from cpt.corpus.chunks import chunks, in_chunks
 from cpt.corpus.documents import Document, Removed
 
 WORDS = ("fever", "is", "high.", "cough\n", "stays\n\n", "病人发烧。", "a", "é")
@@ -50,7 +50,7 @@ def test_only_the_last_chunk_has_an_end() -> None:
         Document("c", "y" * 10),
         Document("d", "z" * 30, ended=False),
     ]
-    found = list(chunked(iter(items), 15))
+    found = list(in_chunks(iter(items), 15))
     assert found == [
         Document("a#1", "x" * 15, ended=False),
         Document("a#2", "x" * 15),

@@ -18,6 +18,7 @@ from cpt.corpus.readers.docx import MOST_UNPACKED
 from cpt.corpus.readers.docx import extract as docx_text
 from cpt.corpus.readers.extracted import Extraction, NoText
 from cpt.corpus.readers.html import extract as html_text
+from cpt.corpus.readers.pdf import _lines as pdf_lines
 from cpt.corpus.readers.pdf import extract as pdf_text
 from cpt.errors import CptError, SourceError
 
@@ -87,6 +88,51 @@ def test_a_page_that_cannot_be_decoded_is_left_out() -> None:
 
 def test_pages_of_a_pdf_are_joined() -> None:
     assert pdf_text(pdf("First page.", "", "Third page.")) == "First page.\n\nThird page."
+
+
+class Page:
+    """A page of PDFium's with some characters in a row, of which each code is one of its list."""
+
+    def __init__(self, codes: list[int]) -> None:
+        self.codes = codes
+
+    def count_chars(self) -> int:
+        return len(self.codes)
+
+    def get_text_range(self) -> str:
+        return "".join(chr(code & 0xFFFF) for code in self.codes)  # it knows 16 bits
+
+    def get_text_bounded(self) -> str:
+        return "".join(map(chr, self.codes))
+
+    def get_charbox(self, at: int, loose: bool) -> tuple[float, float, float, float]:
+        assert loose
+        return 5.0 * at, 0.0, 5.0 * at + 5, 10.0
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (" one\r\ntwo ", [("one", 5.0, 20.0, False), ("two", 30.0, 45.0, False)]),
+        ("temper\x02ature", [("temper", 0.0, 30.0, True), ("ature", 35.0, 60.0, False)]),
+        ("temper\ufffeature", [("temper", 0.0, 30.0, True), ("ature", 35.0, 60.0, False)]),
+        ("a\r\n\0\0\r\nb", [("a", 0.0, 5.0, False), ("b", 35.0, 40.0, False)]),
+        ("\U0001d538 and b", [("\U0001d538 and b", 0.0, 35.0, False)]),
+        ("\u0627\u0628", [("\u0627\u0628", -10.0, 0.0, False)]),
+        ("", []),
+    ],
+)
+def test_lines_have_their_places(
+    text: str, lines: list[tuple[str, float, float, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Page(list(map(ord, text)))
+    monkeypatch.setattr("pypdfium2.raw.FPDFText_GetUnicode", lambda page, at: page.codes[at])
+    found = list(pdf_lines(page))  # type: ignore[arg-type]
+    assert [(line.text, line.left, line.right, line.divided) for line in found] == lines
+
+
+def test_a_pdf_of_page_numbers_has_no_text() -> None:
+    assert reason(pdf_text, pdf("1", "2", "3", "4")) == "no_text"
 
 
 def test_a_pdf_without_text_is_left_out_with_the_reason() -> None:

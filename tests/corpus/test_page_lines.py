@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cpt.corpus.readers.page_lines import Line, running_text, without_running_lines
+from cpt.corpus.readers.page_lines import Line, is_right_to_left, running_text, without_running_lines
 
 WIDTH, HEIGHT, LEADING = 5.0, 10.0, 12.0
 """Width of a character, height of the type, and distance of lines, in points."""
@@ -95,6 +95,45 @@ def test_divided_words_and_scripts_without_spaces_are_joined_without_a_space() -
     assert running_text([page(*lines)]) == chinese
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (
+            "病人发烧三天后来到医院接受检查和治疗\uff0c",
+            "医生建议他多休息多喝水然后回到家里去",
+            "「医生建议他多休息多喝水然后回到家里",
+        ),
+        ("ผู้ป่วยมีไข้มาสามวันแล้วจึงมาโรงพยาบาล",) * 3,
+    ],
+)
+def test_marks_of_scripts_without_spaces_have_none_either(lines: Sequence[str]) -> None:
+    assert running_text([page(*lines)]) == "".join(lines)
+
+
+def test_korean_has_spaces() -> None:
+    lines = ["환자는 사흘 동안 열이 나서 병원에 왔고 의사는 쉬라고"] * 3
+    assert running_text([page(*lines)]) == " ".join(lines)
+
+
+def test_lines_are_right_to_left_by_most_of_their_letters() -> None:
+    assert is_right_to_left("المريض يعاني من الحمى (fever) 12")
+    assert not is_right_to_left("the word for fever is حمى in Arabic")
+    assert not is_right_to_left("12 + 5")
+
+
+def test_a_list_of_contents_stays_a_list() -> None:
+    entries = ["The care of patients 5", "Fever and its many causes 17", "Cough 29", "The heart 41"]
+    lines = [placed(text, at)._replace(right=400) for at, text in enumerate(entries)]
+    assert running_text([lines]) == "\n".join(entries)
+
+
+def test_a_word_that_the_end_of_a_page_divides_is_joined() -> None:
+    assert running_text([page("a fever is a high temper-"), page("ature of the body")]) == (
+        "a fever is a high temperature of the body"
+    )
+    assert running_text([page("values of 1-"), page("5 and more")]) == "values of 1-\n\n5 and more"
+
+
 def test_lines_of_which_no_width_is_known_stay_as_they_are() -> None:
     assert (
         running_text([page("The title of a book", "and its author")]) == "The title of a book\nand its author"
@@ -125,6 +164,46 @@ def test_running_heads_stay_once_and_page_numbers_never() -> None:
 def test_a_line_of_two_pages_is_no_running_head() -> None:
     pages = [page(*heads(number)) for number in (1, 2)]
     assert without_running_lines(pages) == pages
+
+
+def with_words(*ends: str, page_number: int = 0) -> list[Line]:
+    """Return a page whose last lines are given, below six of its own."""
+    return page(*(f"{word} of {'abcdef'[page_number]}" for word in "qrstuv"), *ends)
+
+
+def left_of(pages: Sequence[Sequence[Line]]) -> list[list[str]]:
+    """Return the lines that are left below the six of each page."""
+    return [[line.text for line in lines[6:]] for lines in without_running_lines(pages)]
+
+
+def test_a_title_with_the_number_of_the_page_stays_once() -> None:
+    pages = [with_words(f"A book of fevers {11 + n}", page_number=n) for n in range(4)]
+    assert left_of(pages) == [["A book of fevers 11"], [], [], []]
+
+
+@pytest.mark.parametrize("number", ["{}", "- {} -", "Page {} of 90", "Seite {}", "[{}]", "p. {}"])
+def test_numbers_that_grow_with_the_page_go(number: str) -> None:
+    pages = [with_words(number.format(n + 8), page_number=n) for n in range(3)]
+    assert left_of(pages) == [[], [], []]
+    assert left_of(pages[:2]) == [[number.format(8)], [number.format(9)]]
+
+
+@pytest.mark.parametrize("text", ["Chapter {}", "\u00a7 {}", "Art. {}", "Exercise {}"])
+def test_numbers_of_what_is_on_the_page_stay(text: str) -> None:
+    pages = [with_words(text.format(n + 1), page_number=n) for n in range(5)]
+    assert left_of(pages) == [[text.format(n + 1)] for n in range(5)]
+
+
+def test_values_above_the_page_number_stay() -> None:
+    pages = [with_words(f"{37 * n + 5}", f"{n + 1}", page_number=n) for n in range(5)]
+    assert left_of(pages) == [[f"{37 * n + 5}"] for n in range(5)]
+
+
+def test_of_pages_without_other_lines_only_numbers_go() -> None:
+    slides = [page(f"Exercise {n}", "Is it true?", "Answer: yes", f"{n}") for n in range(1, 6)]
+    expected = [[f"Exercise {n}", "Is it true?", "Answer: yes"] for n in range(1, 6)]
+    assert [[line.text for line in lines] for lines in without_running_lines(slides)] == expected
+    assert running_text([page(str(n)) for n in range(1, 9)]) == ""
 
 
 def test_rows_of_numbers_at_the_edge_of_pages_stay() -> None:

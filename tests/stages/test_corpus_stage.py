@@ -157,6 +157,19 @@ def test_long_documents_are_cut_into_chunks(base: Artifact, tmp_path: Path) -> N
     assert [document.id.rpartition("#")[2] for document in found if document.ended] == [str(len(found))]
 
 
+def test_chunks_are_cut_last(base: Artifact, tmp_path: Path) -> None:
+    """Of the entries within the limit, after the letters have changed; excerpts have no end at all."""
+    texts = write(tmp_path / "books.jsonl", *(f"Привет, мир номер {n}. " * 30 for n in range(5)))
+    source = {**texts, "chunk": 300, "limit": 2, "transliterate": "rus", "complete": False, "part": "books"}
+    corpus, _, _ = run(base, tmp_path, domain=[source], heldout=0.3)
+    found = [each for split in ("train", "heldout") for each in read_documents(corpus, "domain", split)]
+    assert {document.id.partition("#")[0] for document in found} == {"books.jsonl:1", "books.jsonl:2"}
+    assert max(len(document.text) for document in found) <= 300
+    assert all(document.text.isascii() for document in found)
+    assert not any(document.ended for document in found)
+    assert {document.part for document in found} == {"books"}
+
+
 def test_conversations_are_not_cut(domain: dict[str, str]) -> None:
     [problem] = STAGE.check(
         CorpusConfig(domain=[domain], replay=[{**domain, "chat": "messages", "chunk": 500}]), {}

@@ -103,7 +103,10 @@ class Source(_Settings):
         description="Split of a data set of the hub (by default train) or of one that was saved to disk.",
     )
     limit: int | None = Field(
-        default=None, gt=0, description="Most entries to read, from the beginning; by default all."
+        default=None,
+        gt=0,
+        description="Most entries to read, from the beginning, before any is cut into "
+        "chunks; by default all.",
     )
     chunk: int | None = Field(
         default=None,

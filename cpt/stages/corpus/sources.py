@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.corpus.chunks import chunked
+from cpt.corpus.chunks import in_chunks
 from cpt.corpus.documents import Document
 from cpt.progress import Progress
 from cpt.references import parse, require_read, resolve_file, resolve_files, unchanged
@@ -59,12 +59,12 @@ def read_sources(
     """
     for source, name in zip(sources, source_names(sources), strict=True):
         items = _read(source, _options(source, renderer, extracting), progress, contents)
-        items = items if source.chunk is None else chunked(items, source.chunk)
+        items = _transliterated(items, source, progress) if source.transliterate else items
+        items = items if source.chunk is None else in_chunks(items, source.chunk)
         if not source.complete:
             items = map(_excerpt, items)
         if isinstance(source, DomainSource) and source.part:
             items = map(partial(_in_part, source.part), items)
-        items = _transliterated(items, source, progress) if source.transliterate else items
         for item in items:
             yield replace(item, source=name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Sequence
 from functools import partial
 from hashlib import sha256
@@ -152,12 +153,14 @@ def _size(source: Source) -> tuple[float, float] | None:
             return None
         total = sum(file.stat().st_size for file in files)
         options = Options(Fields(source.text_field), source.delimiter, source.split)
-        documents = characters = 0
+        entries = documents = characters = 0
         whole = True
         items = read(found.root, source.format, files=read_files, options=options, chosen=found.chosen)
         for item in islice(items, source.limit):
-            documents += isinstance(item, Document)
-            characters += len(item.text) if isinstance(item, Document) else 0
+            if isinstance(item, Document):
+                entries += 1
+                documents += max(1, math.ceil(len(item.text) / source.chunk)) if source.chunk else 1
+                characters += len(item.text)
             if read_files.bytes_read >= _SAMPLE:
                 whole = False
                 break
@@ -165,8 +168,8 @@ def _size(source: Source) -> tuple[float, float] | None:
     except (CptError, OSError):
         return None
     more = 1.0 if whole else max(1.0, total / read_files.bytes_read)
-    if source.limit is not None and documents:
-        more = min(more, source.limit / documents)
+    if source.limit is not None and entries:
+        more = min(more, source.limit / entries)
     return documents * more, characters * more
 
 
