@@ -193,8 +193,7 @@ def described(config: PretrainConfig) -> list[str]:
         f"replay {config.replay_share:.4g}, advised {advice.replay.value:.4g} for {config.replay.limit}: "
         f"predicted change in bits per byte: {predicted}"
     )
-    doubts = [each.message for each in advice.warnings if each.kind in ("beyond_fit", "at_bound")]
-    return [words, *doubts]
+    return [words, *(each.message for each in advice.warnings)]
 
 
 def _interval(found: Estimate) -> str:

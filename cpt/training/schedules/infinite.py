@@ -44,7 +44,8 @@ class Infinite(ScheduleConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        require_order(floor=self.floor, constant=self.constant, peak=self.peak)
+        peak = {} if self.continues else {"peak": self.peak}  # of the run before, which is not known here
+        require_order(floor=self.floor, constant=self.constant, **peak)
         require_room(warmup=self._warmup, cooldown_share=self._cooldown, anneal_share=self.anneal_share)
         if self.continues:
             for name in ("peak", "cooldown", "cooldown_share"):

@@ -34,6 +34,7 @@ SCHEDULES: list[ScheduleConfig] = [
     Infinite(cooldown="inverse-sqrt", warmup=0.2),
     Infinite(continues=True),
     Infinite(continues=True, warmup=0.1, anneal_share=0),
+    Infinite(continues=True, constant=5e-4),
     Wsd(),
     Wsd(decay="linear", min_ratio=0.1),
     Wsd(decay="cosine", warmup=0, decay_share=0.5),
