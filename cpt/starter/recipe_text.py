@@ -120,10 +120,5 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _rate(value: float) -> str:
-    """Return a learning rate as YAML, with a plain minus sign: 3e-4."""
-    return rate(value).replace(MINUS, "-")
-
-
 def _with_general(sources: Sources) -> Sources:
     return replace(sources, general=(DEFAULT_GENERAL,))

