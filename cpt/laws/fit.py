@@ -205,7 +205,7 @@ class _Fitting:
         draws = []
         for runs in resampled:
             rows = np.concatenate([np.flatnonzero(sample.runs == run) for run in runs])
-            found = solve(sample.take(rows), best).law
+            found = solve(sample.take(rows), thorough=False).law
             draws.append([found[name] for name in best])
             self._advance()
         columns = zip(*draws, strict=True)
@@ -235,7 +235,7 @@ class _Fitting:
             if not out.any() or not _determines(rest):
                 continue
             other = sample.take(np.flatnonzero(out))
-            predicted.append(loss(solve(rest, best).law, other.at))
+            predicted.append(loss(solve(rest, thorough=False).law, other.at))
             measured.append(other.losses)
             names += [self._data.runs[run] for run in runs]
         if not measured:

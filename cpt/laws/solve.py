@@ -27,8 +27,11 @@ DELTA = 1e-3
 _STARTS, _ENDS = 12, 3
 """Points of the grid that L-BFGS-B starts from, and results of it that are followed to the minimum."""
 
-_DESCENT, _FINISH, _AGAIN = 40, 200, 40
-"""Iterations of L-BFGS-B, of the trust region, and of it from the coefficients of another fit."""
+_FEW_STARTS, _FEW_ENDS = 4, 1
+"""The same for one of many fits. One that starts at another fit's coefficients alone hardly leaves them."""
+
+_DESCENT, _FINISH = 40, 200
+"""Iterations of L-BFGS-B and of the trust region."""
 
 
 @dataclass(frozen=True)
@@ -102,33 +105,20 @@ class Units(NamedTuple):
             found |= {"w1": w1 / (w1 + w2), "w2": w2 / (w1 + w2), "F": law["F"] * (w1 + w2) ** -law["mu"]}
         return found
 
-    def own(self, law: Mapping[str, float]) -> dict[str, float]:
-        """Return coefficients in these units, with w1 + w2 = 1: the inverse of `raw`."""
-        found = dict(law)
-        found["B"] /= self.tokens ** law["beta"]
-        if "A" in law:
-            found["A"] /= self.parameters ** law["alpha"]
-        if "F" in law:
-            w1, w2 = law["w1"] * self.inverse_first_loss, law["w2"] * self.decline
-            found |= {"w1": w1 / (w1 + w2), "w2": w2 / (w1 + w2), "F": law["F"] * (w1 + w2) ** -law["mu"]}
-        return found
 
-
-def solve(sample: Sample, start: Mapping[str, float] | None = None) -> Solution:
+def solve(sample: Sample, *, thorough: bool = True) -> Solution:
     """Return the best coefficients.
 
     Args:
-        start: Coefficients to begin from, as of a fit of nearly the same sample; None: a grid of starts.
+        thorough: False for one of many fits, from fewer starts.
     """
     units = Units.of(sample)
     problem = _Problem(replace(sample, at=units.scaled(sample.at)))
-    if start is not None:
-        vector = problem.finish(problem.vector(units.own(start)), _AGAIN)
-    else:
-        grid = sorted(map(problem.vector, _grid(sample)), key=lambda each: problem.error(each)[0])
-        best = sorted(map(problem.descend, grid[:_STARTS]), key=lambda each: problem.error(each)[0])
-        ends = [problem.finish(each, _FINISH) for each in best[:_ENDS]]
-        vector = min(ends, key=lambda each: problem.error(each)[0])
+    starts, ends = (_STARTS, _ENDS) if thorough else (_FEW_STARTS, _FEW_ENDS)
+    grid = sorted(map(problem.vector, _grid(sample)), key=lambda each: problem.error(each)[0])
+    best = sorted(map(problem.descend, grid[:starts]), key=lambda each: problem.error(each)[0])
+    found = [problem.finish(each, _FINISH) for each in best[:ends]]
+    vector = min(found, key=lambda each: problem.error(each)[0])
     return Solution(units.raw(problem.law(vector)), problem.error(vector)[0] * DELTA**2)
 
 

@@ -45,6 +45,27 @@ def test_noisy_rows_give_intervals_that_hold_the_planted_coefficients() -> None:
     assert kinds(law) == ["one_size"]
 
 
+def test_intervals_hold_planted_coefficients_as_often_as_they_say() -> None:
+    """Three runs of each of four shares, whose seeds differ by 3e-3: about one interval in twenty may fail.
+
+    A bootstrap whose fits start at the law's own coefficients holds half of them.
+    """
+    held = []
+    for seed in range(4):
+        shift, rows = np.random.default_rng(seed), list[Row]()
+        for share in (0.5, 0.75, 0.9, 1.0):
+            for run in range(3):
+                more = {"noise": 1e-3, "seed": 100 * seed + run, "tokens": (2e6, 5e6, 1e7, 2e7)}
+                factor = float(np.exp(3e-3 * shift.standard_normal()))
+                for row in run_rows(f"{share:g}-{run}", share, **more):
+                    own = {"domain_loss": row.domain_loss * factor} if row.tokens else {}
+                    rows.append(row.model_copy(update={"general_loss": None} | own))
+        intervals = fit(rows, draws=30, seed=seed).texts["domain"].intervals
+        held += [low <= DOMAIN[name] <= high for name, (low, high) in intervals.items()]
+    assert len(held) == 28
+    assert sum(held) >= 25
+
+
 def test_intervals_are_wider_than_percentiles_where_runs_are_few() -> None:
     """By hand for normal draws: ±√(n/(n - 1)) · t of their standard deviation, in place of ±1.96."""
     draws = np.random.default_rng(3).standard_normal(200_000)
