@@ -47,7 +47,8 @@ class Advice(BaseModel):
         share, replay: Advised shares of domain text and of replay, with intervals over the bootstrap.
         prediction: Losses at the advised point.
         limit: Bound on the general rise, as written; None: there was none.
-        held: Share of the bootstrap's laws by which the advised point is within the limit.
+        held: Share of the bootstrap's laws by which the advised point is within the limit; None where the law
+            is beyond its fit, or its loss of general text does not fall.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -196,8 +197,16 @@ def _advise(question: _Question, limit: Limit | None) -> Advice:
     tokens = float(question.tokens(found.parameters, found.share))
     prediction = predicted(question.setting, found.parameters, tokens, found.share)
     drawn = _drawn_shares(question)
+    warnings = [*law.warnings, *prediction.warnings]
     held = None
-    if limit is not None and (draws := law.texts[GENERAL].drawn) and len(np.atleast_1d(draws["E"])):
+    # the bootstrap's laws share what is wrong with the law: of 99.5% that kept a limit the training broke it
+    wrong = any(each.kind in ("beyond_fit", "not_falling") and each.text != DOMAIN for each in warnings)
+    if (
+        limit is not None
+        and not wrong
+        and (draws := law.texts[GENERAL].drawn)
+        and len(np.atleast_1d(draws["E"]))
+    ):
         held = float(np.mean(question.excess(found.parameters, found.share, draws)[:, 0] <= 0))
     return Advice(
         basis=question.basis,
@@ -206,7 +215,7 @@ def _advise(question: _Question, limit: Limit | None) -> Advice:
         prediction=prediction,
         limit=None if limit is None else str(limit),
         held=held,
-        warnings=[*law.warnings, *prediction.warnings, *_at_bound(question, found)],
+        warnings=[*warnings, *_at_bound(question, found)],
     )
 
 

@@ -8,6 +8,7 @@ from planted import DOMAIN, GENERAL, SIZE, SIZED, law_of, runs_of
 
 from cpt.errors import UsageError
 from cpt.laws import Law, Row, advise, fit, predict
+from cpt.laws.law import LawWarning
 
 STEEP = {**GENERAL, "B": 1e-9, "C": 0.1, "epsilon": 0.1, "gamma": 0.5}
 """General loss that depends on its share alone: E + C/(r + epsilon)^gamma."""
@@ -166,6 +167,11 @@ def test_advice_has_intervals_and_says_how_often_the_limit_is_kept(drawn: Law) -
     assert found.share.low < exact.share.value < found.share.high
     assert found.replay.low == pytest.approx(1 - found.share.high)
     assert 0.2 < found.held < 0.8  # it is chosen on the limit
+    assert advise(drawn, tokens=1e9, limit="general <= +0.2").held is None  # beyond the fit
+    for text, told in (("general", True), ("domain", False)):
+        doubt = LawWarning(kind="not_falling", message="it does not fall", text=text)
+        doubted = drawn.model_copy(update={"warnings": [doubt]})
+        assert (advise(doubted, tokens=1e7, limit="general <= +0.02").held is None) is told
     inside = predict(drawn, tokens=1e7, replay=0.5)
     assert inside.rises["general"].value == pytest.approx(inside.losses["general"].value - 0.95)
     assert inside.losses["domain"].low < inside.losses["domain"].value < inside.losses["domain"].high

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
 from planted import DOMAIN, GENERAL, SIZED, law_of
 
 from cpt.errors import DataError, RecipeError
-from cpt.laws import Law, write_law
+from cpt.laws import Law, read_law, write_law
+from cpt.laws.law import LawWarning
 from cpt.models.weights import count_parameters
 from cpt.recipe.fingerprint import identify
 from cpt.recipe.load import load
@@ -189,6 +190,12 @@ def test_it_is_trained_on_as_advised_and_the_plan_says_so(
 def test_what_a_law_was_not_fitted_on_is_said_in_the_plan(law: Path, inputs: dict[str, Artifact]) -> None:
     forecast = PRETRAIN.forecast(config_of(law, tokens=9_000), {}, {})
     assert "tokens: 9k is outside of the fitted range, 500 to 5k" in forecast
+
+
+def test_doubts_about_the_law_itself_are_said_in_the_plan(law: Path) -> None:
+    doubt = LawWarning(kind="not_falling", message="the loss of general does not fall", text="general")
+    write_law(read_law(law).model_copy(update={"warnings": [doubt]}), law)
+    assert doubt.message in PRETRAIN.forecast(config_of(law), {}, {})
 
 
 def test_a_law_that_changes_after_the_plan_stops_the_stage(
