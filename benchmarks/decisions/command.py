@@ -18,6 +18,7 @@ STUDIES = {
     "optimizers": optimizers,
     "optimizers-memory": optimizers,
     "schedules": schedules,
+    "optimizer-state": schedules,
     "law": law,
     "skills": skills,
 }
@@ -64,7 +65,10 @@ def main(about: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--general", type=existing, required=True, metavar="FILE")
     parser.add_argument("--plan", choices=("full", "short"), default="short")
     parser.add_argument(
-        "--shares", type=shares, metavar="N,N", help="of replay, for schedules: the plan's if left out"
+        "--shares",
+        type=shares,
+        metavar="N,N",
+        help="of replay, for schedules and optimizer-state: the plan's if left out",
     )
     parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
     parser.add_argument("--rate", type=float, default=300.0, metavar="N", help="training tokens per second")
@@ -74,8 +78,8 @@ def main(about: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
-    if options.shares and options.study != "schedules":
-        parser.error("--shares is for schedules; the other studies have their plan's")
+    if options.shares and STUDIES[options.study] is not schedules:
+        parser.error("--shares is for schedules and optimizer-state; the other studies have their plan's")
     options.runs = options.runs.absolute()
     study = STUDIES[options.study]
     work = study.work(options, len(seeds_of(options)))

@@ -8,6 +8,9 @@ learnt before, the same share of each.
 
 Of every text some documents are held out beforehand, other ones for each seed; all of them are read before
 the first training and after the last.
+
+*optimizer-state* compares what *infinite* can do with the optimizer where a training goes on: begin a fresh one
+that warms up, or carry on the state from before the anneal, with the same warm-up and with none.
 """
 
 from __future__ import annotations
@@ -25,7 +28,6 @@ from decisions.sweeps import Work, seeds_of
 
 RECIPE = Path(__file__).parent / "schedules.yaml"
 STAGES = ("first", "second", "third")
-REFERENCE = "cosine"
 MEAN = "mean of the three"
 PEAK, STEADY, FLOOR = "3e-4", "1.65e-4", "3e-5"
 WARMUP, FALL = 0.1, 0.2
@@ -51,17 +53,36 @@ PLANS = {"full": Plan(24_576, 8, ("0", "0.25")), "short": Plan(10_240, 8, ("0.25
 _BEFORE_FALL = "{checkpoint: pre-anneal, data: again}"
 
 
-def schedules(at: int) -> dict[str, list[str]]:
-    """Return the overrides of the training of one text, by schedule.
+def arms(study: str, at: int) -> dict[str, list[str]]:
+    """Return the overrides of the training of one text, by arm; the first is the one to compare with.
 
     Args:
         at: Number of the text, from 0.
     """
+    return optimizer_states(at) if study == "optimizer-state" else schedules(at)
+
+
+def optimizer_states(at: int) -> dict[str, list[str]]:
+    """Return the overrides of *infinite* with a fresh optimizer, and with one that is carried on."""
+    stage = f"learn-{STAGES[at]}"
+    fresh = [*schedules(at)["infinite"], f"{stage}.checkpoint.keep_optimizer=true"]
+    if not at:
+        return {"fresh": fresh, "carried": fresh, "carried, no warm-up": fresh}
+    carried = [*fresh, f"{stage}.start={_BEFORE_FALL[:-1]}, optimizer: true}}"]
+    return {
+        "fresh": fresh,
+        "carried": carried,
+        "carried, no warm-up": [*carried, f"{stage}.schedule.warmup=0"],
+    }
+
+
+def schedules(at: int) -> dict[str, list[str]]:
+    """Return the overrides of the training of one text, by schedule."""
     stage = f"learn-{STAGES[at]}"
     infinite = "continues: true" if at else f"peak: {PEAK}"
     own = {
-        "infinite": f"kind: infinite, {infinite}, constant: {STEADY}, floor: {FLOOR}, anneal_share: {FALL}",
         "cosine": f"kind: rewarm-cosine, peak: {PEAK}, floor: {FLOOR}",
+        "infinite": f"kind: infinite, {infinite}, constant: {STEADY}, floor: {FLOOR}, anneal_share: {FALL}",
         "wsd": f"kind: wsd, peak: {PEAK}, decay_share: {FALL}, min_ratio: 0.1",
         "constant": f"kind: constant, peak: {STEADY}",
     }
@@ -75,26 +96,27 @@ def schedules(at: int) -> dict[str, list[str]]:
 def work(options: argparse.Namespace, seeds: int) -> list[Work]:
     """Return the work of the study."""
     plan = PLANS[options.plan]
-    runs = seeds * len(schedules(0)) * len(shares_of(options))
+    runs = seeds * len(arms(options.study, 0)) * len(shares_of(options))
     return [Work(runs, len(STAGES) * plan.tokens, READ, around=80.0)]
 
 
 def studied(options: argparse.Namespace) -> dict[str, Any]:
     """Run all schedules over the texts in the order of --domain; return what they end at."""
     if len(options.domain) != len(STAGES):
-        raise SystemExit(f"schedules: give {len(STAGES)} texts, each as --domain NAME=FILE")
+        raise SystemExit(f"{options.study}: give {len(STAGES)} texts, each as --domain NAME=FILE")
     plan, found = PLANS[options.plan], {}
     for seed in seeds_of(options):
         texts = held_out(options, seed)
         for share in shares_of(options):
-            for kind in schedules(0):
+            for kind in arms(options.study, 0):
                 arm = f"{kind}, replay {float(share):g}"
-                words = [*places(options, texts), *settings(plan, kind, share), f"seed={seed}"]
-                name = f"schedules-{options.plan}-{kind}-r{float(share):g}-s{seed}"
+                words = [*places(options, texts), *settings(options.study, plan, kind, share), f"seed={seed}"]
+                name = f"{options.study}-{options.plan}-{kind.replace(', ', '-')}-r{float(share):g}-s{seed}"
                 found.setdefault(arm, {})
                 with suppress(Failed):
                     found[arm][seed] = figures(run(options, RECIPE, words, name).folder)
-    return table(found, [name for name, _ in options.domain], shares_of(options))
+    reference = next(iter(arms(options.study, 0)))
+    return table(found, reference, [name for name, _ in options.domain], shares_of(options))
 
 
 def shares_of(options: argparse.Namespace) -> Sequence[str]:
@@ -103,26 +125,26 @@ def shares_of(options: argparse.Namespace) -> Sequence[str]:
 
 
 def table(
-    found: Mapping[str, Mapping[int, Figures]], names: Sequence[str], shares: Sequence[str]
+    found: Mapping[str, Mapping[int, Figures]], reference: str, names: Sequence[str], shares: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the arms, each compared with the repeated cosine of its share of replay, and over all texts."""
+    """Return the arms, each compared with the reference of its share of replay, and over all texts."""
     texts, rows = [*names, "general"], {}
     for share in shares:
         own = {arm: seeds for arm, seeds in found.items() if arm.endswith(f"replay {float(share):g}")}
         own = {
             arm: {s: with_mean(each, names, MEAN) for s, each in seeds.items()} for arm, seeds in own.items()
         }
-        rows |= compared(own, f"{REFERENCE}, replay {float(share):g}", [*texts, MEAN])
+        rows |= compared(own, f"{reference}, replay {float(share):g}", [*texts, MEAN])
     return {"order": list(names), "arms": rows}
 
 
-def settings(plan: Plan, kind: str, share: str) -> list[str]:
+def settings(study: str, plan: Plan, kind: str, share: str) -> list[str]:
     """Return the overrides of all three trainings."""
     found = []
     for at, stage in enumerate(STAGES):
         sizes = {"tokens": plan.tokens, "batch_sequences": plan.batch, "micro_batch_sequences": plan.batch}
         found += [f"learn-{stage}.{key}={value}" for key, value in (sizes | {"replay": share}).items()]
-        found += schedules(at)[kind]
+        found += arms(study, at)[kind]
     return found
 
 

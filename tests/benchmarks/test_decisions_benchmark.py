@@ -28,7 +28,7 @@ LAW = ["--domain", "law=law.jsonl"]
 THREE = ["--domain", "medical=m.jsonl", "--domain", "legal=l.jsonl", "--domain", "finance=f.jsonl"]
 STUDIES = {
     **dict.fromkeys(("replay", "rewarming", "optimizers", "optimizers-memory", "law"), LAW),
-    **dict.fromkeys(("schedules", "skills"), THREE),
+    **dict.fromkeys(("schedules", "optimizer-state", "skills"), THREE),
 }
 
 
@@ -260,17 +260,22 @@ def test_costs_are_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert (cost.seconds(3), cost.steps(7.0), cost.steps(0.5)) == (7.0, 3, 1)
 
 
-@pytest.mark.parametrize("kind", ["infinite", "cosine", "wsd", "constant"])
-def test_schedules_are_recipes_of_three_trainings(kind: str, tmp_path: Path) -> None:
-    schedules = module("schedules")
+def three_texts(folder: Path) -> argparse.Namespace:
+    """Return the options of a study of three texts."""
     files = [
-        (name, write_jsonl(tmp_path / f"{name}.jsonl", [f"{name} {n}. " * 90 for n in range(40)]))
+        (name, write_jsonl(folder / f"{name}.jsonl", [f"{name} {n}. " * 90 for n in range(40)]))
         for name in "abc"
     ]
-    options = options_of(tmp_path, domain=files, general=files[0][1], replay=files[1][1])
+    return options_of(folder, domain=files, general=files[0][1], replay=files[1][1])
+
+
+@pytest.mark.parametrize("kind", ["infinite", "cosine", "wsd", "constant"])
+def test_schedules_are_recipes_of_three_trainings(kind: str, tmp_path: Path) -> None:
+    schedules, options = module("schedules"), three_texts(tmp_path)
     texts = schedules.held_out(options, 17)
     assert texts == schedules.held_out(options, 17)
-    words = [*schedules.places(options, texts), *schedules.settings(schedules.PLANS["full"], kind, "0.25")]
+    settings = schedules.settings("schedules", schedules.PLANS["full"], kind, "0.25")
+    words = [*schedules.places(options, texts), *settings]
     steps = load(schedules.RECIPE, words).steps
     trainings = [step.config for step in steps[1::2]]
     assert len(trainings) == 3
@@ -289,6 +294,25 @@ def test_schedules_are_recipes_of_three_trainings(kind: str, tmp_path: Path) -> 
             for use in ("train", "heldout")
         )
         assert not {text[:800] for text in read} & kept
+
+
+def test_an_optimizer_is_carried_on_with_all_else_the_same(tmp_path: Path) -> None:
+    schedules, options = module("schedules"), three_texts(tmp_path)
+    places, found = schedules.places(options, schedules.held_out(options, 17)), {}
+    for arm in schedules.arms("optimizer-state", 0):
+        words = schedules.settings("optimizer-state", schedules.PLANS["short"], arm, "0.25")
+        steps = load(schedules.RECIPE, [*places, *words]).steps
+        found[arm] = [step.config for step in steps[1::2]]
+        assert all(config.checkpoint.keep_optimizer for config in found[arm])
+    assert list(found) == ["fresh", "carried", "carried, no warm-up"]
+    first, *later = zip(*found.values(), strict=True)
+    assert first[0] == first[1] == first[2]
+    for fresh, carried, cold in later:
+        assert [each.start.optimizer for each in (fresh, carried, cold)] == [False, True, True]
+        assert carried.schedule == fresh.schedule
+        assert cold.schedule == fresh.schedule.model_copy(update={"warmup": 0.0})
+        same = carried.model_copy(update={"start": fresh.start})
+        assert same == fresh == cold.model_copy(update={"start": fresh.start, "schedule": fresh.schedule})
 
 
 def test_a_law_is_scored_on_what_it_has_not_seen(tmp_path: Path) -> None:
