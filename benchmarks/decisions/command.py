@@ -68,7 +68,7 @@ def main(about: str, arguments: list[str] | None = None) -> None:
         "--shares",
         type=shares,
         metavar="N,N",
-        help="of replay, for schedules and optimizer-state: the plan's if left out",
+        help="of replay, for studies of three texts: the plan's if left out",
     )
     parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
     parser.add_argument("--rate", type=float, default=300.0, metavar="N", help="training tokens per second")
@@ -79,7 +79,7 @@ def main(about: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
     if options.shares and STUDIES[options.study] is not schedules:
-        parser.error("--shares is for schedules and optimizer-state; the other studies have their plan's")
+        parser.error("--shares is for studies of three texts; the others have their plan's")
     options.runs = options.runs.absolute()
     study = STUDIES[options.study]
     work = study.work(options, len(seeds_of(options)))

@@ -9,8 +9,8 @@ learnt before, the same share of each.
 Of every text some documents are held out beforehand, other ones for each seed; all of them are read before
 the first training and after the last.
 
-*optimizer-state* compares what *infinite* can do with the optimizer where a training goes on: begin a fresh one
-that warms up, or carry on the state from before the anneal, with the same warm-up and with none.
+*optimizer-state* compares what *infinite* can do with the optimizer where a training goes on: begin a fresh
+one that warms up, or carry on the state from before the anneal, with the same warm-up and with none.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from cpt.errors import UsageError, did_you_mean
 from cpt.recipe.load import load
 from cpt.recipe.schema import Recipe, Step
+from cpt.stages.base import StageConfig
 from cpt.training.distributed.environment import Environment
 
 
@@ -42,6 +43,9 @@ def about(text: str) -> str:
 
 
 KIND = "pretrain"
+_BEFORE_CONSTANT = frozenset({"peak", "warmup", "cooldown", "cooldown_share"})
+"""Settings of an infinite schedule that a training which continues it has none of."""
+
 _NOT_TAKEN_OVER = frozenset({"name", "from", "start", "tokens", "schedule"})
 
 
@@ -57,9 +61,9 @@ def write_continuation(
 ) -> None:
     """Write a recipe with one more stage, right after the training that it continues.
 
-    The new stage has the settings of that training except its schedule. It begins with the checkpoint and
-    unseen text. Later stages that name the earlier training (`from`) name the new one
-    instead.
+    The new stage has the settings of that training except its schedule: that one is kept where it goes on
+    from before an anneal. It begins with the checkpoint and unseen text. Later stages that name the earlier
+    training (`from`) name the new one instead.
 
     Args:
         checkpoint: "last", "pre-anneal", or the step of a milestone.
@@ -81,9 +85,25 @@ def write_continuation(
     taken = {key: value for key, value in stages[at][KIND].items() if key not in _NOT_TAKEN_OVER}
     start: dict[str, Any] = {"checkpoint": int(checkpoint) if checkpoint.isdecimal() else checkpoint}
     start |= {"optimizer": True} if carried else {}
+    if checkpoint == "pre-anneal" and (schedule := _gone_on_with(continued.config)):
+        taken["schedule"] = schedule
     new = {"name": name, "from": continued.name, "start": start, "tokens": tokens, **taken}
     later = [_renamed(each, continued.name, name) for each in stages[at + 1 :]]
     _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *later]}, path)
+
+
+def _gone_on_with(training: StageConfig) -> dict[str, Any]:
+    """Return the schedule that goes on from before a training's anneal; empty where none can."""
+    from cpt.stages.pretrain.config import PretrainConfig
+
+    if not isinstance(training, PretrainConfig):
+        return {}
+    kind = training.schedule.kind
+    written = {"kind": kind} | training.schedule.model_dump(mode="json", exclude_defaults=True)
+    if kind == "infinite":
+        kept = {key: value for key, value in written.items() if key not in _BEFORE_CONSTANT}
+        return kept | {"continues": True}
+    return written if kind == "wsd" else {}
 
 
 def settle(path: Path, overrides: list[str], place: Environment | None = None) -> Recipe:

@@ -11,6 +11,10 @@ import torch
 from safetensors.torch import load_file
 from tiny import write_chain
 
+from cpt.recipe.authoring import write_continuation
+from cpt.recipe.load import load
+from cpt.stages.pretrain.config import PretrainConfig
+
 RECIPE = """\
 name: whole
 base: model
@@ -93,3 +97,50 @@ def test_what_cannot_go_on_is_said_before_anything_runs(
     assert says in " ".join(done.err.split())
     assert not Path("runs").exists()
     assert not Path("whole-continued.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "written"),
+    [
+        (
+            "{kind: infinite, peak: 2e-3, constant: 1e-3, floor: 1e-4, warmup: 0.1}",
+            {"kind": "infinite", "constant": 1e-3, "floor": 1e-4, "continues": True},
+        ),
+        ("{kind: wsd, peak: 1e-3}", {"kind": "wsd", "peak": 1e-3}),
+    ],
+)
+def test_from_before_an_anneal_it_goes_on_by_the_same_schedule(
+    schedule: str, written: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    text = (tmp_path / "whole.yaml").read_text()
+    (tmp_path / "whole.yaml").write_text(text.replace("{kind: constant, peak: 3e-3, warmup: 0}", schedule))
+    more: dict[str, Any] = {"tokens": 400, "stage": None, "name": "continued"}
+    write_continuation(load(Path("whole.yaml")), Path("before.yaml"), checkpoint="pre-anneal", **more)
+    config = load(Path("before.yaml")).steps[-1].config
+    assert isinstance(config, PretrainConfig)
+    assert config.schedule.model_dump(include=set(written)) == written
+    write_continuation(load(Path("whole.yaml")), Path("last.yaml"), checkpoint="last", **more)
+    config = load(Path("last.yaml")).steps[-1].config
+    assert isinstance(config, PretrainConfig)
+    assert config.schedule == PretrainConfig().schedule
+
+
+def test_plan_and_run_warn_of_a_start_at_another_rate(
+    called: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    text = (tmp_path / "whole.yaml").read_text()
+    (tmp_path / "whole.yaml").write_text(
+        text
+        + "  - pretrain: {name: again, from: pretrain, tokens: 200, batch_sequences: 1, precision: fp32, "
+        + "schedule: {kind: infinite, continues: true, constant: 1e-3, floor: 1e-4, anneal_share: 0}, "
+        + "monitor: {every: 100, tokens: 100, samples: null, early_end: null, weights: null}}\n"
+    )
+    says = "`continues` begins at a rate of 0.001, but pretrain ends at 0.003: set constant: 0.003"
+    for command in ("plan", "run"):
+        shown = called(command, "whole.yaml")
+        assert shown.code == 0, shown.err
+        assert says in " ".join((shown.out + shown.err).split())

@@ -11,7 +11,8 @@ import pytest
 from stage_runs import artifact
 
 from cpt.stages.base import Artifact
-from cpt.stages.pretrain.schedule_advice import schedule_advice
+from cpt.stages.pretrain.config import PretrainConfig
+from cpt.stages.pretrain.schedule_advice import continued_advice, schedule_advice
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 
 RUN = 10_000_000
@@ -60,3 +61,41 @@ def test_other_schedules_have_no_such_advice(tmp_path: Path) -> None:
     inputs = model(tmp_path)
     config = PRETRAIN.Config.model_validate({"schedule": {"kind": "wsd", "peak": 0.02}})
     assert schedule_advice(config, inputs, RUN) == []
+
+
+INFINITE = {"kind": "infinite", "peak": 2e-4, "constant": 1e-4, "floor": 1e-5}
+GOES_ON = {"kind": "infinite", "continues": True, "constant": 1e-4, "floor": 1e-5}
+BEFORE_ANNEAL = {"checkpoint": "pre-anneal"}
+
+
+def training(schedule: dict[str, Any], **more: Any) -> PretrainConfig:
+    return PretrainConfig.model_validate({"schedule": schedule, "tokens": 100_000, **more})
+
+
+@pytest.mark.parametrize("unit", ["steps", "tokens"])
+@pytest.mark.parametrize(
+    ("own", "start", "earlier", "says"),
+    [
+        (GOES_ON, BEFORE_ANNEAL, INFINITE, None),
+        (GOES_ON, None, INFINITE, "first ends at 1e-05: set start: {checkpoint: pre-anneal}"),
+        (GOES_ON, {"checkpoint": "last"}, INFINITE, "first ends at 1e-05"),
+        (GOES_ON, {"checkpoint": 40}, INFINITE, None),  # the rate of a milestone is not known
+        (GOES_ON | {"constant": 5e-5}, BEFORE_ANNEAL, INFINITE, "at 0.0001: set constant: 0.0001"),
+        (GOES_ON, BEFORE_ANNEAL, {"kind": "wsd", "peak": 3e-4}, "at 0.0003: set constant: 0.0003"),
+        (GOES_ON, BEFORE_ANNEAL, {"kind": "wsd", "peak": 1e-4}, None),
+        (GOES_ON, None, {"kind": "constant", "peak": 1e-4}, None),
+        (GOES_ON, None, {"kind": "constant", "peak": 2e-4}, "first ends at 0.0002: set constant: 0.0002"),
+        (GOES_ON, None, None, "comes from no pretrain stage"),
+        (INFINITE, BEFORE_ANNEAL, INFINITE, "rises to 0.0002 once more"),
+        (INFINITE, None, INFINITE, None),
+        (INFINITE, None, None, None),
+        ({"kind": "wsd", "peak": 2e-4}, BEFORE_ANNEAL, INFINITE, None),
+    ],
+)
+def test_a_training_that_continues_is_told_if_it_does_not_begin_at_the_rate_before(
+    own: dict[str, Any], start: Any, earlier: dict[str, Any] | None, says: str | None, unit: str
+) -> None:
+    before = None if earlier is None else training(earlier | {"unit": unit}, name="first")
+    said = continued_advice(training(own, start=start), before)
+    assert len(said) == (says is not None)
+    assert says is None or says in said[0]

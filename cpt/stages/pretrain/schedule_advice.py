@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.stages.base import Artifact
-from cpt.training.schedules import Power
+from cpt.training.schedules import Infinite, Power
 
 if TYPE_CHECKING:
     from cpt.stages.pretrain.config import PretrainConfig
@@ -25,6 +25,12 @@ _MUP = ("dim_model_base", "logits_scaling", "mup_base_hidden_size")
 
 _LOOKS = 200
 """Steps of a run at which its rate is read."""
+
+_SHARES = 1 << 20
+"""Steps of a run in which shares of it are exact enough."""
+
+_SAME = 1.05
+"""Ratio of two rates below which one goes on at the other."""
 
 
 def schedule_advice(config: PretrainConfig, inputs: Mapping[str, Artifact], tokens: int) -> list[str]:
@@ -69,3 +75,54 @@ def power_advice(schedule: Any, model: Path) -> list[str]:
         f"{divisor:.3g}: schedule: {{kind: power, {adapted}}}; for released models rates of 1e-4 to 3e-4 are "
         "usual"
     ]
+
+
+def continued_advice(config: PretrainConfig, earlier: PretrainConfig | None) -> list[str]:
+    """Return a warning where an infinite schedule does not go on at the rate of the training before.
+
+    Args:
+        earlier: Settings of the training that made the model; None where it comes from elsewhere.
+    """
+    schedule = config.schedule
+    if not isinstance(schedule, Infinite):
+        return []
+    if earlier is None:
+        elsewhere = (
+            "`continues` begins at the constant rate, without re-warming: that is for a model from before an "
+            "anneal, and this one comes from no pretrain stage of the recipe. Leave `continues` out unless "
+            "it is such a checkpoint"
+        )
+        return [elsewhere] if schedule.continues else []
+    name, its = earlier.name or "pretrain", _rate_where_kept(config, earlier)
+    if its is None:
+        return []
+    own = schedule.highest
+    if not schedule.continues:
+        goes_on = config.start is not None and config.start.checkpoint == "pre-anneal"
+        again = (
+            f"the rate rises to {own:g} once more, and {name} kept its model before the anneal at {its:g}: "
+            f"to go on there, schedule: {{kind: infinite, continues: true, constant: {its:g}}}"
+        )
+        return [again] if goes_on and earlier.schedule.kind == "infinite" and own > _SAME * its else []
+    if max(own, its) <= _SAME * min(own, its):
+        return []
+    if config.start is None or config.start.checkpoint == "last":
+        falls = earlier.planned_schedule.anneal_begins(_SHARES) is not None
+        mend = "start: {checkpoint: pre-anneal}" if falls else f"constant: {its:g}"
+        return [f"`continues` begins at a rate of {own:g}, but {name} ends at {its:g}: set {mend}"]
+    return [
+        f"`continues` begins at a rate of {own:g}, but {name} kept its model before the anneal at {its:g}: "
+        f"set constant: {its:g}"
+    ]
+
+
+def _rate_where_kept(config: PretrainConfig, earlier: PretrainConfig) -> float | None:
+    """Return the rate of a training at the model that a stage begins with; None for a milestone's."""
+    schedule, total = earlier.planned_schedule, _SHARES
+    if schedule.unit == "tokens" or schedule.kind == "power":
+        total = earlier.most_tokens
+    checkpoint = "last" if config.start is None else config.start.checkpoint
+    if checkpoint == "last":
+        return schedule.rate(total - 1, total)
+    begins = schedule.anneal_begins(total) if checkpoint == "pre-anneal" else None
+    return None if begins is None else schedule.rate(begins - 1, total)

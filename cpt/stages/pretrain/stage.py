@@ -43,7 +43,7 @@ from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_do
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.recall_texts import unread
 from cpt.stages.pretrain.results import require_limits, save_model, save_training
-from cpt.stages.pretrain.schedule_advice import schedule_advice
+from cpt.stages.pretrain.schedule_advice import continued_advice, schedule_advice
 from cpt.stages.pretrain.skill_it import graph_read_again, graph_references, most_sequences
 from cpt.stages.pretrain.trained_replay import rounded_replay
 from cpt.training.features.trackers import Tracking
@@ -100,6 +100,7 @@ class PretrainStage(Stage[PretrainConfig]):
             planned_tokens(config, inputs, upstream),
             *rounded_replay(config),
             *described(config),
+            *continued_advice(config, _planned_before(upstream.get("model", ()))),
             *against_forgetting(config),
         ]
         return "; ".join([*words, *planned_probes(config, inputs, upstream)])
@@ -148,6 +149,7 @@ class PretrainStage(Stage[PretrainConfig]):
             *repeated(stream, steps),
             *unread(config, corpus, stream, steps),
             *schedule_advice(config, inputs, stream.tokens(steps)),
+            *continued_advice(config, _trained_before(inputs["model"])),
         ):
             context.progress.message(warning)
         new_tokens = read_new_tokens(model_folder)
@@ -257,6 +259,17 @@ def settings_of(
         tolerance=config.monitor.tolerance,
         stage=config.name or PretrainStage.kind,
     )
+
+
+def _planned_before(upstream: UpstreamConfigs) -> PretrainConfig | None:
+    """Return the settings of the training that will make a model; None if another stage does."""
+    return upstream[-1] if upstream and isinstance(upstream[-1], PretrainConfig) else None
+
+
+def _trained_before(made: Artifact) -> PretrainConfig | None:
+    """Return the settings of the training that has made a model; None if something else has."""
+    trained = made.stage == PretrainStage.kind
+    return PretrainConfig.model_validate(made.config | {"name": made.name}) if trained else None
 
 
 def _tracking(config: PretrainConfig, context: Context) -> Tracking:
