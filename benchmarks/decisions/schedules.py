@@ -67,12 +67,12 @@ def optimizer_states(at: int) -> dict[str, list[str]]:
     stage = f"learn-{STAGES[at]}"
     fresh = [*schedules(at)["infinite"], f"{stage}.checkpoint.keep_optimizer=true"]
     if not at:
-        return {"fresh": fresh, "carried": fresh, "carried, no warm-up": fresh}
+        return {"fresh": fresh, "carried": fresh, "carried without warm-up": fresh}
     carried = [*fresh, f"{stage}.start={_BEFORE_FALL[:-1]}, optimizer: true}}"]
     return {
         "fresh": fresh,
         "carried": carried,
-        "carried, no warm-up": [*carried, f"{stage}.schedule.warmup=0"],
+        "carried without warm-up": [*carried, f"{stage}.schedule.warmup=0"],
     }
 
 
@@ -105,13 +105,14 @@ def studied(options: argparse.Namespace) -> dict[str, Any]:
     if len(options.domain) != len(STAGES):
         raise SystemExit(f"{options.study}: give {len(STAGES)} texts, each as --domain NAME=FILE")
     plan, found = PLANS[options.plan], {}
+    label = f"{options.study}-{options.plan}"
     for seed in seeds_of(options):
         texts = held_out(options, seed)
         for share in shares_of(options):
             for kind in arms(options.study, 0):
                 arm = f"{kind}, replay {float(share):g}"
                 words = [*places(options, texts), *settings(options.study, plan, kind, share), f"seed={seed}"]
-                name = f"{options.study}-{options.plan}-{kind.replace(', ', '-')}-r{float(share):g}-s{seed}"
+                name = f"{label}-{kind.replace(' ', '-')}-r{float(share):g}-s{seed}"
                 found.setdefault(arm, {})
                 with suppress(Failed):
                     found[arm][seed] = figures(run(options, RECIPE, words, name).folder)

@@ -304,7 +304,7 @@ def test_an_optimizer_is_carried_on_with_all_else_the_same(tmp_path: Path) -> No
         steps = load(schedules.RECIPE, [*places, *words]).steps
         found[arm] = [step.config for step in steps[1::2]]
         assert all(config.checkpoint.keep_optimizer for config in found[arm])
-    assert list(found) == ["fresh", "carried", "carried, no warm-up"]
+    assert list(found) == ["fresh", "carried", "carried without warm-up"]
     first, *later = zip(*found.values(), strict=True)
     assert first[0] == first[1] == first[2]
     for fresh, carried, cold in later:
