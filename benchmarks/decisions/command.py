@@ -15,6 +15,7 @@ from decisions.sweeps import hours, seeds_of, terminate
 STUDIES = {
     "replay": rates,
     "rewarming": rates,
+    "kinds": rates,
     "optimizers": optimizers,
     "optimizers-memory": optimizers,
     "schedules": schedules,

@@ -1,4 +1,4 @@
-"""Compare shares of replay, and rates: sweeps of `replay.yaml`, and of a model with random weights."""
+"""Compare shares of replay, rates and kinds of schedule: sweeps of `replay.yaml`; one with random weights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ from decisions.sweeps import Work, combinations, command, sweep, texts, varied
 
 RECIPE = Path(__file__).parent / "replay.yaml"
 PEAK, WARMUP, REPLAY = "pretrain.schedule.peak", "pretrain.schedule.warmup", "pretrain.replay"
+KINDS = ",".join(
+    f"{{{kind}, warmup: 0.1}}"
+    for kind in (
+        "kind: rewarm-cosine, peak: 3e-4, floor: 3e-5",
+        "kind: linear, peak: 3e-4, floor: 3e-5",
+        "kind: wsd, peak: 3e-4, decay_share: 0.2, min_ratio: 0.1",
+        "kind: constant, peak: 3e-4",
+        "kind: power, peak: 0.0089, a: 2.0, decay_share: 0.2",
+        "kind: power, decay_share: 0.2",
+    )
+)
+"""Schedules with the same warm-up; *power* as `cpt plan` advises for a width of 576, and as published."""
+
 READ = 33_000
 """Tokens that a run of the recipe only reads."""
 
@@ -38,18 +51,20 @@ PLANS = {
         "replay": Plan({REPLAY: "0,0.01,0.05,0.1,0.25,0.5"}, 153_600, 100),
         "rewarming": Plan({PEAK: "3e-5,1e-4,3e-4,1e-3", WARMUP: "0,0.05,0.2"}, 40_960, 20),
         "scratch": Plan({PEAK: "3e-4,1e-3"}, 40_960, 20),
+        "kinds": Plan({"pretrain.schedule": KINDS}, 40_960, 20),
     },
     "short": {
         "replay": Plan({REPLAY: "0,0.05,0.1,0.25,0.5"}, 20_480, 20),
         "rewarming": Plan({PEAK: "1e-4,3e-4", WARMUP: "0,0.2"}, 20_480, 20),
         "scratch": Plan({PEAK: "3e-4,1e-3"}, 20_480, 20),
+        "kinds": Plan({"pretrain.schedule": KINDS}, 20_480, 20),
     },
 }
 
 
 def work(options: argparse.Namespace, seeds: int) -> list[Work]:
     """Return the work of a study, for all its domains."""
-    kinds = ["rewarming", "scratch"] if options.study == "rewarming" else ["replay"]
+    kinds = ["rewarming", "scratch"] if options.study == "rewarming" else [options.study]
     return [PLANS[options.plan][kind].work(seeds) for _ in options.domain for kind in kinds]
 
 

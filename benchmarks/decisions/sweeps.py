@@ -44,7 +44,10 @@ def hours(work: Sequence[Work], rate: float) -> float:
 
 def combinations(levels: Mapping[str, str]) -> int:
     """Return the number of combinations of levels, as `--vary` takes them."""
-    return math.prod(len(values.split(",")) for values in levels.values())
+    from cpt.sweep.factors import parse_factors
+
+    factors = parse_factors([f"{key}={values}" for key, values in levels.items()], "grid")
+    return math.prod(len(factor.levels) for factor in factors)
 
 
 def seeds_of(options: argparse.Namespace) -> list[int]:
