@@ -7,6 +7,7 @@ replay: shares of replay, for each --domain.
 rewarming: peaks and warm-ups of the rate, and a model of the same shape with random weights that learns the
     same text (from scratch).
 kinds: schedules of one text, *power* with published and with adapted rates among them.
+batch: sequences of a batch and peaks of the rate, at equal tokens.
 optimizers: optimizers and adapters at equal tokens, with the peak memory of each.
 optimizers-memory: the same in the memory of the cheapest, for the time that AdamW takes there.
 schedules: three texts (--domain), one after the other, by four schedules, with and without replay.

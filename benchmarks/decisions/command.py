@@ -16,6 +16,7 @@ STUDIES = {
     "replay": rates,
     "rewarming": rates,
     "kinds": rates,
+    "batch": rates,
     "optimizers": optimizers,
     "optimizers-memory": optimizers,
     "schedules": schedules,

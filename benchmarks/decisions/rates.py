@@ -11,6 +11,10 @@ from decisions.sweeps import Work, combinations, command, sweep, texts, varied
 
 RECIPE = Path(__file__).parent / "replay.yaml"
 PEAK, WARMUP, REPLAY = "pretrain.schedule.peak", "pretrain.schedule.warmup", "pretrain.replay"
+BATCH = "pretrain.batch_sequences"
+QUARTERS = ("pretrain.micro_batch_sequences=4", "pretrain.replay=0.25")
+"""Replay that is whole sequences of batches of 4 and more, which fit whole in a micro batch."""
+
 KINDS = ",".join(
     f"{{{kind}, warmup: 0.1}}"
     for kind in (
@@ -35,11 +39,13 @@ class Plan(NamedTuple):
         levels: Values of each setting, as `--vary` takes them.
         tokens: Tokens of a training.
         batch: Sequences of a batch: a share of replay is whole sequences of it.
+        settings: Other settings of all runs.
     """
 
     levels: dict[str, str]
     tokens: int
     batch: int
+    settings: tuple[str, ...] = ()
 
     def work(self, seeds: int) -> Work:
         """Return the work of all runs."""
@@ -52,12 +58,14 @@ PLANS = {
         "rewarming": Plan({PEAK: "3e-5,1e-4,3e-4,1e-3", WARMUP: "0,0.05,0.2"}, 40_960, 20),
         "scratch": Plan({PEAK: "3e-4,1e-3"}, 40_960, 20),
         "kinds": Plan({"pretrain.schedule": KINDS}, 40_960, 20),
+        "batch": Plan({BATCH: "4,16,64", PEAK: "1e-4,3e-4,1e-3"}, 163_840, 16, QUARTERS),
     },
     "short": {
         "replay": Plan({REPLAY: "0,0.05,0.1,0.25,0.5"}, 20_480, 20),
         "rewarming": Plan({PEAK: "1e-4,3e-4", WARMUP: "0,0.2"}, 20_480, 20),
         "scratch": Plan({PEAK: "3e-4,1e-3"}, 20_480, 20),
         "kinds": Plan({"pretrain.schedule": KINDS}, 20_480, 20),
+        "batch": Plan({BATCH: "4,16", PEAK: "1e-4,3e-4"}, 20_480, 16, QUARTERS),
     },
 }
 
@@ -88,6 +96,7 @@ def request(options: argparse.Namespace, kind: str, name: str, domain: Path, *se
         *texts(options, domain),
         f"pretrain.tokens={plan.tokens}",
         f"pretrain.batch_sequences={plan.batch}",
+        *plan.settings,
     ]
     limit = ["--limit", "general <= +0.01"]
     return command(options, RECIPE, words, name, *settings, *varied(plan.levels), *limit)

@@ -27,7 +27,7 @@ SOURCES = ["--replay", "r.jsonl", "--general", "g.jsonl"]
 LAW = ["--domain", "law=law.jsonl"]
 THREE = ["--domain", "medical=m.jsonl", "--domain", "legal=l.jsonl", "--domain", "finance=f.jsonl"]
 STUDIES = {
-    **dict.fromkeys(("replay", "rewarming", "kinds", "optimizers", "optimizers-memory", "law"), LAW),
+    **dict.fromkeys(("replay", "rewarming", "kinds", "batch", "optimizers", "optimizers-memory", "law"), LAW),
     **dict.fromkeys(("schedules", "optimizer-state", "skills"), THREE),
 }
 
