@@ -58,4 +58,9 @@ def _gave(preset: Preset) -> str:
     if gave is None:
         return "not run yet"
     domain, general = (signed(each["value"]) for each in (gave.domain, gave.general))
-    return f"domain {domain}, general {general} bits per byte in {duration(gave.seconds)} ({gave.machine})"
+    what = ["tiny variant"] if gave.tiny else []
+    what += [f"{gave.seeds} seeds"] if gave.seeds > 1 else []
+    of = f"{', '.join(what)}: " if what else ""
+    return (
+        f"{of}domain {domain}, general {general} bits per byte in {duration(gave.seconds)} ({gave.machine})"
+    )

@@ -35,6 +35,8 @@ class Gave:
         machine: Machine of the run.
         domain, general: Change as `value`, `low` and `high`; less is better.
         source: File with all figures.
+        seeds: Number of runs; `seconds` and changes are their means.
+        tiny: Whether it is the variant of minutes in the recipe's header.
     """
 
     seconds: float
@@ -42,6 +44,8 @@ class Gave:
     domain: Mapping[str, float]
     general: Mapping[str, float]
     source: str
+    seeds: int = 1
+    tiny: bool = False
 
 
 @dataclass(frozen=True)

