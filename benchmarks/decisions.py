@@ -11,7 +11,7 @@ batch: sequences of a batch and peaks of the rate, at equal tokens.
 optimizers: optimizers and adapters at equal tokens, with the peak memory of each.
 optimizers-memory: the same in the memory of the cheapest, for the time that AdamW takes there.
 schedules: three texts (--domain), one after the other, by four schedules, with and without replay.
-optimizer-state: the same texts by one schedule, with a fresh optimizer for each text and with one carried on.
+optimizer-state: the same texts by one schedule, with a fresh optimizer for each and with one carried on.
 law: a mixture law of small runs, its predictions of other runs, and the mixture that it advises.
 skills: the texts as parts of one domain: online mixing, equal shares, and a law's mixture.
 

@@ -10,7 +10,7 @@ Of every text some documents are held out beforehand, other ones for each seed; 
 the first training and after the last.
 
 *optimizer-state* compares what *infinite* can do with the optimizer where a training goes on: begin a fresh
-one that warms up, or carry on the state from before the anneal, with the same warm-up and with none.
+one, or carry on the state from before the anneal. All else is the same.
 """
 
 from __future__ import annotations
@@ -66,14 +66,8 @@ def optimizer_states(at: int) -> dict[str, list[str]]:
     """Return the overrides of *infinite* with a fresh optimizer, and with one that is carried on."""
     stage = f"learn-{STAGES[at]}"
     fresh = [*schedules(at)["infinite"], f"{stage}.checkpoint.keep_optimizer=true"]
-    if not at:
-        return {"fresh": fresh, "carried": fresh, "carried without warm-up": fresh}
-    carried = [*fresh, f"{stage}.start={_BEFORE_FALL[:-1]}, optimizer: true}}"]
-    return {
-        "fresh": fresh,
-        "carried": carried,
-        "carried without warm-up": [*carried, f"{stage}.schedule.warmup=0"],
-    }
+    carried = [f"{stage}.start={_BEFORE_FALL[:-1]}, optimizer: true}}"] if at else []
+    return {"fresh": fresh, "carried": [*fresh, *carried]}
 
 
 def schedules(at: int) -> dict[str, list[str]]:
