@@ -96,8 +96,8 @@ def sweep(
         typer.Option(
             "--budget",
             metavar="TIME",
-            help="Time for all runs, such as 90min or 2h: after the first run, those are left out that would "
-            "not end in time.",
+            help="Time for all runs, such as 90min or 2h: the time of each configuration is estimated, and "
+            "those that do not fit are left out.",
         ),
     ] = None,
     jobs: Annotated[
@@ -133,8 +133,8 @@ def sweep(
     Exit codes: 0 all runs have a result, 1 some failed, 2 the recipe or the command line is wrong, 130
     interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
+    from cpt.sweep.process import Execution
     from cpt.sweep.result import result_of
-    from cpt.sweep.run import Execution
     from cpt.sweep.run import sweep as run_sweep
 
     launching = launch_request(context)
@@ -240,17 +240,20 @@ def _print_event(event: SweepEvent) -> None:
     """Print a line on standard error."""
     from cpt.sweep.result import in_words, summary_line
 
+    stamp = datetime.now().strftime("%H:%M:%S")
     trial = event.trial
+    if trial is None:
+        said = f"plan: {event.text}" if event.kind == "plan" else "measures training steps, for the plan"
+        err().print(f"{stamp} {said}", soft_wrap=True)
+        return
     said = {
         "starts": f"starts: {in_words(trial.values, list(trial.values))}",
-        "runs": event.text,
-        "waits": f"waits: {event.text}",
         "done": f"done in {duration(trial.seconds)}: {summary_line(trial.changes, ['domain', 'general'])}",
         "failed": f"failed: {event.text}",
+        "waits": f"waits: {event.text}",
         "left out": "left out: not enough time",
-    }[event.kind]
+    }.get(event.kind, event.text)
     if said:
-        stamp = datetime.now().strftime("%H:%M:%S")
         counted = f"  ({event.ended} of {event.of})" if event.kind in ("done", "failed") else ""
         err().print(f"{stamp} {trial.run}: {said}{counted}", soft_wrap=True)
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from faults.workspace import copy_of
 
+from cpt.json_file import read_json
 from cpt.recipe.journal import find_run
+from cpt.sweep.estimates import FILE, Estimates
 
 
 def test_a_sweep_of_real_runs(
@@ -20,9 +22,13 @@ def test_a_sweep_of_real_runs(
     folder = copy_of(finished_workspace, tmp_path / "workspace")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    words = ["sweep", "short.yaml", "--vary", "pretrain.schedule.peak=1e-5,1e-2"]
+    words = ["sweep", "short.yaml", "--vary", "pretrain.schedule.peak=1e-5,1e-2", "--budget", "1h"]
     done = called(*words, "--json")
     assert done.code == 0, done.err
+    assert "plan: 2 of 2 configurations fit in 1 h" in done.err
+    estimated = read_json(folder / "runs" / "short-sweep" / FILE, Estimates)
+    first, second = (estimated.seconds[number]["pretrain"] for number in ("1", "2"))
+    assert 0 < first == second  # one kind of step, measured once
     found = done.json
     assert [row["values"] for row in found["configurations"]] == [
         {"pretrain.schedule.peak": 1e-5},
