@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cpt.errors import CptError
 from cpt.recipe.journal import find_run
 from cpt.recipe.plan import Entry, make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
-from cpt.stages.pretrain.config import PretrainConfig
 from cpt.sweep.state import Trial
 
 Estimated = Mapping[int, Mapping[str, float]]
@@ -24,8 +23,8 @@ class Times(NamedTuple):
 
     Attributes:
         estimated: Estimated seconds; without those of stages that the estimator cannot price.
-        measured: Mean seconds of a stage that is not estimated; of a pretrain stage with fixed tokens per
-            token.
+        measured: Mean seconds of a stage, for configurations that have no estimate of it; of a pretrain stage
+            with fixed tokens per token.
         ratios: Measured seconds for an estimated one, by stage.
         ratio: The same over all stages; for stages that no finished run has.
         around: Seconds of a run that no stage takes: to start, to load, to check.
@@ -48,8 +47,11 @@ class Times(NamedTuple):
 
 
 def _tokens(entry: Entry) -> int:
-    config = entry.step.located
-    return config.tokens if isinstance(config, PretrainConfig) and isinstance(config.tokens, int) else 1
+    return _fixed_tokens(entry.step.kind, getattr(entry.step.located, "tokens", None))
+
+
+def _fixed_tokens(kind: str, tokens: Any) -> int:
+    return tokens if kind == "pretrain" and isinstance(tokens, int) else 1
 
 
 def times_of(done: Sequence[Trial], estimated: Estimated, runs: Path, unmeasured: float) -> Times:
@@ -71,10 +73,8 @@ def times_of(done: Sequence[Trial], estimated: Estimated, runs: Path, unmeasured
             seen.add(record.fingerprint)
             if estimate := estimated.get(trial.number, {}).get(name):
                 pairs.setdefault(name, []).append((record.seconds, estimate))
-            else:
-                tokens = record.config.get("tokens")
-                fixed = tokens if isinstance(tokens, int) and record.stage == "pretrain" else 1
-                plain.setdefault(name, []).append(record.seconds / fixed)
+            fixed = _fixed_tokens(record.stage, record.config.get("tokens"))
+            plain.setdefault(name, []).append(record.seconds / fixed)
     every = [pair for each in pairs.values() for pair in each]
     return Times(
         estimated=estimated,

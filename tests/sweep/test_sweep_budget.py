@@ -82,6 +82,7 @@ def test_finished_runs_correct_the_estimates(recipe_file: Path) -> None:
     after = times_of([trial], estimated, runs, 2.0)
     assert after.of(1, entry) == pytest.approx(took)
     assert after.of(2, entry) == pytest.approx(5 * took)
+    assert after.of(3, entry) == pytest.approx(took)  # it has no estimate
     assert after.of(2, corpus) == pytest.approx(done.artifacts["corpus"].seconds)
     inside = sum(record.seconds for record in done.artifacts.values())
     assert after.around == pytest.approx(100.0 - inside)
