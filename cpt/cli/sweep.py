@@ -22,7 +22,7 @@ from cpt.recipe.load import load
 if TYPE_CHECKING:
     from cpt.sweep.result import SweepResult
     from cpt.sweep.run import SweepEvent
-    from cpt.sweep.state import SweepRequest
+    from cpt.sweep.state import SweepFile, SweepRequest
 
 PAGE = "sweep.html"
 
@@ -134,7 +134,6 @@ def sweep(
     interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
     from cpt.sweep.process import Execution
-    from cpt.sweep.result import result_of
     from cpt.sweep.run import sweep as run_sweep
 
     launching = launch_request(context)
@@ -147,9 +146,15 @@ def sweep(
     except ValueError as error:
         raise UsageError(f"--launcher: {error} in `{launcher}`") from None
     execution = Execution(runs, jobs, words, options)
-    file = run_sweep(request, execution, _print_event)
-    found = result_of(file, datetime.now(UTC).isoformat(timespec="seconds"))
-    page = _write_page(found, runs / request.name / PAGE)
+    page = runs / request.name / PAGE
+
+    def follow(event: SweepEvent) -> None:
+        _print_event(event)
+        if event.kind in ("done", "failed") and event.ended < event.of:
+            _write_early_page(event.file, page)
+
+    found = _result(run_sweep(request, execution, follow))
+    _write_page(found, page)
     if as_json:
         print_json(found.model_dump(mode="json") | {"page": str(page)})
     else:
@@ -258,12 +263,25 @@ def _print_event(event: SweepEvent) -> None:
         err().print(f"{stamp} {trial.run}: {said}{counted}", soft_wrap=True)
 
 
-def _write_page(found: SweepResult, path: Path) -> Path:
+def _result(file: SweepFile) -> SweepResult:
+    from cpt.sweep.result import result_of
+
+    return result_of(file, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _write_page(found: SweepResult, path: Path) -> None:
     from cpt.atomic import write_text
     from cpt.sweep.page import render
 
     write_text(path, render(found))
-    return path
+
+
+def _write_early_page(file: SweepFile, path: Path) -> None:
+    """Write the page of the runs that have ended. A page that cannot be drawn does not stop the others."""
+    try:
+        _write_page(_result(file), path)
+    except Exception as error:  # hours of runs are worth more than an early look
+        err().print(f"the page is not up to date: {error}", soft_wrap=True, markup=False)
 
 
 def _print(found: SweepResult, page: Path) -> None:

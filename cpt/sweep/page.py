@@ -28,6 +28,7 @@ def render(found: SweepResult) -> str:
             change=change_in_words,
             bounds=bounds_in_words,
             command=_command(found),
+            ended=sum(len(row.runs) + len(row.failed) for row in found.configurations),
         )
     )
 

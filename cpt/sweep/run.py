@@ -39,13 +39,14 @@ EventKind = Literal["estimates", "plan", "starts", "runs", "done", "failed", "le
 class SweepEvent:
     """Something that happened to a trial, and how many of the known trials have ended.
 
-    An estimate and a plan are of all trials: there `trial` is None.
+    An estimate and a plan are of all trials: there `trial` is None. `file` is the state of all.
     """
 
     kind: EventKind
     trial: Trial | None
     ended: int
     of: int
+    file: SweepFile
     text: str = ""
 
 
@@ -297,4 +298,4 @@ class _Sweep:
     def _tell(self, kind: EventKind, trial: Trial | None, text: str = "") -> None:
         trials = self._state.trials
         ended = sum(each.state in ENDED for each in trials)
-        self._listener(SweepEvent(kind, trial, ended, len(trials), text))
+        self._listener(SweepEvent(kind, trial, ended, len(trials), self._state.file(), text))

@@ -169,6 +169,17 @@ def test_nothing_has_ended() -> None:
     assert "No run has ended yet" in render(found)
 
 
+@pytest.mark.parametrize("ended", [1, 2, 7])
+def test_a_page_of_the_first_runs_is_marked_as_unfinished(ended: int) -> None:
+    file = made()
+    later = (each.model_copy(update={"state": "waiting", "changes": {}}) for each in file.trials[ended:])
+    some = file.model_copy(update={"trials": (*file.trials[:ended], *later)})
+    page = render(result_of(some, "2026-01-01"))
+    assert f"<strong>Unfinished</strong>: {ended} of 18 runs have ended." in page
+    assert "Best: peak" in page
+    assert "Unfinished" not in render(result_of(file, "2026-01-01"))
+
+
 def without(file: SweepFile, *runs: tuple[int, int]) -> SweepFile:
     """Let the runs of some configurations and seeds fail."""
     trials = tuple(
