@@ -243,7 +243,7 @@ def _seconds(text: str) -> float:
 
 def _print_event(event: SweepEvent) -> None:
     """Print a line on standard error."""
-    from cpt.sweep.result import in_words, summary_line
+    from cpt.sweep.words import in_words, summary_line
 
     stamp = datetime.now().strftime("%H:%M:%S")
     trial = event.trial
@@ -285,8 +285,8 @@ def _write_early_page(file: SweepFile, path: Path) -> None:
 
 
 def _print(found: SweepResult, page: Path) -> None:
-    from cpt.sweep.page import bounds_in_words, change_in_words
-    from cpt.sweep.result import value_in_words
+    from cpt.sweep.page import with_bounds
+    from cpt.sweep.words import value_in_words
 
     console = out()
     if found.recommendation is None:
@@ -298,15 +298,14 @@ def _print(found: SweepResult, page: Path) -> None:
             console.print(sentence, soft_wrap=True)
     shown = found.measures[:4]
     labels = [key.rpartition(".")[2] for key in found.factors]
-    table = rows("", *labels, *(f"{name}#" for name in shown), "")
+    table = rows("", *labels, *(f"{name}#" for name in shown), "from the best#", "")
     for row in found.configurations:
         chosen = found.recommendation is not None and found.recommendation.number == row.number
         marks = ", ".join([*(["best"] if chosen else []), *(["front"] if row.on_front else [])])
-        changes = []
-        for name in shown:
-            change = row.changes.get(name)
-            bounds = f" ({bounds_in_words(name, change)})" if change and change.known else ""
-            changes.append(change_in_words(name, change.value) + bounds if change else "")
+        shown_changes = [(name, row.changes.get(name)) for name in shown]
+        changes = [
+            with_bounds(name, each) for name, each in (*shown_changes, (found.minimize, row.difference))
+        ]
         values = [value_in_words(row.values[key]) for key in found.factors]
         table.add_row("", f"p{row.number:02d}", *values, *changes, Text(marks, style="green"))
     console.print(table)
