@@ -254,7 +254,7 @@ class _Sweep:
             if not told:
                 self._tell("waits", trial, "an earlier sweep's process still runs it")
             told = True
-            time.sleep(1.0)
+            time.sleep(_PAUSE)
         return time.monotonic() - begun if told else 0.0
 
     def _command(self, trial: Trial) -> list[str]:
