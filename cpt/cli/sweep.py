@@ -22,7 +22,7 @@ from cpt.recipe.load import load
 if TYPE_CHECKING:
     from cpt.sweep.result import SweepResult
     from cpt.sweep.run import SweepEvent
-    from cpt.sweep.state import SweepRequest
+    from cpt.sweep.state import SweepFile, SweepRequest
 
 PAGE = "sweep.html"
 
@@ -96,8 +96,8 @@ def sweep(
         typer.Option(
             "--budget",
             metavar="TIME",
-            help="Time for all runs, such as 90min or 2h: after the first run, those are left out that would "
-            "not end in time.",
+            help="Time for all runs, such as 90min or 2h: the time of each configuration is estimated, and "
+            "those that do not fit are left out.",
         ),
     ] = None,
     jobs: Annotated[
@@ -133,8 +133,7 @@ def sweep(
     Exit codes: 0 all runs have a result, 1 some failed, 2 the recipe or the command line is wrong, 130
     interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
-    from cpt.sweep.result import result_of
-    from cpt.sweep.run import Execution
+    from cpt.sweep.process import Execution
     from cpt.sweep.run import sweep as run_sweep
 
     launching = launch_request(context)
@@ -147,9 +146,15 @@ def sweep(
     except ValueError as error:
         raise UsageError(f"--launcher: {error} in `{launcher}`") from None
     execution = Execution(runs, jobs, words, options)
-    file = run_sweep(request, execution, _print_event)
-    found = result_of(file, datetime.now(UTC).isoformat(timespec="seconds"))
-    page = _write_page(found, runs / request.name / PAGE)
+    page = runs / request.name / PAGE
+
+    def follow(event: SweepEvent) -> None:
+        _print_event(event)
+        if event.kind in ("done", "failed") and event.ended < event.of:
+            _write_early_page(event.file, page)
+
+    found = _result(run_sweep(request, execution, follow))
+    _write_page(found, page)
     if as_json:
         print_json(found.model_dump(mode="json") | {"page": str(page)})
     else:
@@ -238,34 +243,50 @@ def _seconds(text: str) -> float:
 
 def _print_event(event: SweepEvent) -> None:
     """Print a line on standard error."""
-    from cpt.sweep.result import in_words, summary_line
+    from cpt.sweep.words import in_words, summary_line
 
+    stamp = datetime.now().strftime("%H:%M:%S")
     trial = event.trial
+    if trial is None:
+        said = f"plan: {event.text}" if event.kind == "plan" else "measures training steps, for the plan"
+        err().print(f"{stamp} {said}", soft_wrap=True)
+        return
     said = {
         "starts": f"starts: {in_words(trial.values, list(trial.values))}",
-        "runs": event.text,
-        "waits": f"waits: {event.text}",
         "done": f"done in {duration(trial.seconds)}: {summary_line(trial.changes, ['domain', 'general'])}",
         "failed": f"failed: {event.text}",
+        "waits": f"waits: {event.text}",
         "left out": "left out: not enough time",
-    }[event.kind]
+    }.get(event.kind, event.text)
     if said:
-        stamp = datetime.now().strftime("%H:%M:%S")
         counted = f"  ({event.ended} of {event.of})" if event.kind in ("done", "failed") else ""
         err().print(f"{stamp} {trial.run}: {said}{counted}", soft_wrap=True)
 
 
-def _write_page(found: SweepResult, path: Path) -> Path:
+def _result(file: SweepFile) -> SweepResult:
+    from cpt.sweep.result import result_of
+
+    return result_of(file, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _write_page(found: SweepResult, path: Path) -> None:
     from cpt.atomic import write_text
     from cpt.sweep.page import render
 
     write_text(path, render(found))
-    return path
+
+
+def _write_early_page(file: SweepFile, path: Path) -> None:
+    """Write the page of the runs that have ended. A page that cannot be drawn does not stop the others."""
+    try:
+        _write_page(_result(file), path)
+    except Exception as error:  # hours of runs are worth more than an early look
+        err().print(f"the page is not up to date: {error}", soft_wrap=True, markup=False)
 
 
 def _print(found: SweepResult, page: Path) -> None:
-    from cpt.sweep.page import bounds_in_words, change_in_words
-    from cpt.sweep.result import value_in_words
+    from cpt.sweep.page import with_bounds
+    from cpt.sweep.words import value_in_words
 
     console = out()
     if found.recommendation is None:
@@ -277,15 +298,14 @@ def _print(found: SweepResult, page: Path) -> None:
             console.print(sentence, soft_wrap=True)
     shown = found.measures[:4]
     labels = [key.rpartition(".")[2] for key in found.factors]
-    table = rows("", *labels, *(f"{name}#" for name in shown), "")
+    table = rows("", *labels, *(f"{name}#" for name in shown), "from the best#", "")
     for row in found.configurations:
         chosen = found.recommendation is not None and found.recommendation.number == row.number
         marks = ", ".join([*(["best"] if chosen else []), *(["front"] if row.on_front else [])])
-        changes = []
-        for name in shown:
-            change = row.changes.get(name)
-            bounds = f" ({bounds_in_words(name, change)})" if change and change.known else ""
-            changes.append(change_in_words(name, change.value) + bounds if change else "")
+        shown_changes = [(name, row.changes.get(name)) for name in shown]
+        changes = [
+            with_bounds(name, each) for name, each in (*shown_changes, (found.minimize, row.difference))
+        ]
         values = [value_in_words(row.values[key]) for key in found.factors]
         table.add_row("", f"p{row.number:02d}", *values, *changes, Text(marks, style="green"))
     console.print(table)

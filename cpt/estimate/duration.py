@@ -123,6 +123,16 @@ class Calibration:
         """Return JSON data."""
         return {key: value for key, value in asdict(self).items() if key != "weights"}
 
+    def adapted(self, measured: Job, job: Job) -> Calibration:
+        """Return the measurement as that of a micro batch of another run, by the numbers of operations.
+
+        Args:
+            measured: Run that was measured.
+            job: Run with the same model, trained weights, optimizer and size of micro batches.
+        """
+        before, after = (flops_per_token(each, self.weights) * sum(each.heaviest) for each in (measured, job))
+        return replace(self, micro_batch_seconds=self.micro_batch_seconds * after / before)
+
     def duration(self, job: Job) -> Duration:
         """Return the duration of a run at the measured time per token.
 

@@ -13,7 +13,8 @@ from cpt.formatting import signed
 from cpt.report.comparison.charts import line_style, ring_each
 from cpt.report.schema import Interval
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, safe_key, short, to_svg
-from cpt.sweep.result import Configuration, FactorEffects, InteractionFact, SweepResult, value_in_words
+from cpt.sweep.result import Configuration, FactorEffects, InteractionFact, SweepResult
+from cpt.sweep.words import value_in_words
 
 MOST_RINGS = 24
 """Largest number of configurations that are drawn with their numbers."""

@@ -161,9 +161,9 @@ class Choice(NamedTuple):
         number: Number of the configuration.
         held: Whether it is within the limit: "held" (the upper end of the interval is), "not shown" (only
             the mean is), "broken" (no configuration is), or "" without a limit.
-        runner_up: Number of the next best configuration that may be taken; None without one.
-        lead: Difference of the runner-up to the best on the same seeds; positive: the best is ahead. None
-            without a seed in common.
+        others: Numbers of the other configurations that may be taken, the best first.
+        leads: Difference of each other configuration to the best on the same seeds; positive: the best is
+            ahead. Those without a seed in common are absent; those beyond the limit are not.
         wins: Number of seeds in which it is the best of the allowed configurations.
         seeds: Number of seeds with a result.
         incomplete: Numbers of configurations that have results for fewer seeds, and are not ranked.
@@ -171,11 +171,30 @@ class Choice(NamedTuple):
 
     number: int
     held: str
-    runner_up: int | None
-    lead: Mean | None
+    others: tuple[int, ...]
+    leads: Mapping[int, Mean]
     wins: int
     seeds: int
     incomplete: tuple[int, ...] = ()
+
+    @property
+    def runner_up(self) -> int | None:
+        """Return the next best configuration that may be taken; None without one."""
+        return self.others[0] if self.others else None
+
+    @property
+    def lead(self) -> Mean | None:
+        """Return the difference of the runner-up; None without a seed in common."""
+        return self.leads.get(self.others[0]) if self.others else None
+
+    @property
+    def open(self) -> tuple[int, ...]:
+        """Return the others that the seeds do not tell apart from the best: the interval holds 0, or is none.
+
+        Each interval is of one comparison alone.
+        """
+        leads = {number: self.leads.get(number) for number in self.others}
+        return tuple(n for n, lead in leads.items() if lead is None or lead.low is None or lead.low <= 0)
 
 
 def choose(
@@ -203,19 +222,19 @@ def choose(
         known = [number for number in means if number in bounded] or list(means)
         allowed = [min(known, key=lambda n: bounded[n].value if n in bounded else means[n].value)]
     ranked = sorted(allowed, key=lambda number: means[number].value)
-    best, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else None
-    lead = None
-    if runner_up is not None:
-        common = [seed for seed in objective[best] if seed in objective[runner_up]]
-        if common:
-            lead = mean_over_seeds([objective[runner_up][s] - objective[best][s] for s in common])
+    best = ranked[0]
+    leads = {
+        other: mean_over_seeds([values[seed] - objective[best][seed] for seed in common])
+        for other, values in objective.items()
+        if other != best and (common := [seed for seed in objective[best] if seed in values])
+    }
     wins = sum(
         1
         for seed, value in objective[best].items()
         if all(seed in objective[other] and value <= objective[other][seed] for other in allowed)
     )
     held = _held(bounded.get(best), limited, limit)
-    return Choice(best, held, runner_up, lead, wins, most, incomplete)
+    return Choice(best, held, tuple(ranked[1:]), leads, wins, most, incomplete)
 
 
 def _held(bounded: Mean | None, limited: object, limit: float) -> str:

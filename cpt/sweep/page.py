@@ -12,7 +12,8 @@ from cpt.report.schema import Interval
 from cpt.report.templates import environment
 from cpt.sweep import charts
 from cpt.sweep.measures import more_is_better
-from cpt.sweep.result import SweepResult, value_in_words
+from cpt.sweep.result import SweepResult
+from cpt.sweep.words import value_in_words
 
 
 def render(found: SweepResult) -> str:
@@ -28,6 +29,7 @@ def render(found: SweepResult) -> str:
             change=change_in_words,
             bounds=bounds_in_words,
             command=_command(found),
+            ended=sum(len(row.runs) + len(row.failed) for row in found.configurations),
         )
     )
 
@@ -70,6 +72,14 @@ def bounds_in_words(measure: str, found: Interval) -> str:
     if found.low is None or found.high is None:
         return ""
     return f"{change_in_words(measure, found.low)} to {change_in_words(measure, found.high)}"
+
+
+def with_bounds(measure: str, found: Interval | None) -> str:
+    """Return a change with its interval, as far as there are any."""
+    if found is None:
+        return ""
+    bounds = bounds_in_words(measure, found)
+    return change_in_words(measure, found.value) + (f" ({bounds})" if bounds else "")
 
 
 def _command(found: SweepResult) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from itertools import combinations
 from typing import Any
 
 from pydantic import Field
 
-from cpt.formatting import plural, signed
+from cpt.formatting import plural
 from cpt.report.schema import Fact, Interval
 from cpt.seeds import Mean, mean_over_seeds
 from cpt.sources import DOMAIN, GENERAL
@@ -22,15 +22,17 @@ from cpt.sweep.effects import (
     main_effects,
     pareto_front,
 )
-from cpt.sweep.factors import Factor, Values
+from cpt.sweep.factors import Factor
 from cpt.sweep.measures import more_is_better
 from cpt.sweep.state import SweepFile, Trial
+from cpt.sweep.words import in_words, with_range
 
 
 class Configuration(Fact):
     """A configuration with the means of its seeds.
 
     changes: change from the base by measure, with the interval over seeds.
+    difference: of the minimised measure from the recommended configuration, on the same seeds.
     runs, failed: names of the runs with and without a result.
     broken: number of runs in which a limit of the recipe was broken or not shown to be held.
     """
@@ -38,6 +40,7 @@ class Configuration(Fact):
     number: int
     values: dict[str, Any]
     changes: dict[str, Interval]
+    difference: Interval | None = None
     runs: list[str]
     failed: list[str]
     broken: int = 0
@@ -129,6 +132,16 @@ def result_of(file: SweepFile, created: str) -> SweepResult:
             x, y = (sign * row.changes[name].value for sign, name in zip(signs, axes, strict=True))
             points[row.number] = (x, y)
     front = pareto_front(points)
+    choice = _choice(file, done)
+    rows = [
+        row.model_copy(
+            update={
+                "on_front": row.number in front,
+                "difference": _difference(choice, row.number, request.minimize),
+            }
+        )
+        for row in rows
+    ]
     return SweepResult(
         name=request.name,
         recipe=request.recipe,
@@ -139,11 +152,11 @@ def result_of(file: SweepFile, created: str) -> SweepResult:
         seeds=list(request.seeds),
         factors=[factor.key for factor in request.factors],
         measures=measures,
-        configurations=[row.model_copy(update={"on_front": row.number in front}) for row in rows],
+        configurations=rows,
         front=sorted(front, key=lambda number: points[number][0]),
         effects=_effects(request.factors, done, measures),
         interactions=_interactions(request.factors, done, measures[:2]),
-        recommendation=_recommendation(file, done, rows) if done else None,
+        recommendation=_recommendation(choice, file, rows) if choice else None,
         failed={trial.run: trial.message for trial in asked if trial.state == "failed"},
         unfinished=[trial.run for trial in asked if trial.state in ("waiting", "running")],
         left_out=file.left_out,
@@ -279,19 +292,31 @@ def _interactions(
     return found
 
 
-def _recommendation(
-    file: SweepFile, done: Sequence[Trial], rows: Sequence[Configuration]
-) -> Recommendation | None:
+def _choice(file: SweepFile, done: Sequence[Trial]) -> Choice | None:
+    """Return the best configuration; None if no run has measured what is minimised."""
     request, limit = file.request, file.request.limit
     objective = _by_configuration(done, request.minimize)
     if not objective:
         return None
     limited = _by_configuration(done, limit.probe) if limit else None
-    choice = choose(objective, limited, limit.allowed if limit else 0.0)
+    return choose(objective, limited, limit.allowed if limit else 0.0)
+
+
+def _difference(choice: Choice | None, number: int, measure: str) -> Interval | None:
+    """Return the difference of a configuration from the best one, in the measure's own direction."""
+    if choice is None or (lead := choice.leads.get(number)) is None:
+        return None
+    if not more_is_better(measure):
+        return interval(lead)
+    low, high = (None if bound is None else -bound for bound in (lead.high, lead.low))
+    return Interval(value=-lead.value, low=low, high=high)
+
+
+def _recommendation(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -> Recommendation:
     values = next(row.values for row in rows if row.number == choice.number)
     return Recommendation(
         number=choice.number,
-        overrides=request.settings(values),
+        overrides=file.request.settings(values),
         held=choice.held,
         sentences=_sentences(choice, file, rows),
     )
@@ -307,18 +332,6 @@ def _by_configuration(done: Sequence[Trial], measure: str) -> dict[int, dict[int
     return found
 
 
-def in_words(values: Values, factors: Sequence[str]) -> str:
-    """Return a configuration in words: "peak 1e-4, replay 0.05"."""
-    return ", ".join(f"{key.rpartition('.')[2]} {value_in_words(values[key])}" for key in factors)
-
-
-def value_in_words(value: Any) -> str:
-    """Return a setting as a recipe writes it."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace('"', "")
-
-
 def _sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -> list[str]:
     """Say which configuration is best, within which limit, and how sure that is."""
     request = file.request
@@ -326,9 +339,9 @@ def _sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -
     by_number = {row.number: row for row in rows}
     best = by_number[choice.number]
     change = best.changes[request.minimize]
-    said = [f"Best: {in_words(best.values, keys)}", f"{request.minimize}: {_with_range(change)}."]
+    said = [f"Best: {in_words(best.values, keys)}", f"{request.minimize}: {with_range(change)}."]
     if request.limit is not None and request.limit.probe in best.changes:
-        rise = _with_range(best.changes[request.limit.probe])
+        rise = with_range(best.changes[request.limit.probe])
         said.append(
             {
                 "held": f"{request.limit} is held: {rise}.",
@@ -358,20 +371,22 @@ def _sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -
             "is not known: run it with several --seeds."
         )
         return said
-    lead = _with_range(interval(choice.lead))
+    lead = with_range(interval(choice.lead))
     sure = choice.lead.low is not None and choice.lead.low > 0
     ahead = "ahead of" if sure else "not shown to be ahead of"
     wins = f"best in {choice.wins} of {plural(choice.seeds, 'seed')}"
     said.append(f"It is {ahead} the next one, {other}, by {lead} on the same seeds; {wins}.")
+    if len(choice.others) > 1:
+        said.append(_against_all(choice, "" if request.limit is None else " within the limit"))
     return said
 
 
-def _with_range(found: Interval) -> str:
-    if found.low is None or found.high is None:
-        return signed(found.value, 4)
-    return f"{signed(found.value, 4)} ({signed(found.low, 4)} to {signed(found.high, 4)})"
-
-
-def summary_line(values: Mapping[str, float], measures: Sequence[str]) -> str:
-    """Return the first changes of a run in words: "domain +0.1200, general +0.0030"."""
-    return ", ".join(f"{name} {signed(values[name], 4)}" for name in measures if name in values)
+def _against_all(choice: Choice, which: str) -> str:
+    """Say of which other configurations the best is shown to be ahead."""
+    others, open_ = len(choice.others), choice.open
+    if not open_:
+        return f"It is ahead of each of the {others} others{which}."
+    numbers = ", ".join(f"p{number:02d}" for number in sorted(open_))
+    if len(open_) == others:
+        return f"It is not shown to be ahead of any of the {others} others{which}."
+    return f"Of the {others} others{which}, it is not shown to be ahead of {numbers}."

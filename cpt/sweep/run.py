@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +12,19 @@ from typing import Literal
 
 from cpt.errors import CptError, UsageError
 from cpt.recipe.failures import interruptible
-from cpt.recipe.journal import find_run
 from cpt.recipe.load import load
 from cpt.recipe.lock import FolderLock, is_held
 from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
 from cpt.seeds import mean_over_seeds
+from cpt.sweep.budget import Budget
 from cpt.sweep.configurations import check, configurations, overrides_of
-from cpt.sweep.factors import Tried, propose, size_of
+from cpt.sweep.estimates import Estimates, kept_estimates
+from cpt.sweep.factors import Tried, Values, propose, size_of
 from cpt.sweep.measures import changes_of, more_is_better
+from cpt.sweep.process import Execution, Process, progress_of
 from cpt.sweep.state import ENDED, SweepFile, SweepRequest, SweepState, Trial
-from cpt.sweep.time_limit import Times, affordable, seconds_around, stage_seconds
 
 RESULTS = frozenset({0, 3, 4})
 """Exit codes of `cpt run` that come with a result: done, a limit is broken, a limit is not shown."""
@@ -34,20 +32,21 @@ RESULTS = frozenset({0, 3, 4})
 _PAUSE = 0.2
 """Seconds between two looks at the running processes."""
 
-_BETWEEN_LINES = 10.0
-"""Seconds between two lines on the progress of a run."""
-
-EventKind = Literal["starts", "runs", "done", "failed", "left out", "waits"]
+EventKind = Literal["estimates", "plan", "starts", "runs", "done", "failed", "left out", "waits"]
 
 
 @dataclass(frozen=True)
 class SweepEvent:
-    """Something that happened to a trial, and how many of the known trials have ended."""
+    """Something that happened to a trial, and how many of the known trials have ended.
+
+    An estimate and a plan are of all trials: there `trial` is None. `file` is the state of all.
+    """
 
     kind: EventKind
-    trial: Trial
+    trial: Trial | None
     ended: int
     of: int
+    file: SweepFile
     text: str = ""
 
 
@@ -56,23 +55,6 @@ Listener = Callable[[SweepEvent], None]
 
 def null_listener(_event: SweepEvent) -> None:
     """Ignore an event."""
-
-
-@dataclass(frozen=True)
-class Execution:
-    """The way in which runs are started.
-
-    Attributes:
-        runs: Folder of all runs.
-        jobs: Number of runs at the same time.
-        launcher: Words before the command, such as `srun --gpus 1`.
-        options: Options of `accelerate launch` for every run.
-    """
-
-    runs: Path
-    jobs: int = 1
-    launcher: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
 
 
 def sweep(request: SweepRequest, execution: Execution, listener: Listener = null_listener) -> SweepFile:
@@ -115,49 +97,82 @@ class _Sweep:
         self._request = state.request
         self._execution = execution
         self._listener = listener
-        self._logs = execution.runs.absolute() / state.request.name / "logs"
+        self._folder = execution.runs.absolute() / state.request.name
+        self._budget: Budget | None = None
+        self._begun: list[Trial] = []
+        if state.request.seconds is not None:
+            self._budget = Budget(state, execution, self._load, state.request.seconds)
 
     def run(self) -> None:
         known = configurations(self._request)
         if known is None:
             self._follow_results()
-            return
-        for values in known:
-            self._state.add(values)
-        if self._request.seconds is None:
-            self._run_trials(self._state.trials)
-            return
-        trials, jobs = list(self._state.trials), self._execution.jobs
-        for first in range(0, len(trials), jobs):  # the times of the first result tell what others will take
-            done = any(each.state == "done" for each in self._state.trials)
-            if done or self._spent >= self._request.seconds:
-                break
-            self._run_trials(trials[first : first + jobs])
-        self._leave_out(self._request.seconds)
-        self._run_trials(self._state.trials)
-
-    @property
-    def _spent(self) -> float:
-        """Time that all runs have taken."""
-        return sum(each.seconds for each in self._state.trials) / self._execution.jobs
+        else:
+            for values in known:
+                self._state.add(values)
+            self._run_waiting(known)
+        if self._budget is not None and (note := self._budget.overrun()):
+            self._state.notes = (*self._state.notes, note)
+            self._state.write()
 
     def _follow_results(self) -> None:
         """Propose one configuration after the other, from the results so far."""
         possible = size_of(self._request.factors)
-        points = min(self._request.points or 0, possible or sys.maxsize)
-        took: list[float] = []
-        for _ in range(points):
-            next_takes = sum(took) / max(1, len(took))
-            limit = self._request.seconds
-            if took and limit is not None and self._spent + next_takes > limit:
-                self._state.left_out = "the time is used up"
-                self._state.write()
-                break
+        for _ in range(min(self._request.points or 0, possible or sys.maxsize)):
             values = propose(self._request.factors, self._tried(), self._request.seeds[0])
-            trials = self._state.add(values)
-            self._run_trials(trials)
-            own = self._state.trials[-len(trials) :]
-            took.append(sum(each.seconds for each in own) / self._execution.jobs)
+            self._state.add(values)
+            if not self._run_waiting([values]):
+                break
+
+    def _run_waiting(self, known: Sequence[Values]) -> bool:
+        """Run all waiting trials, or those that the time allows. Return False if some were left out.
+
+        Args:
+            known: Configurations that were added.
+        """
+        if self._budget is None:
+            self._run_trials(self._next)
+            return True
+        self._estimate(self._budget)
+        if len(known) > 1 and (plan := self._budget.plan()):
+            self._tell("plan", None, plan)
+        self._run_trials(self._next_that_fits)
+        left_out = self._budget.leave_out()
+        for trial in left_out:
+            self._tell("left out", trial)
+        return not left_out
+
+    def _next(self) -> Trial | None:
+        return next((each for each in self._state.trials if each.state == "waiting"), None)
+
+    def _next_that_fits(self) -> Trial | None:
+        """Return the next seed of the configuration that has begun, or the first one of another that fits."""
+        assert self._budget is not None
+        if not self._begun:
+            self._begun = self._budget.begin_first()
+        return self._begun.pop(0) if self._begun else None
+
+    def _estimate(self, budget: Budget) -> None:
+        """Estimate the time of the waiting configurations that have no estimate of an earlier command."""
+        waiting = dict.fromkeys(each.number for each in self._state.trials if each.state == "waiting")
+        budget.estimates = kept_estimates(self._folder, self._state.file())
+        lacking = budget.estimates.lacking(list(waiting))
+        if lacking:
+            self._tell("estimates", None)
+            budget.estimates = self._measure(lacking)
+
+    def _measure(self, numbers: Sequence[int]) -> Estimates:
+        """Return estimates that a process of its own measures where the runs will run."""
+        words = [sys.executable, "-m", "cpt.sweep.estimates", str(self._folder), *map(str, numbers)]
+        process = Process([*self._execution.launcher, *words], self._folder / "logs" / "estimates", jobs=1)
+        with self._stopping({"": process}):
+            while (code := process.poll()) is None:
+                time.sleep(_PAUSE)
+        found = kept_estimates(self._folder, self._state.file())
+        if code == 0:
+            return found
+        reasons = {str(number): process.error().strip() for number in numbers}
+        return found.model_copy(update={"unknown": found.unknown | reasons})
 
     def _tried(self) -> list[Tried]:
         """Return each configuration with its objective (None: its runs failed) and excess over the limit."""
@@ -178,61 +193,46 @@ class _Sweep:
             found.append((done[0].values, mean_over_seeds(objective).value, excess))
         return found
 
-    def _leave_out(self, seconds: float) -> None:
-        """Mark the trials that the time does not allow; they are run by a later command with more time."""
-        finished = [each for each in self._state.trials if each.state == "done"]
-        waiting = [each for each in self._state.trials if each.state not in ENDED]
-        if not finished:
-            for trial in waiting:
-                self._tell("left out", self._state.update(trial, state="left out"))
-            self._state.left_out = f"{len(waiting)} runs: no run has succeeded in the given time"
-            self._state.write()
-            return
-        spent, folder = self._spent, self._execution.runs / finished[0].run
-        times = Times(stage_seconds(folder), seconds_around(folder, finished[0].seconds))
-        recipes = {each.run: self._load(each) for each in waiting}
-        kept, needed = affordable(
-            waiting, recipes, times, self._execution.runs, (seconds - spent) * self._execution.jobs
-        )
-        for trial in waiting:
-            if trial.run not in kept:
-                left = self._state.update(trial, state="left out")
-                self._tell("left out", left)
-        if len(kept) < len(waiting):
-            total = (spent * self._execution.jobs + needed) / self._execution.jobs
-            self._state.left_out = (
-                f"{len(waiting) - len(kept)} of {len(self._state.trials)} runs: all would take {total:,.0f} s"
-            )
-            self._state.write()
-
     def _load(self, trial: Trial) -> Recipe:
         return load(
             Path(self._request.recipe), overrides_of(self._request, trial.values, trial.seed, trial.run)
         )
 
-    def _run_trials(self, trials: Sequence[Trial]) -> None:
-        waiting = [trial for trial in trials if self._now(trial).state in ("waiting", "running")]
-        running: dict[str, _Process] = {}
+    def _run_trials(self, take: Callable[[], Trial | None]) -> None:
+        """Run the trials that a function gives, one at each free place, until it gives none."""
+        running: dict[str, Process] = {}
         with self._stopping(running):
-            while waiting or running:
-                while waiting and len(running) < self._execution.jobs:
-                    trial = waiting.pop(0)
-                    self._wait_for_orphan(trial)
-                    trial = self._state.update(trial, state="running")
-                    running[trial.run] = _Process(
-                        self._command(trial), self._logs / trial.run, self._execution.jobs
-                    )
-                    self._tell("starts", trial)
-                time.sleep(_PAUSE)
-                for run, process in list(running.items()):
-                    if (code := process.poll()) is not None:
-                        del running[run]
-                        self._end(self._named(run), code, process)
-                    elif process.is_due():
-                        self._tell("runs", self._named(run), _progress(self._execution.runs / run))
+            while True:
+                while len(running) < self._execution.jobs and (trial := take()) is not None:
+                    running[trial.run] = self._start(trial)
+                if not running:
+                    return
+                before = len(running)
+                while len(running) == before:
+                    time.sleep(_PAUSE)
+                    self._look_at(running)
+
+    def _start(self, trial: Trial) -> Process:
+        trial = self._state.update(
+            trial, state="running", seconds=trial.seconds + self._wait_for_orphan(trial)
+        )
+        log = self._folder / "logs" / trial.run
+        process = Process(self._command(trial), log, self._execution.jobs, trial.seconds)
+        self._tell("starts", trial)
+        return process
+
+    def _look_at(self, running: dict[str, Process]) -> None:
+        """Take note of processes that have ended, and of the time and progress of the others."""
+        for run, process in list(running.items()):
+            if (code := process.poll()) is not None:
+                del running[run]
+                self._end(self._named(run), code, process)
+            elif process.is_due():
+                trial = self._state.update(self._named(run), seconds=process.seconds)
+                self._tell("runs", trial, progress_of(self._execution.runs / run))
 
     @contextmanager
-    def _stopping(self, running: dict[str, _Process]) -> Iterator[None]:
+    def _stopping(self, running: dict[str, Process]) -> Iterator[None]:
         """Stop all processes if an exception leaves the block, and wait until they have saved their work."""
         try:
             yield
@@ -241,19 +241,21 @@ class _Sweep:
                 process.stop()
             for run, process in running.items():
                 process.wait()
-                trial = self._named(run)
-                self._state.update(trial, seconds=trial.seconds + process.seconds)
+                if run:  # a measurement is no run
+                    self._state.update(self._named(run), seconds=process.seconds)
             raise
 
-    def _wait_for_orphan(self, trial: Trial) -> None:
-        """Wait for a run that a killed sweep has left behind."""
+    def _wait_for_orphan(self, trial: Trial) -> float:
+        """Wait for a run that a killed sweep has left behind, and return the seconds."""
         folder = self._execution.runs / trial.run
+        begun = time.monotonic()
         told = False
         while folder.is_dir() and is_held(folder):
             if not told:
                 self._tell("waits", trial, "an earlier sweep's process still runs it")
             told = True
-            time.sleep(1.0)
+            time.sleep(_PAUSE)
+        return time.monotonic() - begun if told else 0.0
 
     def _command(self, trial: Trial) -> list[str]:
         options = ["--", *self._execution.options] if self._execution.options else []
@@ -262,7 +264,7 @@ class _Sweep:
         command = [sys.executable, "-m", "cpt", "run", self._request.recipe, *own, "--runs", runs]
         return [*self._execution.launcher, *command, *options]
 
-    def _end(self, trial: Trial, code: int, process: _Process) -> None:
+    def _end(self, trial: Trial, code: int, process: Process) -> None:
         """Note the result of a process."""
         folder = self._execution.runs.absolute() / trial.run
         changes: dict[str, float] = {}
@@ -282,81 +284,18 @@ class _Sweep:
             trial,
             state="failed" if message else "done",
             exit_code=code,
-            seconds=trial.seconds + process.seconds,
+            seconds=process.seconds,
             message=message,
             changes=changes,
         )
+        if self._budget is not None:
+            self._budget.end(ended)
         self._tell("failed" if message else "done", ended, message)
-
-    def _now(self, trial: Trial) -> Trial:
-        return self._named(trial.run)
 
     def _named(self, run: str) -> Trial:
         return next(each for each in self._state.trials if each.run == run)
 
-    def _tell(self, kind: EventKind, trial: Trial, text: str = "") -> None:
+    def _tell(self, kind: EventKind, trial: Trial | None, text: str = "") -> None:
         trials = self._state.trials
         ended = sum(each.state in ENDED for each in trials)
-        self._listener(SweepEvent(kind, trial, ended, len(trials), text))
-
-
-class _Process:
-    """A running `cpt run`, with its output in files."""
-
-    def __init__(self, command: Sequence[str], log: Path, jobs: int) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self._stderr = log.with_name(f"{log.name}.err.log")
-        self._begun = self._told = time.monotonic()
-        environment = dict(os.environ)
-        if jobs > 1:  # or each run would start as many threads as there are cores
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-        with log.with_name(f"{log.name}.out.log").open("wb") as out, self._stderr.open("wb") as err:
-            try:
-                self._process = subprocess.Popen(
-                    command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=environment
-                )
-            except OSError as error:
-                raise UsageError(
-                    f"cannot start {command[0]}: {error.strerror}", hint="Look at --launcher."
-                ) from error
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the process began."""
-        return time.monotonic() - self._begun
-
-    def poll(self) -> int | None:
-        return self._process.poll()
-
-    def is_due(self) -> bool:
-        """Return True if a line on the progress is due."""
-        due = time.monotonic() - self._told >= _BETWEEN_LINES
-        if due:
-            self._told = time.monotonic()
-        return due
-
-    def error(self) -> str:
-        """Return the error that the process printed: from the last line that begins with `error`."""
-        lines = self._stderr.read_text(encoding="utf-8", errors="replace").splitlines()
-        begins = [place for place, line in enumerate(lines) if line.startswith("error")]
-        return "\n".join(lines[begins[-1] :] if begins else lines[-3:]).removeprefix("error: ")
-
-    def stop(self) -> None:
-        """Ask the process to save its work and end."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-
-    def wait(self) -> None:
-        self._process.wait()
-
-
-def _progress(folder: Path) -> str:
-    """Return the progress of a running run in words."""
-    try:
-        run = find_run(folder.parent, folder.name)
-    except CptError:
-        return "begins"
-    found = run.data.get("progress")
-    if not found:
-        return ", ".join(name for name, stage in run.stages.items() if stage["state"] == "running")
-    return f"{found['stage']} {found['done']:,}/{found['total']:,} {found['unit']}"
+        self._listener(SweepEvent(kind, trial, ended, len(trials), self._state.file(), text))

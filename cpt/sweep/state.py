@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from cpt.errors import UsageError
-from cpt.json_file import read_json, write_json
+from cpt.json_file import read_json, read_or_none, write_json
 from cpt.monitor.gates.gate import LimitText
+from cpt.recipe.journal import FILE as RUN_FILE
+from cpt.recipe.journal import RunFile
 from cpt.sweep.factors import Factor, Method, Values
 
 FILE = "sweep.json"
@@ -150,7 +153,10 @@ class SweepState:
             self._numbers[_key(trial.values)] = trial.number
             measured = trial.state == "failed" or self.request.measures <= trial.changes.keys()
             valid = current and measured and trial.state in ENDED
-            kept = trial if valid else trial.model_copy(update={"state": "waiting"})
+            seconds = trial.seconds
+            if trial.state == "running":
+                seconds += _unwritten_seconds(self._path, self._path.parents[1] / trial.run / RUN_FILE)
+            kept = trial if valid else trial.model_copy(update={"state": "waiting", "seconds": seconds})
             self._earlier[_key(trial.values, trial.seed)] = kept
 
     def add(self, values: Values) -> list[Trial]:
@@ -206,6 +212,18 @@ class SweepState:
 
 def _key(values: Values, seed: int | None = None) -> str:
     return json.dumps([values, seed], sort_keys=True)
+
+
+def _unwritten_seconds(sweep_file: Path, run_file: Path) -> float:
+    """Return the time that a run went on after its sweep was killed, by the last changes of their files.
+
+    A process of the run that began later, by hand, is counted from its own beginning.
+    """
+    run: RunFile | None = read_or_none(run_file, RunFile)
+    if run is None or run.started is None:
+        return 0.0
+    begun = max(sweep_file.stat().st_mtime, datetime.fromisoformat(run.started).timestamp())
+    return max(0.0, run_file.stat().st_mtime - begun)
 
 
 def read_sweep(folder: Path) -> SweepFile:

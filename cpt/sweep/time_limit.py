@@ -1,84 +1,155 @@
-"""Choose the trials that a time allows, from the times of a finished one."""
+"""Price trials in seconds: by the estimator, corrected by what finished runs took."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from cpt.errors import CptError
 from cpt.recipe.journal import find_run
 from cpt.recipe.plan import Entry, make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
-from cpt.stages.pretrain.config import PretrainConfig
 from cpt.sweep.state import Trial
+
+Estimated = Mapping[int, Mapping[str, float]]
+"""Seconds by the estimator: configuration -> stage -> seconds."""
 
 
 class Times(NamedTuple):
-    """The times of a finished run: those of its stages (`stage_seconds`), and that around them."""
+    """Known times of stages, and the time of a run around them.
 
-    stages: Mapping[str, float]
+    Attributes:
+        estimated: Estimated seconds; without those of stages that the estimator cannot price.
+        measured: Mean seconds of a stage, for configurations that have no estimate of it; of a pretrain stage
+            with fixed tokens per token.
+        ratios: Measured seconds for an estimated one, by stage.
+        ratio: The same over all stages; for stages that no finished run has.
+        around: Seconds of a run that no stage takes: to start, to load, to check.
+    """
+
+    estimated: Estimated
+    measured: Mapping[str, float]
+    ratios: Mapping[str, float] = {}
+    ratio: float = 1.0
     around: float = 0.0
+
+    def of(self, number: int, entry: Entry) -> float | None:
+        """Return the seconds of a stage of a configuration; None if nothing is known of it."""
+        stage = entry.step.name
+        estimate = self.estimated.get(number, {}).get(stage)
+        if estimate is not None:
+            return estimate * self.ratios.get(stage, self.ratio)
+        took = self.measured.get(stage)
+        return None if took is None else took * _tokens(entry)
+
+
+def _tokens(entry: Entry) -> int:
+    return _fixed_tokens(entry.step.kind, getattr(entry.step.located, "tokens", None))
+
+
+def _fixed_tokens(kind: str, tokens: Any) -> int:
+    return tokens if kind == "pretrain" and isinstance(tokens, int) else 1
+
+
+def times_of(done: Sequence[Trial], estimated: Estimated, runs: Path, unmeasured: float) -> Times:
+    """Return the times that estimates and finished trials tell. A shared stage is counted once.
+
+    Args:
+        done: Finished trials, in their order.
+        estimated: Seconds by the estimator.
+        runs: Folder of all runs.
+        unmeasured: Ratio to take before a run has ended.
+    """
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    plain: dict[str, list[float]] = {}
+    seen: set[str] = set()
+    for trial in done:
+        for name, record in find_run(runs, trial.run).finished().items():
+            if record.fingerprint in seen:
+                continue
+            seen.add(record.fingerprint)
+            if estimate := estimated.get(trial.number, {}).get(name):
+                pairs.setdefault(name, []).append((record.seconds, estimate))
+            fixed = _fixed_tokens(record.stage, record.config.get("tokens"))
+            plain.setdefault(name, []).append(record.seconds / fixed)
+    every = [pair for each in pairs.values() for pair in each]
+    return Times(
+        estimated=estimated,
+        measured={name: math.fsum(each) / len(each) for name, each in plain.items()},
+        ratios={name: _ratio(each) for name, each in pairs.items()},
+        ratio=_ratio(every) if every else unmeasured,
+        around=seconds_around(runs / done[0].run, done[0].seconds) if done else 0.0,
+    )
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    return math.fsum(took for took, _ in pairs) / math.fsum(estimate for _, estimate in pairs)
 
 
 def seconds_around(folder: Path, seconds: float) -> float:
     """Return the part of a run's time that no stage took: to start, to load, to check.
 
     Args:
+        folder: Folder of the run.
         seconds: Time of the run's processes.
     """
     records = find_run(folder.parent, folder.name).finished().values()
     return max(0.0, seconds - sum(record.seconds for record in records))
 
 
-def stage_seconds(folder: Path) -> dict[str, float]:
-    """Return the seconds of each finished stage of a run; of a pretrain stage with fixed tokens per token."""
-    found = {}
-    for name, record in find_run(folder.parent, folder.name).finished().items():
-        tokens = record.config.get("tokens")
-        fixed = tokens if isinstance(tokens, int) and record.stage == "pretrain" else 1
-        found[name] = record.seconds / fixed
-    return found
+class Price(NamedTuple):
+    """The price of some trials.
+
+    Attributes:
+        seconds: Time of their processes from here on.
+        making: Fingerprints of the stages that they make.
+        unknown: Names of stages of which nothing is known, counted as 0.
+    """
+
+    seconds: float
+    making: frozenset[str]
+    unknown: frozenset[str]
 
 
-def affordable(
+def price(
     trials: Sequence[Trial],
     recipes: Mapping[str, Recipe],
     times: Times,
     runs: Path,
-    seconds: float,
-) -> tuple[set[str], float]:
-    """Return the runs that fit in a time: whole configurations, in order, until one does not fit.
+    made: frozenset[str] = frozenset(),
+) -> Price:
+    """Price trials: a stage that several share is counted once, one that is made already not at all.
 
-    A stage that several runs share is counted once, one that is made already not at all.
+    The time that a killed run has spent on a stage is subtracted: the run goes on from its checkpoint.
 
     Args:
-        trials: Waiting trials, in their order.
+        trials: Waiting trials.
         recipes: Recipe of each, by the name of the run.
-        times: Times of a finished run.
+        times: Known times.
         runs: Folder of all runs.
-        seconds: Time of processes, all together.
-
-    Returns:
-        Names of the runs, and the seconds that all trials would take.
+        made: Fingerprints of stages that other runs will have made.
     """
-    made: set[str] = set()
-    kept: set[str] = set()
-    spent, full = 0.0, False
-    for number in dict.fromkeys(trial.number for trial in trials):
-        own = [trial for trial in trials if trial.number == number]
-        for trial in own:
-            entries = make_plan(recipes[trial.run], Store(runs.absolute() / trial.run)).to_run
-            spent += times.around
-            spent += sum(_seconds(entry, times.stages) for entry in entries if entry.fingerprint not in made)
-            made |= {entry.fingerprint for entry in entries}
-        full = full or spent > seconds
-        if not full:
-            kept |= {trial.run for trial in own}
-    return kept, spent
+    seconds, making, unknown = 0.0, set[str](), set[str]()
+    for trial in trials:
+        store = Store(runs.absolute() / trial.run)
+        seconds += times.around
+        for entry in _to_run(recipes[trial.run], store):
+            if entry.fingerprint in made | making:
+                continue
+            making.add(entry.fingerprint)
+            takes = times.of(trial.number, entry)
+            if takes is None:
+                unknown.add(entry.step.name)
+            else:
+                seconds += max(0.0, takes - store.elapsed(entry.step.name, entry.fingerprint))
+    return Price(seconds, frozenset(making), frozenset(unknown))
 
 
-def _seconds(entry: Entry, known: Mapping[str, float]) -> float:
-    config = entry.step.located
-    tokens = config.tokens if isinstance(config, PretrainConfig) and isinstance(config.tokens, int) else 1
-    return known.get(entry.step.name, 0.0) * tokens
+def _to_run(recipe: Recipe, store: Store) -> Sequence[Entry]:
+    try:
+        return make_plan(recipe, store).to_run
+    except CptError:  # the run tells what is wrong
+        return ()

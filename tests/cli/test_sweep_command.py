@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from faults.workspace import copy_of
 
+from cpt.cli import sweep as sweep_command
+from cpt.json_file import read_json
 from cpt.recipe.journal import find_run
+from cpt.sweep.estimates import FILE, Estimates
 
 
 def test_a_sweep_of_real_runs(
@@ -20,9 +23,18 @@ def test_a_sweep_of_real_runs(
     folder = copy_of(finished_workspace, tmp_path / "workspace")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    words = ["sweep", "short.yaml", "--vary", "pretrain.schedule.peak=1e-5,1e-2"]
+    drawn: list[str] = []
+    write = sweep_command._write_page
+    monkeypatch.setattr(
+        sweep_command, "_write_page", lambda found, path: drawn.append(write(found, path) or path.read_text())
+    )
+    words = ["sweep", "short.yaml", "--vary", "pretrain.schedule.peak=1e-5,1e-2", "--budget", "1h"]
     done = called(*words, "--json")
     assert done.code == 0, done.err
+    assert "plan: 2 of 2 configurations fit in 1 h" in done.err
+    estimated = read_json(folder / "runs" / "short-sweep" / FILE, Estimates)
+    first, second = (estimated.seconds[number]["pretrain"] for number in ("1", "2"))
+    assert 0 < first == second  # one kind of step, measured once
     found = done.json
     assert [row["values"] for row in found["configurations"]] == [
         {"pretrain.schedule.peak": 1e-5},
@@ -40,6 +52,7 @@ def test_a_sweep_of_real_runs(
     )
     assert one.samefile(other)
     assert one.samefile(earlier)
+    assert ["Unfinished" in each for each in drawn] == [True, False]
     page = Path(found["page"]).read_text()
     assert "One seed: it is" in page
     assert "short-sweep" in page
@@ -47,6 +60,17 @@ def test_a_sweep_of_real_runs(
     assert again.code == 0
     assert "Best: peak" in again.out
     assert "starts" not in again.err
+
+
+def test_a_page_that_cannot_be_drawn_does_not_stop_the_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("too few points [1]")
+
+    monkeypatch.setattr(sweep_command, "_result", fail)
+    sweep_command._write_early_page(None, Path("sweep.html"))  # type: ignore[arg-type]
+    assert "the page is not up to date: too few points [1]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

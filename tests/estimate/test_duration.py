@@ -80,6 +80,16 @@ def test_a_step_is_its_micro_batches_and_the_optimizer(tiny_model: Path) -> None
     assert took.tokens_per_second == pytest.approx(600 / 65)
 
 
+def test_a_measurement_is_adapted_by_the_numbers_of_operations(tiny_model: Path) -> None:
+    """A micro batch of longer documents takes longer, by more than its tokens: attention grows with both."""
+    measured, other = job(tiny_model, (20,), tokens=600), job(tiny_model, (40,), tokens=600)
+    calibration = Calibration("bfloat16", 1e9, 2, 2, 2.0, 0.5, ALL)
+    assert calibration.adapted(measured, measured) == calibration
+    growth = 2 * flops_per_token(other, ALL) / flops_per_token(measured, ALL)
+    assert growth > 2
+    assert calibration.adapted(measured, other).micro_batch_seconds == pytest.approx(2.0 * growth)
+
+
 def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = job(tiny_model, (20, 12))
     count = Weights(27_000, 27_000, 27_000, 2)

@@ -128,6 +128,25 @@ def test_the_best_is_chosen_within_the_limit() -> None:
     assert (broken.number, broken.held, broken.runner_up) == (3, "broken", None)
 
 
+def test_each_other_configuration_is_compared_on_the_same_seeds() -> None:
+    """p2 is behind in every seed by about the same, p3 on average alone; p4 gains more, beyond the limit."""
+    values = {
+        1: {17: -0.30, 18: -0.40, 19: -0.50},
+        2: {17: -0.20, 18: -0.301, 19: -0.40},
+        3: {17: -0.40, 18: -0.20, 19: -0.30},
+        4: {17: -0.60, 18: -0.70, 19: -0.80},
+    }
+    rises = {number: dict.fromkeys(seeds, 0.5 if number == 4 else 0.0) for number, seeds in values.items()}
+    found = choose(values, rises, 0.1)
+    assert (found.number, found.others, found.open) == (1, (2, 3), (3,))
+    assert {number: round(lead.value, 4) for number, lead in found.leads.items()} == {
+        2: round((0.1 + 0.099 + 0.1) / 3, 4),
+        3: 0.1,
+        4: -0.3,
+    }
+    assert choose({n: {17: each[17]} for n, each in values.items()}).open == (3, 1, 2)  # one seed
+
+
 def test_one_seed_shows_nothing() -> None:
     one = choose({1: {17: -0.3}, 2: {17: -0.2}}, {1: {17: 0.001}, 2: {17: 0.0}}, 0.01)
     assert (one.number, one.held, one.seeds) == (1, "not shown", 1)

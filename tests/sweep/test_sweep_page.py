@@ -169,6 +169,51 @@ def test_nothing_has_ended() -> None:
     assert "No run has ended yet" in render(found)
 
 
+def test_the_best_is_compared_with_every_other_configuration() -> None:
+    """p04 is the best; the noise of p02 is made larger than its distance."""
+    file = made()
+    found = result_of(file, "2026-01-01")
+    assert found.recommendation is not None
+    assert found.recommendation.sentences[-1] == "It is ahead of each of the 2 others within the limit."
+    noisy = tuple(
+        trial.model_copy(update={"changes": trial.changes | {"domain": trial.changes["domain"] + shift}})
+        if trial.number == 2 and (shift := {17: 0.3, 18: -0.3}.get(trial.seed, 0.0))
+        else trial
+        for trial in file.trials
+    )
+    open_ = result_of(file.model_copy(update={"trials": noisy}), "2026-01-01")
+    assert open_.recommendation is not None
+    said = "Of the 2 others within the limit, it is not shown to be ahead of p02."
+    assert open_.recommendation.sentences[-1] == said
+    differences = {row.number: row.difference for row in open_.configurations}
+    assert differences[4] is None  # it is the best
+    assert all(each is not None and each.known for n, each in differences.items() if n != 4)
+    page = render(open_)
+    assert said in page
+    assert "From the best" in page
+    means = {row.number: row.changes["domain"].value for row in open_.configurations}
+    assert differences[1] is not None
+    assert differences[1].value == pytest.approx(means[1] - means[4])
+
+
+def test_differences_of_scores_have_their_own_direction() -> None:
+    found = facts(minimize="suite:medical", limit=None)
+    behind = [row.difference for row in found.configurations if row.difference]
+    assert behind
+    assert all(each.value <= 0 and each.low <= each.value <= each.high for each in behind)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("ended", [1, 2, 7])
+def test_a_page_of_the_first_runs_is_marked_as_unfinished(ended: int) -> None:
+    file = made()
+    later = (each.model_copy(update={"state": "waiting", "changes": {}}) for each in file.trials[ended:])
+    some = file.model_copy(update={"trials": (*file.trials[:ended], *later)})
+    page = render(result_of(some, "2026-01-01"))
+    assert f"<strong>Unfinished</strong>: {ended} of 18 runs have ended." in page
+    assert "Best: peak" in page
+    assert "Unfinished" not in render(result_of(file, "2026-01-01"))
+
+
 def without(file: SweepFile, *runs: tuple[int, int]) -> SweepFile:
     """Let the runs of some configurations and seeds fail."""
     trials = tuple(

@@ -13,7 +13,8 @@ from cpt.errors import Interrupted, RecipeError, UsageError
 from cpt.monitor.gates.gate import Limit
 from cpt.recipe.lock import FolderLock
 from cpt.sweep import run as running
-from cpt.sweep.configurations import configurations, overrides_of
+from cpt.sweep.configurations import overrides_of
+from cpt.sweep.estimates import Estimates
 from cpt.sweep.factors import Factor
 from cpt.sweep.result import result_of
 from cpt.sweep.run import Execution, SweepEvent, null_listener, sweep
@@ -66,6 +67,7 @@ def execution(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> Execution:
     )
     monkeypatch.setattr(running, "_PAUSE", 0.01)
     monkeypatch.setattr(running, "is_current", lambda *_: True)
+    monkeypatch.setattr(running._Sweep, "_measure", lambda *_: Estimates())
     return Execution(runs)
 
 
@@ -330,41 +332,6 @@ def test_as_many_runs_as_asked_for_go_on_at_a_time(recipe_file: Path, execution:
 
         sweep(request(recipe_file, name=f"jobs-{jobs}"), Execution(execution.runs, jobs), count)
         assert max(running_now) == jobs
-
-
-def test_what_a_time_allows_counts_shared_stages_once(recipe_file: Path) -> None:
-    """Each of four pretrain stages takes two seconds, each of two corpora one."""
-    from cpt.recipe.load import load
-    from cpt.sweep.time_limit import Times, affordable
-
-    asked = request(recipe_file)
-    trials = [
-        Trial(number=number, values=values, seed=17, run=f"sweep-p0{number}-s17")
-        for number, values in enumerate(configurations(asked) or (), start=1)
-    ]
-    recipes = {each.run: load(recipe_file, overrides_of(asked, each.values, 17, each.run)) for each in trials}
-    known = Times({"pretrain": 2.0, "corpus": 1.0})
-    runs = recipe_file.parent / "runs"
-    kept, needed = affordable(trials, recipes, known, runs, 1e9)
-    assert kept == {trial.run for trial in trials}
-    assert needed == pytest.approx(4 * 2.0 + 2 * 1.0)
-    kept, _ = affordable(trials, recipes, known, runs, 2 * 2.0 + 2 * 1.0)
-    assert kept == {"sweep-p01-s17", "sweep-p02-s17"}
-    assert affordable(trials, recipes, known, runs, 0.5) == (set(), needed)
-    _, needed = affordable(trials, recipes, known._replace(around=3.0), runs, 1e9)
-    assert needed == pytest.approx(4 * 2.0 + 2 * 1.0 + 4 * 3.0)  # each run takes time to start
-
-
-def test_the_time_around_the_stages_of_a_run(recipe_file: Path) -> None:
-    from cpt.recipe.load import load
-    from cpt.recipe.runner import run as run_recipe
-    from cpt.sweep.time_limit import seconds_around, stage_seconds
-
-    done = run_recipe(load(recipe_file), recipe_file.parent / "runs")
-    inside = sum(record.seconds for record in done.artifacts.values())
-    assert set(stage_seconds(done.folder)) == set(done.artifacts)
-    assert seconds_around(done.folder, inside + 7.0) == pytest.approx(7.0)
-    assert seconds_around(done.folder, 0.0) == 0.0  # another run made its stages
 
 
 def test_as_many_first_runs_as_go_on_at_a_time_tell_the_times(

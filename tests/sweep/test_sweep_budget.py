@@ -1,0 +1,309 @@
+"""The time of a sweep: priced by the estimator, corrected by finished runs, looked at between runs."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import forked_runs
+import pytest
+
+from cpt.errors import UsageError
+from cpt.json_file import write_json
+from cpt.recipe.load import load
+from cpt.recipe.plan import make_plan
+from cpt.recipe.runner import run as run_recipe
+from cpt.recipe.schema import Recipe
+from cpt.recipe.store import Store
+from cpt.sweep import run as running
+from cpt.sweep.budget import Budget
+from cpt.sweep.configurations import configurations, overrides_of
+from cpt.sweep.estimates import FILE, Estimates, kept_estimates
+from cpt.sweep.factors import Factor
+from cpt.sweep.process import Execution
+from cpt.sweep.run import SweepEvent, null_listener, sweep
+from cpt.sweep.state import SweepRequest, SweepState, Trial, read_sweep
+from cpt.sweep.time_limit import Times, price, seconds_around, times_of
+
+FACTORS = (
+    Factor(key="pretrain.schedule.peak", levels=(1e-4, 3e-4)),
+    Factor(key="corpus.heldout", levels=(0.02, 0.1)),
+)
+HOUR = 3600.0
+
+
+def request(recipe_file: Path, **changes: Any) -> SweepRequest:
+    given = {"name": "sweep", "recipe": str(recipe_file), "factors": FACTORS, "seeds": (17,)} | changes
+    return SweepRequest(**given)
+
+
+@pytest.fixture
+def trials(recipe_file: Path) -> list[Trial]:
+    """Four configurations, of which two each share a corpus."""
+    return [
+        Trial(number=number, values=values, seed=17, run=f"sweep-p0{number}-s17")
+        for number, values in enumerate(configurations(request(recipe_file)) or (), start=1)
+    ]
+
+
+def recipes_of(recipe_file: Path, trials: list[Trial]) -> dict[str, Recipe]:
+    asked = request(recipe_file)
+    return {each.run: load(recipe_file, overrides_of(asked, each.values, 17, each.run)) for each in trials}
+
+
+def test_shared_stages_are_counted_once(recipe_file: Path, trials: list[Trial]) -> None:
+    """Each of four pretrain stages takes two seconds, each of two corpora one."""
+    recipes, runs = recipes_of(recipe_file, trials), recipe_file.parent / "runs"
+    known = Times({each.number: {"pretrain": 2.0} for each in trials}, {"corpus": 1.0})
+    found = price(trials, recipes, known, runs)
+    assert found.seconds == pytest.approx(4 * 2.0 + 2 * 1.0)
+    assert found.unknown == {"vocabulary", "merge", "evaluate", "report"}
+    first = price(trials[:2], recipes, known, runs)
+    rest = price(trials[2:], recipes, known, runs, made=first.making)
+    assert (first.seconds, rest.seconds) == (pytest.approx(6.0), pytest.approx(4.0))
+    around = price(trials, recipes, known._replace(around=3.0), runs)
+    assert around.seconds == pytest.approx(found.seconds + 4 * 3.0)  # each run takes time to start
+
+
+def test_finished_runs_correct_the_estimates(recipe_file: Path) -> None:
+    """The second configuration is estimated at five times the first one, and stays so."""
+    asked, runs = request(recipe_file), recipe_file.parent / "runs"
+    values = (configurations(asked) or [])[0]
+    trial = Trial(number=1, values=values, seed=17, run="sweep-p01-s17", state="done", seconds=100.0)
+    done = run_recipe(load(recipe_file, overrides_of(asked, values, 17, trial.run)), runs)
+    took = done.artifacts["pretrain"].seconds
+    estimated = {1: {"pretrain": 10.0}, 2: {"pretrain": 50.0}}
+    entry = next(each for each in done.plan.entries if each.step.name == "pretrain")
+    corpus = next(each for each in done.plan.entries if each.step.name == "corpus")
+    before = times_of([], estimated, runs, 2.0)
+    assert (before.of(1, entry), before.of(2, entry), before.of(1, corpus)) == (20.0, 100.0, None)
+    after = times_of([trial], estimated, runs, 2.0)
+    assert after.of(1, entry) == pytest.approx(took)
+    assert after.of(2, entry) == pytest.approx(5 * took)
+    assert after.of(3, entry) == pytest.approx(took)  # it has no estimate
+    assert after.of(2, corpus) == pytest.approx(done.artifacts["corpus"].seconds)
+    inside = sum(record.seconds for record in done.artifacts.values())
+    assert after.around == pytest.approx(100.0 - inside)
+    assert seconds_around(done.folder, 0.0) == 0.0  # another run made its stages
+
+
+def test_the_time_of_a_killed_run_is_subtracted(recipe_file: Path, trials: list[Trial]) -> None:
+    recipes, runs = recipes_of(recipe_file, trials), recipe_file.parent / "runs"
+    known = Times({1: {"pretrain": 20.0}}, {})
+    whole = price(trials[:1], recipes, known, runs)
+    store = Store(runs / trials[0].run)
+    entry = next(
+        each for each in make_plan(recipes[trials[0].run], store).to_run if each.step.name == "pretrain"
+    )
+    store.work_folder("pretrain", entry.fingerprint).mkdir(parents=True)
+    store.note_elapsed("pretrain", entry.fingerprint, 15.0)
+    assert price(trials[:1], recipes, known, runs).seconds == pytest.approx(whole.seconds - 15.0)
+
+
+@pytest.fixture
+def execution(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> Execution:
+    forked_runs.replace_processes(monkeypatch, recipe_file.parent / "made.txt")
+    return Execution(recipe_file.parent / "runs")
+
+
+def estimate(monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], **more: Any) -> None:
+    """Let the estimator say how long the training of each configuration takes."""
+    found = {str(number): {"pretrain": each} for number, each in seconds.items()}
+    monkeypatch.setattr(running._Sweep, "_measure", lambda *_: Estimates(seconds=found, **more))
+
+
+def test_a_configuration_that_does_not_fit_is_left_out(
+    recipe_file: Path, execution: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is told before the first run; the expensive one in the middle does not keep others out."""
+    estimate(monkeypatch, {1: 600.0, 2: 600.0, 3: 9000.0, 4: 600.0})
+    monkeypatch.setattr("cpt.sweep.budget.times_of", lambda _, estimated, *__: Times(estimated, {}))
+    events: list[SweepEvent] = []
+    file = sweep(request(recipe_file, seconds=HOUR), execution, events.append)
+    assert [trial.state for trial in file.trials] == ["done", "done", "left out", "done"]
+    assert file.left_out.startswith("p03 would take about ")
+    assert [event.kind for event in events[:3]] == ["estimates", "plan", "starts"]
+    assert events[1].text == (
+        "3 of 4 configurations fit in 1 h, about 30 min in all; left out: p03, about 2 h 30 min more; not "
+        "counted before a run has ended: corpus, evaluate, merge, report, vocabulary"
+    )
+    out = [event.trial.run for event in events if event.kind == "left out" and event.trial]
+    assert out == ["sweep-p03-s17"]
+
+
+def test_runs_that_are_faster_than_estimated_make_room(
+    recipe_file: Path, execution: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate(monkeypatch, {1: 600.0, 2: 600.0, 3: 9000.0, 4: 600.0})
+    file = sweep(request(recipe_file, seconds=HOUR), execution)
+    assert {trial.state for trial in file.trials} == {"done"}
+    assert file.left_out == ""
+
+
+def test_nothing_begins_if_nothing_fits(
+    recipe_file: Path, execution: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate(monkeypatch, {1: 9000.0, 2: 9000.0, 3: 6000.0, 4: 9000.0})
+    with pytest.raises(
+        UsageError, match="no configuration fits in 1 h: the shortest, p03, takes about 1 h 40"
+    ):
+        sweep(request(recipe_file, seconds=HOUR), execution)
+    assert not (recipe_file.parent / "made.txt").exists()
+    with pytest.raises(UsageError, match=r"p03, takes about 3 h 20 min with 2 seeds") as caught:
+        sweep(request(recipe_file, seconds=HOUR, seeds=(17, 18)), execution)
+    assert "--budget 240min" in caught.value.hint
+
+
+def test_without_an_estimate_the_first_run_tells(
+    recipe_file: Path, execution: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        running._Sweep, "_measure", lambda *_: Estimates(unknown={"1": "the model does not fit"})
+    )
+    events: list[SweepEvent] = []
+    file = sweep(request(recipe_file, seconds=HOUR), execution, events.append)
+    assert {trial.state for trial in file.trials} == {"done"}
+    plan = next(event.text for event in events if event.kind == "plan")
+    assert plan == "the time of the runs is not known before one has ended: the model does not fit"
+
+
+def budget_of(recipe_file: Path, seconds: float, jobs: int = 1, **changes: Any) -> tuple[Budget, SweepState]:
+    """Return a budget over four configurations that are estimated at 100 s each."""
+    asked = request(recipe_file, **changes)
+    runs = recipe_file.parent / "runs"
+    (runs / "sweep").mkdir(parents=True, exist_ok=True)
+    state = SweepState(runs / "sweep", asked)
+    for values in configurations(asked) or ():
+        state.add(values)
+
+    def loaded(trial: Trial) -> Recipe:
+        return load(recipe_file, overrides_of(asked, trial.values, trial.seed, trial.run))
+
+    budget = Budget(state, Execution(runs, jobs), loaded, seconds)
+    budget.estimates = Estimates(seconds={str(number): {"pretrain": 100.0} for number in range(1, 5)})
+    return budget, state
+
+
+def test_a_plan_that_was_too_optimistic_is_corrected_on_the_way(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four of 100 s fit in 450 s; the first took 200 s, so that one more fits."""
+    budget, state = budget_of(recipe_file, 450.0)
+    assert budget.plan().startswith("4 of 4 configurations fit")
+
+    def twice(done: list[Trial], estimated: Any, _runs: Path, _unmeasured: float) -> Times:
+        return Times(estimated, {}, ratio=2.0 if done else 1.0)
+
+    monkeypatch.setattr("cpt.sweep.budget.times_of", twice)
+    for number in (1, 2):
+        (trial,) = budget.begin_first()
+        assert trial.number == number
+        budget.end(state.update(trial, state="done", seconds=200.0))
+    assert budget.begin_first() == []
+    assert [trial.number for trial in budget.leave_out()] == [3, 4]
+    assert state.left_out == "p03, p04 would take about 6 min 40 s more, and 50 s of 7 min 30 s are left"
+    assert budget.overrun() == ""
+
+
+def test_failed_and_earlier_attempts_count(recipe_file: Path) -> None:
+    budget, state = budget_of(recipe_file, 450.0)
+    (trial,) = budget.begin_first()
+    budget.end(state.update(trial, state="failed", seconds=380.0))
+    assert budget.begin_first() == []
+    state.update(state.trials[0], seconds=460.0)
+    assert budget.overrun() == (
+        "The runs took 7 min 40 s instead of 7 min 30 s: a configuration that has begun is finished."
+    )
+
+
+def test_runs_at_the_same_time_share_a_machine_and_the_time(recipe_file: Path) -> None:
+    """Two at a time, each twice as slow: as many fit as of one at a time."""
+    for jobs in (1, 2):
+        budget, _ = budget_of(recipe_file, 350.0, jobs)
+        assert [budget.begin_first()[0].number for _ in range(3)] == [1, 2, 3]
+        assert budget.begin_first() == []
+
+
+def test_all_seeds_of_a_configuration_begin_or_none(recipe_file: Path) -> None:
+    budget, _ = budget_of(recipe_file, 350.0, seeds=(17, 18))
+    assert [trial.seed for trial in budget.begin_first()] == [17, 18]
+    assert budget.begin_first() == []
+
+
+def test_measurements_take_of_the_time(recipe_file: Path) -> None:
+    budget, _ = budget_of(recipe_file, 150.0)
+    budget.estimates = budget.estimates.model_copy(update={"took": 60.0})
+    assert budget.begin_first() == []
+
+
+def test_estimates_are_kept_until_the_recipe_changes(recipe_file: Path) -> None:
+    folder = recipe_file.parent / "runs" / "sweep"
+    folder.mkdir(parents=True)
+    state = SweepState(folder, request(recipe_file))
+    known = Estimates(
+        recipe_sha256=state.file().recipe_sha256, seconds={"1": {"pretrain": 1.0}}, unknown={"2": "too large"}
+    )
+    write_json(folder / FILE, known.model_dump(mode="json"))
+    assert kept_estimates(folder, state.file()) == known
+    assert known.lacking([1, 2, 3]) == [3]
+    recipe_file.write_text(recipe_file.read_text() + "\n# a remark\n")
+    assert kept_estimates(folder, SweepState(folder, request(recipe_file)).file()).seconds == {}
+
+
+def _stamp(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("started", "seconds"),
+    [
+        ("2026-01-01T12:00:00+00:00", 3.0 + 50.0),  # the run went on for 50 s
+        ("2026-01-01T12:05:40+00:00", 3.0 + 10.0),  # someone began it again after the kill
+    ],
+)
+def test_the_time_of_a_killed_sweep_is_not_lost(recipe_file: Path, started: str, seconds: float) -> None:
+    """`sweep.json` was written last at 12:05:00, `run.json` at 12:05:50."""
+    folder = recipe_file.parent / "runs" / "sweep"
+    folder.mkdir(parents=True)
+    state = SweepState(folder, request(recipe_file))
+    (trial, *_) = [state.add(values)[0] for values in configurations(request(recipe_file)) or ()]
+    state.update(trial, state="running", seconds=3.0)
+    run_file = folder.parent / trial.run / "run.json"
+    run_file.parent.mkdir()
+    write_json(run_file, {"state": "running", "started": started})
+    for path, time in ((folder / "sweep.json", "12:05:00"), (run_file, "12:05:50")):
+        os.utime(path, (stamp := _stamp(f"2026-01-01T{time}+00:00"), stamp))
+    again = SweepState(folder, request(recipe_file)).add(trial.values)
+    assert [(each.state, each.seconds) for each in again] == [("waiting", seconds)]
+
+
+def test_the_time_of_a_run_is_written_while_it_runs(
+    recipe_file: Path, execution: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpt.sweep.process._BETWEEN_LINES", 0.0)
+    written: list[float] = []
+
+    def look(event: SweepEvent) -> None:
+        if event.kind == "runs" and event.trial:
+            trials = read_sweep(execution.runs / "sweep").trials
+            written.append(next(each.seconds for each in trials if each.run == event.trial.run))
+
+    sweep(request(recipe_file), execution, look)
+    assert written
+    assert all(written)
+
+
+def test_the_measurement_is_a_process_after_the_words_of_the_launcher(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its failure is the reason why there is no estimate."""
+    asked = request(recipe_file, seconds=HOUR)
+    execution = Execution(
+        recipe_file.parent / "runs", launcher=("sh", "-c", "echo error: no GPU >&2; exit 1")
+    )
+    (execution.runs / "sweep").mkdir(parents=True)
+    state = SweepState(execution.runs / "sweep", asked)
+    found = running._Sweep(state, execution, null_listener)._measure([1, 2])
+    assert found.unknown == {"1": "no GPU", "2": "no GPU"}
