@@ -296,6 +296,8 @@ def _print_law(console: Console, law: Law, file: Path, page: Path | None) -> Non
         for name, value in found.coefficients.items():
             low, high = found.intervals.get(name, (None, None))
             interval = "" if low is None else f"{low:.3g} to {high:.3g}"
+            bound = found.at_bounds.get(name)
+            interval = interval if bound is None else f"at its {bound} bound"
             coefficients.add_row("", name, f"{value:.4g}", interval, "")
         console.print(coefficients)
     _print_warnings(console, law.warnings)

@@ -13,7 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
 
 from law_runs import PARAMETERS, write_run
-from planted import run_rows, runs_of
+from planted import DOMAIN, run_rows, runs_of
+from planted import SHARES as PLANTED
 
 from cpt.cli import main
 from cpt.laws import read_law
@@ -79,6 +80,29 @@ def test_rows_of_a_file_are_fitted(called: Any, tmp_path: Path) -> None:
     found = called("law", "fit", "--rows", file, "--holdout", "share-0.5", "--out", law, "--draws", 20)
     assert (found.code, "Law of 3 runs" in found.out) == (0, True)
     assert json.loads(law.read_text())["texts"]["domain"]["heldout"]["runs"] == ["share-0.5"]
+
+
+@pytest.mark.parametrize(
+    ("signs", "words"),
+    [
+        ("-++--++-", ["domain: between the fitted shares the predicted loss at 20M tokens differs by"]),
+        ("-+-++-+-", ["epsilon of domain stands at the upper bound of its search range, 2:", "at its upper"]),
+    ],
+)
+def test_a_law_tells_what_it_does_not_know(called: Any, tmp_path: Path, signs: str, words: list[str]) -> None:
+    """Runs that are 2% above or below a law whose loss hardly depends on the share."""
+    file, law = tmp_path / "rows.jsonl", tmp_path / "law.json"
+    rows, flat = [], {**DOMAIN, "B": 0.1, "C": 0.02, "gamma": 0.1}
+    for share, sign in zip(PLANTED, signs, strict=True):
+        for row in run_rows(f"{share:g}", share, domain=flat, tokens=(1e6, 2e7)):
+            off = float(f"{sign}0.02") if row.tokens else 0.0
+            rows.append(row.model_copy(update={"domain_loss": row.domain_loss * (1 + off)}))
+    file.write_text("".join(row.model_dump_json(exclude={"general_loss"}) + "\n" for row in rows))
+    found = called("law", "fit", "--rows", file, "--out", law, "--draws", 20)
+    assert found.code == 0
+    assert [each for each in words if each not in " ".join(found.out.split())] == []
+    asked = " ".join(called("law", "advise", law, "--tokens", "1e7").out.split())
+    assert words[0] in asked
 
 
 def test_a_new_domain_is_predicted_from_a_probe(called: Any, tmp_path: Path) -> None:
