@@ -47,7 +47,7 @@ def skills(
     problems = []
     for name in run:
         try:
-            found |= {each.folder.resolve(): each for each in named_runs(runs, name)[0]}
+            found |= {each.folder.resolve(): each for each in named_runs(runs, name)}
         except CptError as error:
             problems.append(Problem(error.message, hint=error.hint))
     if problems:
