@@ -147,7 +147,7 @@ class PretrainStage(Stage[PretrainConfig]):
             *described(config),
             *repeated(stream, steps),
             *unread(config, corpus, stream, steps),
-            *schedule_advice(config, inputs, stream.tokens(steps)),
+            *schedule_advice(config, inputs, steps, stream.tokens(steps)),
         ):
             context.progress.message(warning)
         new_tokens = read_new_tokens(model_folder)
