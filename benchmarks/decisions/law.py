@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from decisions.arms import compared, figures
@@ -87,10 +88,13 @@ def _studied(options: argparse.Namespace, name: str, domain: Path) -> dict[str, 
     file = options.runs / f"{label}.json"
     words = ["law", "fit", f"{label}-fit", "--out", str(file), "--runs", str(options.runs), "--json"]
     told = json.loads(said_by([sys.executable, "-m", "cpt", *words]))
-    advice = advised(file, 2 * plan.tokens)
-    taken = [f'{{advised: {json.dumps(str(file))}, limit: "{LIMIT}"}}'] if fits(advice, plan.batch) else []
-    shares = [*USUAL, *taken]
-    ends = sweep(request(options, domain, f"{label}-ends", 2 * plan.tokens, shares), options.runs)
+    usual = sweep(request(options, domain, f"{label}-ends", 2 * plan.tokens, USUAL), options.runs)
+    advice = advised(file, trained_tokens(options, usual))
+    taken = whole_rows(advice, plan.batch)
+    ends = usual
+    if taken is not None and taken not in map(float, USUAL):  # the same sweep, with one share more
+        shares = [*USUAL, f"{taken:g}"]
+        ends = sweep(request(options, domain, f"{label}-ends", 2 * plan.tokens, shares), options.runs)
     return {
         "law": told,
         "fit": fitted,
@@ -98,7 +102,7 @@ def _studied(options: argparse.Namespace, name: str, domain: Path) -> dict[str, 
         "predicted": predicted(options, read_law(file), plan, fitted, ends),
         "advice": advice,
         "ends": ends,
-        "compared": end_table(options, ends),
+        "compared": end_table(options, ends, taken),
     }
 
 
@@ -116,6 +120,15 @@ def request(
     words += [f"pretrain.monitor.tokens={HELD_OUT}"]
     more = ["--vary", f"pretrain.replay={','.join(shares)}", "--limit", LIMIT]
     return command(options, RECIPE, words, name, *more)
+
+
+def trained_tokens(options: argparse.Namespace, found: Mapping[str, Any]) -> int:
+    """Return the mean number of tokens that the runs of a sweep trained on: more than they were asked for.
+
+    The last step is whole, and rows hold fewer tokens than they have room for. A law knows trained tokens.
+    """
+    runs = [run for row in found["configurations"] for run in row["runs"]]
+    return round(fmean(figures(options.runs / run).tokens for run in runs))
 
 
 def advised(law: Path, tokens: int) -> dict[str, Any]:
@@ -139,9 +152,15 @@ def advised(law: Path, tokens: int) -> dict[str, Any]:
     return found
 
 
-def fits(advice: Mapping[str, Any], batch: int) -> bool:
-    """Return True if there is an advice that leaves a sequence of a batch for the domain."""
-    return "error" not in advice and math.ceil(advice["replay"]["value"] * batch) < batch
+def whole_rows(advice: Mapping[str, Any], batch: int) -> float | None:
+    """Return the advised share, rounded up to whole sequences of a batch as a recipe does.
+
+    None without advice, or where none is left for the domain.
+    """
+    if "error" in advice:
+        return None
+    rows = math.ceil(advice["replay"]["value"] * batch - 1e-6)
+    return rows / batch if rows < batch else None
 
 
 def predicted(
@@ -194,13 +213,18 @@ def qualities(law: Law, rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
-def end_table(options: argparse.Namespace, ends: dict[str, Any]) -> dict[str, Any]:
-    """Return the changes of the longer trainings, compared with 5% on the same seeds."""
+def end_table(options: argparse.Namespace, ends: dict[str, Any], taken: float | None) -> dict[str, Any]:
+    """Return the changes of the longer trainings, compared with 5% on the same seeds.
+
+    Args:
+        taken: Share that the law advises, whose runs may be those of a usual one; None without advice.
+    """
     seeds = seeds_of(options)
     found = {}
     for row in ends["configurations"]:
         value = row["values"]["pretrain.replay"]
-        arm = "advised" if isinstance(value, dict) else f"replay {value:g}"
         by_name = {run.rpartition("-s")[2]: run for run in row["runs"]}
-        found[arm] = {s: figures(options.runs / by_name[str(s)]) for s in seeds if str(s) in by_name}
+        own = {s: figures(options.runs / by_name[str(s)]) for s in seeds if str(s) in by_name}
+        found |= {f"replay {value:g}": own} if f"{value:g}" in USUAL else {}
+        found |= {"advised": own} if value == taken else {}
     return compared(found, f"replay {float(USUAL[0]):g}", ["domain", "general"])

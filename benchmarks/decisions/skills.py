@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from decisions.arms import compared, measured, with_mean
-from decisions.sweeps import Work, command, said_by, sweep
+from decisions.arms import compared, figures, measured, run, with_mean
+from decisions.sweeps import Work, command, said_by, seeds_of, sweep
 
 if TYPE_CHECKING:
     from cpt.laws import Law, Row
@@ -72,15 +72,18 @@ def studied(options: argparse.Namespace) -> dict[str, Any]:
     learned = json.loads(said_by([sys.executable, "-m", "cpt", *said]))
     runs = [run for found in (alone, together) for row in found["configurations"] for run in row["runs"]]
     laws = {name: fitted(options, runs, name) for name in names}
-    weights = best_mixture(laws, 2 * plan.tokens)
+    longer = shared(options, 2 * plan.tokens)
     every = f"{{graph: {json.dumps(str(graph))}, every: {plan.every}}}"
     uniform = f"pretrain.mixture={mixture(dict.fromkeys(names, 1))}"
+    first = seeds_of(options)[0]  # laws know trained tokens, which are more than those asked for
+    ran = run(options, RECIPE, [*longer, uniform, f"seed={first}"], f"{label}-uniform-s{first}")
+    weights = best_mixture(laws, figures(ran.folder).tokens)
     arms = {
         "uniform": [uniform],
         "skill-it": [uniform, f"pretrain.skill_it={every}"],
         "law": [f"pretrain.mixture={mixture(weights)}"],
     }
-    found = measured(options, RECIPE, arms, label, shared(options, 2 * plan.tokens))
+    found = measured(options, RECIPE, arms, label, longer)
     means = {
         arm: {s: with_mean(each, probes(names), MEAN) for s, each in seeds.items()}
         for arm, seeds in found.items()

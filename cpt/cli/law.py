@@ -215,6 +215,7 @@ def _rows_of(words: Sequence[str], root: Path, stage: str | None) -> list[Row]:
         RecipeError: Some runs do not exist, are named twice, or have no readings; lists all of them.
     """
     from cpt.laws.rows import DOMAIN_NAME
+    from cpt.recipe.law_noise import unmodelled
     from cpt.recipe.law_rows import rows_of_runs
 
     found: list[tuple[str, Run]] = []
@@ -225,11 +226,10 @@ def _rows_of(words: Sequence[str], root: Path, stage: str | None) -> list[Row]:
             hint = "A domain is named in small letters, digits, `-` and `_`."
             problems.append(Problem(f"`{domain}` is no name of a domain", hint=hint))
         try:
-            named, factors = named_runs(root, name)
+            named = named_runs(root, name)
         except CptError as error:
             problems.append(Problem(error.message, hint=error.hint))
             continue
-        _warn_of_noise(name, factors)
         for run in named:
             if (place := run.folder.resolve()) in seen:
                 problems.append(Problem(f"the run `{run.name}` is named twice", hint="Name different runs."))
@@ -237,20 +237,22 @@ def _rows_of(words: Sequence[str], root: Path, stage: str | None) -> list[Row]:
             found.append((domain or DOMAIN, run))
     if problems:
         raise RecipeError(problems)
-    return rows_of_runs(found, stage)
+    read = rows_of_runs(found, stage)
+    for domain, keys in unmodelled(found, stage).items():
+        _warn_of_noise("" if domain == DOMAIN else f"{domain}: ", keys)
+    return read
 
 
-_IN_THE_LAW = frozenset({"replay", "tokens", "base"})
-"""Settings whose values a law has as variables: share, tokens, and size of the model."""
+_NAMED = 5
+"""Largest number of settings that a line names."""
 
 
-def _warn_of_noise(name: str, factors: Sequence[str]) -> None:
-    """Report settings of a sweep's runs that the law does not know."""
-    unknown = [key for key in factors if key.rpartition(".")[2] not in _IN_THE_LAW]
-    if unknown:
-        keys = " and ".join(f"`{key}`" for key in unknown)
-        message = f"{name}: its runs differ in {keys} too, which is noise to the law"
-        err().print(Text(message, style="yellow"), soft_wrap=True)
+def _warn_of_noise(start: str, keys: Sequence[str]) -> None:
+    """Report settings in which runs differ, and that the law does not know."""
+    more = [f"{len(keys) - _NAMED} more"] if len(keys) > _NAMED else []
+    words = ", ".join([*keys[:_NAMED], *more])
+    message = f"{start}the runs differ in {words} too, which is noise to the law"
+    err().print(Text(message, style="yellow"), soft_wrap=True)
 
 
 def _probe(law: Law, run: str | None, root: Path, stage: str | None) -> DomainProbe | None:
@@ -296,6 +298,8 @@ def _print_law(console: Console, law: Law, file: Path, page: Path | None) -> Non
         for name, value in found.coefficients.items():
             low, high = found.intervals.get(name, (None, None))
             interval = "" if low is None else f"{low:.3g} to {high:.3g}"
+            bound = found.at_bounds.get(name)
+            interval = interval if bound is None else f"at its {bound} bound"
             coefficients.add_row("", name, f"{value:.4g}", interval, "")
         console.print(coefficients)
     _print_warnings(console, law.warnings)

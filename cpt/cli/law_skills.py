@@ -12,7 +12,7 @@ from cpt.cli.named_runs import named_runs
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs, StageOfRuns, require_parents
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CptError, Problem, RecipeError
-from cpt.formatting import Z_95, plural, signed
+from cpt.formatting import plural, signed
 
 if TYPE_CHECKING:
     from cpt.monitor.skill_graph import SkillGraph
@@ -47,7 +47,7 @@ def skills(
     problems = []
     for name in run:
         try:
-            found |= {each.folder.resolve(): each for each in named_runs(runs, name)[0]}
+            found |= {each.folder.resolve(): each for each in named_runs(runs, name)}
         except CptError as error:
             problems.append(Problem(error.message, hint=error.hint))
     if problems:
@@ -60,7 +60,7 @@ def skills(
 
 
 def _print(graph: SkillGraph, file: Path) -> None:
-    """Print the falls and the edges; a fall that its error does not tell from none is dim."""
+    """Print the falls and the edges; a fall whose interval holds 0 is dim."""
     console = out()
     console.print(Text("Fall of the loss, in bits per byte, and weight of the edge", style="bold"))
     table = rows("trained on", *(f"{name}#" for name in graph.skills))
@@ -72,11 +72,10 @@ def _print(graph: SkillGraph, file: Path) -> None:
             if fall is None:
                 cells.append(Text("not measured", style="dim"))
                 continue
-            error = "" if fall.error is None else f" ± {Z_95 * fall.error:.4f}"
-            unsure = fall.error is not None and abs(fall.value) < Z_95 * fall.error
-            doubtful += unsure and fall.value > 0
-            words = f"{signed(fall.value, 4)}{error}  {graph.edge(source, target):.2f}"
-            cells.append(Text(words, style="dim" if unsure else ""))
+            margin = "" if fall.margin is None else f" ± {fall.margin:.4f}"
+            doubtful += fall.is_unsure and fall.value > 0
+            words = f"{signed(fall.value, 4)}{margin}  {graph.edge(source, target):.2f}"
+            cells.append(Text(words, style="dim" if fall.is_unsure else ""))
         table.add_row("", source, *cells)
     console.print(table)
     if doubtful:

@@ -10,10 +10,10 @@ from cpt.errors import UsageError
 from cpt.recipe.journal import Run, find_run
 
 
-def named_runs(root: Path, name: str) -> tuple[Sequence[Run], Sequence[str]]:
-    """Return a run, or the finished runs of a sweep with the settings that they vary.
+def named_runs(root: Path, name: str) -> Sequence[Run]:
+    """Return a run, or the finished runs of a sweep.
 
-    Runs of a sweep that have no result are named on standard error.
+    Runs of a sweep that have no result, or vary other settings, are named on standard error.
 
     Raises:
         UsageError: There is no such run, or no run of the sweep has finished.
@@ -23,10 +23,10 @@ def named_runs(root: Path, name: str) -> tuple[Sequence[Run], Sequence[str]]:
 
     folder = sweep_folder(root, name)
     if folder is None:
-        return [find_run(root, name)], ()
+        return [find_run(root, name)]
     sweep = finished_runs(folder)
     for run, reason in sweep.left_out.items():
         err().print(f"{run} is left out: {reason}", soft_wrap=True)
     if not sweep.runs:
         raise UsageError(f"no run of the sweep `{name}` has finished", hint="Run it: cpt sweep.")
-    return sweep.runs, sweep.factors
+    return sweep.runs

@@ -8,7 +8,7 @@ It is then refined.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from cpt.errors import UsageError
 from cpt.formatting import compact, percent, signed
 from cpt.laws.dcpt import Coefficients
 from cpt.laws.law import DomainProbe, Estimate, Law, LawWarning
+from cpt.laws.noise import small_effect_of_advice
 from cpt.laws.predict import Prediction, Setting, predicted
 from cpt.laws.rows import TEXTS, Text
 from cpt.monitor.gates.gate import Limit
@@ -215,7 +216,7 @@ def _advise(question: _Question, limit: Limit | None) -> Advice:
         prediction=prediction,
         limit=None if limit is None else str(limit),
         held=held,
-        warnings=[*warnings, *_at_bound(question, found)],
+        warnings=[*warnings, *_small_effects(question, found), *_at_bound(question, found)],
     )
 
 
@@ -312,6 +313,22 @@ def _drawn_losses(question: _Question) -> tuple[np.ndarray, np.ndarray]:
 def _log_sizes(law: Law) -> np.ndarray:
     low, high = law.range.parameters
     return np.linspace(np.log(low / _AROUND), np.log(high * _AROUND), _SIZES)
+
+
+def _small_effects(question: _Question, found: _Found) -> Iterator[LawWarning]:
+    """Yield a warning for each text that decides, if the advised share hardly changes its loss.
+
+    A text whose loss hardly differs between any of the fitted shares is warned of by the law itself.
+    """
+    if question.shares.size == 1:
+        return
+    law = question.setting.law
+    known = {each.text for each in law.warnings if each.kind == "small_effect"}
+    shares = np.array([found.share, *(max(end, SMALLEST_SHARE) for end in law.range.share)])
+    for text in (DOMAIN,) if question.rise is None else TEXTS:
+        if text not in known:
+            losses = question.loss(text, found.parameters, shares)
+            yield from small_effect_of_advice(law, text, losses)
 
 
 def _at_bound(question: _Question, found: _Found) -> list[LawWarning]:

@@ -22,6 +22,7 @@ from cpt.laws.law import (
     TextLaw,
     bootstrap_interval,
 )
+from cpt.laws.noise import small_effects
 from cpt.laws.rows import TEXTS, Row, StartLoss, Text, level, share_of, starts_of, trained
 from cpt.laws.solve import Sample, huber, solve
 from cpt.progress import NullProgress, Progress
@@ -200,7 +201,8 @@ class _Fitting:
         return {text: self._fit(text, sample, resampled) for text, sample in self._samples.items()}
 
     def _fit(self, text: Text, sample: Sample, resampled: Sequence[np.ndarray]) -> TextLaw:
-        best = solve(sample).law
+        solution = solve(sample)
+        best = solution.law
         self._advance()
         draws = []
         for runs in resampled:
@@ -212,6 +214,7 @@ class _Fitting:
         bounds = [bootstrap_interval(column, len(self._data.runs)) for column in columns]
         return TextLaw(
             coefficients=best,
+            at_bounds=solution.at_bounds,
             intervals=dict(zip(best, bounds, strict=False)),
             draws=draws,
             readings=len(sample.losses),
@@ -318,3 +321,10 @@ def _warnings(law: Law, data: _Data) -> Iterator[LawWarning]:
                 "range, as the law demands: the runs contradict it, or are too few or too noisy"
             )
             yield LawWarning(kind="not_falling", message=message, text=text)
+        for name, bound in found.at_bounds.items():
+            message = (
+                f"{name} of {text} stands at the {bound} bound of its search range, "
+                f"{found.coefficients[name]:.3g}: the runs do not determine it, and its interval says nothing"
+            )
+            yield LawWarning(kind="coefficient_at_bound", message=message, text=text)
+    yield from small_effects(law)

@@ -21,7 +21,15 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 WarningKind = Literal[
-    "few_runs", "few_shares", "few_domains", "one_size", "not_falling", "beyond_fit", "at_bound"
+    "few_runs",
+    "few_shares",
+    "few_domains",
+    "one_size",
+    "not_falling",
+    "coefficient_at_bound",
+    "small_effect",
+    "beyond_fit",
+    "at_bound",
 ]
 
 
@@ -35,8 +43,10 @@ class LawWarning(_Part):
     Attributes:
         kind: few_runs: intervals are rough. few_shares, few_domains: there are too few to find all
             coefficients. one_size: the term of model size is left out. not_falling: the predicted loss does
-            not fall with a variable. beyond_fit: a prediction is outside of the fitted range. at_bound: an
-            advised value is at a bound of what can be chosen.
+            not fall with a variable. coefficient_at_bound: a coefficient stands at a bound of its search
+            range. small_effect: shares of domain text differ less in the predicted loss than runs that were
+            left out differ from their prediction. beyond_fit: a prediction is outside of the fitted range.
+            at_bound: an advised value is at a bound of what can be chosen.
         text: Text that is concerned; None: all.
     """
 
@@ -112,9 +122,12 @@ class TextLaw(_Part):
 
     Attributes:
         coefficients: By name. `draws` has those of the bootstrap, in the same order.
+        at_bounds: Coefficients at a bound of their search range, each with the bound: their intervals say
+            nothing.
     """
 
     coefficients: dict[str, Positive]
+    at_bounds: dict[str, Literal["lower", "upper"]] = {}
     intervals: dict[str, tuple[float, float]] = {}
     draws: list[list[Positive]] = []
     readings: int = Field(gt=0)

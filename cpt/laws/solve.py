@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares, minimize
@@ -32,6 +32,13 @@ _FEW_STARTS, _FEW_ENDS = 4, 1
 
 _DESCENT, _FINISH = 40, 200
 """Iterations of L-BFGS-B and of the trust region."""
+
+
+_NEAR = 0.01
+"""Relative distance from a bound at which a coefficient stands there: a trust region ends just inside."""
+
+Bound = Literal["lower", "upper"]
+"""An end of the range that a coefficient is searched in."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,15 @@ class Sample:
 
 
 class Solution(NamedTuple):
-    """Coefficients by name, and the mean Huber loss of log L that they reach."""
+    """Coefficients by name, and the mean Huber loss of log L that they reach.
+
+    Attributes:
+        at_bounds: Coefficients that stand at a bound of their search range, each with the bound.
+    """
 
     law: dict[str, float]
     error: float
+    at_bounds: dict[str, Bound]
 
 
 class Units(NamedTuple):
@@ -119,7 +131,8 @@ def solve(sample: Sample, *, thorough: bool = True) -> Solution:
     best = sorted(map(problem.descend, grid[:starts]), key=lambda each: problem.error(each)[0])
     found = [problem.finish(each, _FINISH) for each in best[:ends]]
     vector = min(found, key=lambda each: problem.error(each)[0])
-    return Solution(units.raw(problem.law(vector)), problem.error(vector)[0] * DELTA**2)
+    error = problem.error(vector)[0] * DELTA**2
+    return Solution(units.raw(problem.law(vector)), error, problem.at_bounds(vector))
 
 
 def huber(predicted: np.ndarray, measured: np.ndarray) -> float:
@@ -161,6 +174,15 @@ class _Problem:
         found = dict(zip(self._plain, np.exp(vector[: len(self._plain)]).tolist(), strict=True))
         if self._sample.domains:
             found |= {"w1": float(expit(vector[-1])), "w2": float(expit(-vector[-1]))}
+        return found
+
+    def at_bounds(self, vector: np.ndarray) -> dict[str, Bound]:
+        """Return the coefficients of a vector that stand at a bound."""
+        names = [*self._plain, *(["w1"] if self._sample.domains else [])]
+        found: dict[str, Bound] = {}
+        for name, value, (low, high) in zip(names, vector, self._bounds, strict=True):
+            if min(value - low, high - value) < _NEAR:
+                found[name] = "lower" if value - low < high - value else "upper"
         return found
 
     def descend(self, start: np.ndarray) -> np.ndarray:

@@ -22,12 +22,23 @@ Skill = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
 class Fall(BaseModel):
-    """A fall of a loss in bits per byte, and its standard error over runs and documents (None: not known)."""
+    """A fall of a loss in bits per byte.
+
+    Attributes:
+        error: Standard error over runs and documents; None: not known.
+        margin: Half of the 95% interval, by Student's t over runs; None: not known.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     value: float
     error: float | None = Field(default=None, ge=0)
+    margin: float | None = Field(default=None, ge=0)
+
+    @property
+    def is_unsure(self) -> bool:
+        """Return True if the interval holds 0."""
+        return self.margin is not None and abs(self.value) < self.margin
 
 
 class SkillGraph(BaseModel):

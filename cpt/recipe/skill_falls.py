@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from cpt.errors import CptError, Problem, RecipeError
+from cpt.formatting import Z_95
 from cpt.json_file import read_json, read_plain, read_rows
 from cpt.monitor.skill_graph import Fall
 from cpt.recipe.journal import Run
@@ -14,6 +15,7 @@ from cpt.recipe.law_rows import pretrain_record
 from cpt.recipe.reported_runs import labels
 from cpt.recipe.store import Record
 from cpt.report.facts.records import FileShape
+from cpt.seeds import mean_over_seeds
 from cpt.sources import DOMAIN, PART
 
 
@@ -45,8 +47,8 @@ class _Source(FileShape):
 def falls_of_runs(runs: Sequence[Run], stage: str | None = None) -> dict[str, dict[str, Fall]]:
     """Return the falls of losses in bits per byte: by the part that was trained on, and the part measured.
 
-    Falls of runs on the same part (seeds) are averaged. The error of a mean is that over documents, which are
-    the same in all runs, and that over runs.
+    Falls of runs on the same part (seeds) are averaged. The error of a mean is that over documents, which may
+    be the same in all runs, and that over runs.
 
     Args:
         stage: Name of the pretrain stage; needed if a run has several.
@@ -100,10 +102,15 @@ def _falls(record: Record) -> tuple[list[str], str, dict[str, Fall]]:
 
 
 def _mean(falls: Sequence[Fall]) -> Fall:
-    """Return the mean of falls, with its error."""
-    value = fmean(fall.value for fall in falls)
+    """Return the mean of falls, with its error and its interval.
+
+    Documents are many, so that their part of the interval is normal. Runs are few: theirs is Student's.
+    """
+    mean = mean_over_seeds([fall.value for fall in falls])
     documents = [fall.error for fall in falls if fall.error is not None]
     error = fmean(documents) if documents else None
-    if len(falls) > 1:
-        error = math.hypot(error or 0.0, stdev(fall.value for fall in falls) / math.sqrt(len(falls)))
-    return Fall(value=value, error=error)
+    margin = None if error is None else Z_95 * error
+    if mean.high is not None:
+        margin = math.hypot(margin or 0.0, mean.high - mean.value)
+        error = math.hypot(error or 0.0, stdev(mean.seeds) / math.sqrt(len(falls)))
+    return Fall(value=mean.value, error=error, margin=margin)

@@ -16,14 +16,12 @@ class FinishedRuns:
     """The runs of a sweep.
 
     Attributes:
-        runs: Runs with a result, in the order of the sweep.
-        left_out: Reason why a run has no result, by its name.
-        factors: Keys of the settings that the runs vary.
+        runs: Runs with a result that vary the settings of the last command, in the order of the sweep.
+        left_out: Reason why a run is none of these, by its name.
     """
 
     runs: tuple[Run, ...]
     left_out: Mapping[str, str]
-    factors: tuple[str, ...]
 
 
 def sweep_folder(root: Path, name: str) -> Path | None:
@@ -41,17 +39,28 @@ def finished_runs(folder: Path) -> FinishedRuns:
     found: list[Run] = []
     left_out: dict[str, str] = {}
     for trial in file.trials:
-        if trial.state != "done":
-            left_out[trial.run] = _reason(trial, file)
+        if reason := _reason(trial, file):
+            left_out[trial.run] = reason
             continue
         try:
             found.append(find_run(folder.absolute().parent, trial.run))
         except CptError as error:
             left_out[trial.run] = error.message
-    return FinishedRuns(tuple(found), left_out, tuple(factor.key for factor in file.request.factors))
+    return FinishedRuns(tuple(found), left_out)
 
 
 def _reason(trial: Trial, file: SweepFile) -> str:
+    """Return why a trial is left out; empty if it is not.
+
+    The file keeps trials of earlier commands. Those that varied other settings have the recipe's value of a
+    setting that the others vary, or vary one that is the same in the others.
+    """
+    varied = {factor.key for factor in file.request.factors}
+    if trial.values.keys() != varied:
+        keys = " and ".join(f"`{key}`" for key in trial.values)
+        return f"it is of an earlier command, which varied {keys}"
+    if trial.state == "done":
+        return ""
     if trial.state == "failed":
         return f"it failed: {trial.message}"
     if trial.state == "left out":

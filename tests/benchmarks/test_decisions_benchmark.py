@@ -354,6 +354,43 @@ def test_a_law_is_scored_on_what_it_has_not_seen(tmp_path: Path) -> None:
     assert all(texts["domain"]["mean_error"] < 0.01 for texts in found.values())
 
 
+@pytest.mark.parametrize(("replay", "arms"), [(0.33, 3), (0.2401, 2), (0.96, 2)])
+def test_a_law_is_asked_at_the_tokens_that_runs_trained_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, replay: float, arms: int
+) -> None:
+    """0.33 is 7 of 20 sequences, a share of its own; 0.2401 is 5, as of 25%; 0.96 leaves the domain none."""
+    study, asked, answered = module("law"), [], []
+
+    def sweep(words: list[str], _runs: Path) -> dict[str, Any]:
+        levels = words[words.index("--vary") + 1].partition("=")[2].split(",")
+        asked.append(levels)
+        rows = [
+            {"values": {"pretrain.replay": float(level)}, "runs": [f"{level}-s{seed}" for seed in (17, 18)]}
+            for level in levels
+        ]
+        return {"configurations": rows}
+
+    def figures(folder: Path) -> Any:
+        tokens = 28_100 if folder.name.endswith("17") else 28_000
+        return module("arms").Figures(
+            {"domain": 1.0, "general": 1.0}, {"domain": 0.9, "general": 1.0}, 1, tokens
+        )
+
+    monkeypatch.setattr(study, "sweep", sweep)
+    monkeypatch.setattr(study, "figures", figures)
+    monkeypatch.setattr(study, "said_by", lambda _words: "{}")
+    monkeypatch.setattr(study, "predicted", lambda *_: {})
+    monkeypatch.setattr("cpt.laws.read_law", lambda _file: None)
+    monkeypatch.setattr(
+        study, "advised", lambda _law, tokens: answered.append(tokens) or {"replay": {"value": replay}}
+    )
+    found = study._studied(options_of(tmp_path, seeds="17,18", jobs=1), "law", Path("law.jsonl"))
+    assert answered == [28_050]  # 25,600 were asked for
+    assert asked[1] == ["0.05", "0.25"]
+    assert asked[2:] == ([["0.05", "0.25", "0.35"]] if arms == 3 else [])
+    assert list(found["compared"]) == ["replay 0.05", "replay 0.25", *(["advised"] if replay < 0.9 else [])]
+
+
 def test_the_best_mixture_is_that_of_the_least_mean_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     skills = module("skills")
     assert len(list(skills.divisions(["a", "b", "c"], 20))) == 231

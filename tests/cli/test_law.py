@@ -13,7 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
 
 from law_runs import PARAMETERS, write_run
-from planted import run_rows, runs_of
+from planted import DOMAIN, run_rows, runs_of
+from planted import SHARES as PLANTED
 
 from cpt.cli import main
 from cpt.laws import read_law
@@ -79,6 +80,29 @@ def test_rows_of_a_file_are_fitted(called: Any, tmp_path: Path) -> None:
     found = called("law", "fit", "--rows", file, "--holdout", "share-0.5", "--out", law, "--draws", 20)
     assert (found.code, "Law of 3 runs" in found.out) == (0, True)
     assert json.loads(law.read_text())["texts"]["domain"]["heldout"]["runs"] == ["share-0.5"]
+
+
+@pytest.mark.parametrize(
+    ("signs", "words"),
+    [
+        ("-++--++-", ["domain: between the fitted shares the predicted loss at 20M tokens differs by"]),
+        ("-+-++-+-", ["epsilon of domain stands at the upper bound of its search range, 2:", "at its upper"]),
+    ],
+)
+def test_a_law_tells_what_it_does_not_know(called: Any, tmp_path: Path, signs: str, words: list[str]) -> None:
+    """Runs that are 2% above or below a law whose loss hardly depends on the share."""
+    file, law = tmp_path / "rows.jsonl", tmp_path / "law.json"
+    rows, flat = [], {**DOMAIN, "B": 0.1, "C": 0.02, "gamma": 0.1}
+    for share, sign in zip(PLANTED, signs, strict=True):
+        for row in run_rows(f"{share:g}", share, domain=flat, tokens=(1e6, 2e7)):
+            off = float(f"{sign}0.02") if row.tokens else 0.0
+            rows.append(row.model_copy(update={"domain_loss": row.domain_loss * (1 + off)}))
+    file.write_text("".join(row.model_dump_json(exclude={"general_loss"}) + "\n" for row in rows))
+    found = called("law", "fit", "--rows", file, "--out", law, "--draws", 20)
+    assert found.code == 0
+    assert [each for each in words if each not in " ".join(found.out.split())] == []
+    asked = " ".join(called("law", "advise", law, "--tokens", "1e7").out.split())
+    assert words[0] in asked
 
 
 def test_a_new_domain_is_predicted_from_a_probe(called: Any, tmp_path: Path) -> None:
@@ -173,6 +197,62 @@ def test_a_sweep_of_other_settings_is_named_and_one_without_results_is_refused(
     monkeypatch.chdir(tmp_path)
     refused = called("law", "fit", "mixed")
     assert (refused.code, "no run of the sweep `mixed` has finished" in refused.err) == (2, True)
-    write_run(tmp_path / "runs", trial.run, run_rows("x", 0.5, size=PARAMETERS))
+    config = {"schedule": {"peak": 0}, "replay": 0, "tokens": 10}
+    write_run(tmp_path / "runs", trial.run, run_rows("x", 0.5, size=PARAMETERS), config=config)
     state.update(trial, state="done")
-    assert "its runs differ in `pretrain.schedule.peak` too" in called("law", "fit", "mixed").err
+    assert "noise to the law" not in called("law", "fit", "mixed").err
+    (other,) = state.add({"pretrain.schedule.peak": 1, "pretrain.replay": 1})
+    config = {"schedule": {"peak": 1}, "replay": 1, "tokens": 20}
+    write_run(tmp_path / "runs", other.run, run_rows("x", 0.9, size=PARAMETERS), config=config)
+    state.update(other, state="done")
+    said = called("law", "fit", "mixed", "--draws", 20).err
+    assert "the runs differ in pretrain.schedule.peak too, which is noise to the law" in said
+
+
+def test_runs_of_an_earlier_command_that_varied_other_settings_are_left_out(
+    called: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep over peaks and shares, then over shares alone, at the recipe's peak: the law is of these."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: x\n")
+    (tmp_path / "runs" / "mixed").mkdir(parents=True)
+    shares = Factor(key="pretrain.replay", levels=(0.0, 0.2, 0.6))
+    peaks = Factor(key="pretrain.schedule.peak", levels=(1e-4, 3e-4))
+
+    def command(factors: tuple[Factor, ...], values: list[dict[str, float]]) -> None:
+        asked = SweepRequest(name="mixed", recipe=str(recipe), factors=factors, seeds=(17,))
+        state = SweepState(tmp_path / "runs" / "mixed", asked)
+        for each in values:
+            (trial,) = state.add(each)
+            rows = run_rows("x", 1 - each["pretrain.replay"], size=PARAMETERS)
+            config = {"schedule": {"peak": each.get("pretrain.schedule.peak", 2e-4)}}
+            write_run(tmp_path / "runs", trial.run, rows, config=config)
+            state.update(state.trials[-1], state="done", changes={"domain": 0.0})
+
+    command((peaks, shares), [{"pretrain.schedule.peak": 1e-4, "pretrain.replay": 0.4}])
+    command((shares,), [{"pretrain.replay": level} for level in (0.0, 0.2, 0.6)])
+    monkeypatch.chdir(tmp_path)
+    found = called("law", "fit", "mixed", "--draws", 20)
+    assert found.code == 0
+    reason = "it is of an earlier command, which varied `pretrain.schedule.peak` and `pretrain.replay`"
+    assert f"mixed-p01-s17 is left out: {reason}" in found.err
+    assert "noise to the law" not in found.err
+    assert read_law(Path("law.json")).runs == [f"mixed-p0{number}-s17" for number in (2, 3, 4)]
+    named = called(
+        "law", "fit", "mixed", "mixed-p01-s17", "--draws", 20
+    )  # by name it is taken, with a warning
+    assert "the runs differ in pretrain.schedule.peak too" in named.err
+    assert "Law of 4 runs" in named.out
+
+
+def test_a_run_that_was_made_again_with_other_settings_is_told(called: Any, tmp_path: Path) -> None:
+    """Whatever a sweep says of its runs, the settings that they ran with are compared."""
+    for share in (0.5, 0.9):
+        more = {"mixture": [{"replay": share}], "schedule": {"peak": 1.0}, "lr_groups": {"a": share}}
+        write_run(
+            tmp_path, f"s{share}", run_rows("x", share, size=PARAMETERS), config=more | {"replay": share}
+        )
+    found = called("law", "fit", "s0.5", "s0.9", "--runs", tmp_path, "--out", tmp_path / "law.json")
+    assert "the runs differ in pretrain.lr_groups.a too, which is noise to the law" in found.err
+    domains = called("law", "fit", "a=s0.5", "b=s0.9", "--runs", tmp_path, "--out", tmp_path / "law.json")
+    assert "noise to the law" not in domains.err

@@ -8,7 +8,7 @@ from planted import DOMAIN, GENERAL, SIZE, SIZED, law_of, runs_of
 
 from cpt.errors import UsageError
 from cpt.laws import Law, Row, advise, fit, predict
-from cpt.laws.law import LawWarning
+from cpt.laws.law import HeldOut, LawWarning
 
 STEEP = {**GENERAL, "B": 1e-9, "C": 0.1, "epsilon": 0.1, "gamma": 0.5}
 """General loss that depends on its share alone: E + C/(r + epsilon)^gamma."""
@@ -175,3 +175,45 @@ def test_advice_has_intervals_and_says_how_often_the_limit_is_kept(drawn: Law) -
     inside = predict(drawn, tokens=1e7, replay=0.5)
     assert inside.rises["general"].value == pytest.approx(inside.losses["general"].value - 0.95)
     assert inside.losses["domain"].low < inside.losses["domain"].value < inside.losses["domain"].high
+
+
+def erring(law: Law, **errors: float) -> Law:
+    """Return a law with a mean error on left-out runs, by text."""
+    left = {
+        text: HeldOut(how="each", runs=["a"], r2=None, huber=0.0, mean_error=error)
+        for text, error in errors.items()
+    }
+    texts = {text: found.model_copy(update={"heldout": left.get(text)}) for text, found in law.texts.items()}
+    return law.model_copy(update={"texts": texts})
+
+
+def test_advice_says_where_its_share_changes_a_loss_less_than_the_law_errs() -> None:
+    """By hand, from the advised share to those of the fit, 0.1 and 1: the larger of both changes."""
+    law = law_of(DOMAIN, STEEP, start=0.9)
+    asked = {"tokens": 1e7, "limit": "general <= +0.05"}
+    share = advise(law, **asked).share.value
+    own = {"domain": np.array([share, 0.1, 1.0]), "general": 1 - np.array([share, 0.1, 1.0])}
+    effects = {}
+    for text, each in (("domain", DOMAIN), ("general", STEEP)):
+        losses = each["B"] * own[text] ** each["eta"] / 1e7 ** each["beta"]
+        losses += each["C"] / (own[text] + each["epsilon"]) ** each["gamma"]
+        effects[text] = float(max(abs(losses[1:] - losses[0])))
+    below = {text: 0.99 * effect for text, effect in effects.items()}
+    above = {text: 1.01 * effect for text, effect in effects.items()}
+    assert "small_effect" not in warned(advise(law, **asked))  # no run was left out
+    assert "small_effect" not in warned(advise(erring(law, **below), **asked))
+    for text in ("domain", "general"):
+        found = advise(erring(law, **{**below, text: above[text]}), **asked)
+        (warning,) = [each for each in found.warnings if each.kind == "small_effect"]
+        assert warning.text == text
+        assert f"differs by {effects[text]:.4f} at most" in warning.message
+    free = advise(erring(law, general=1.0), tokens=1e7)  # without a limit general text decides nothing
+    assert "small_effect" not in warned(free)
+
+
+def test_a_text_on_which_all_fitted_shares_hardly_differ_is_warned_of_once() -> None:
+    doubt = LawWarning(kind="small_effect", message="the fit's", text="domain")
+    law = erring(law_of(DOMAIN, STEEP, start=0.9), domain=9.0, general=9.0)
+    found = advise(law.model_copy(update={"warnings": [doubt]}), tokens=1e7, limit="general <= +0.05")
+    told = [each for each in found.warnings if each.kind == "small_effect"]
+    assert (told[0], told[1].text, len(told)) == (doubt, "general", 2)

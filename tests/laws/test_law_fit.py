@@ -191,6 +191,39 @@ def test_losses_that_rise_where_the_law_falls_are_warned_of() -> None:
     assert any("does not fall with more tokens" in each.message for each in found)
 
 
+def test_coefficients_at_a_bound_of_their_search_are_named() -> None:
+    """Forgetting that grows with the domain's share in a straight line bends as little as ε ≤ 2 allows."""
+    rows = [
+        row.model_copy(update={"general_loss": 0.95 + 0.02 * row.share + 1e-9 * row.tokens})
+        for row in runs_of()
+        if row.tokens
+    ]
+    law = fit(rows, draws=0)
+    assert law.texts["general"].at_bounds == {"epsilon": "upper"}
+    assert law.texts["general"].coefficients["epsilon"] == pytest.approx(2.0, rel=0.01)
+    (warning,) = [each for each in law.warnings if each.kind == "coefficient_at_bound"]
+    assert warning.text == "general"
+    assert "epsilon of general stands at the upper bound of its search range, 2:" in warning.message
+    assert law.texts["domain"].at_bounds == {}
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.02])
+def test_shares_that_differ_less_than_the_law_errs_are_warned_of(spread: float) -> None:
+    """Domain loss falls by 2e-3 from share 0.1 to 1; runs are up to 2% off their law, or not at all."""
+    flat = {**DOMAIN, "B": 0.1, "C": 0.02, "gamma": 0.1}
+    rows = [
+        row.model_copy(update={"domain_loss": row.domain_loss * (1 + off) if row.tokens else 1.9})
+        for share, off in zip(SHARES, spread * np.array([-1, 1, 1, -1, -1, 1, 1, -1]), strict=True)
+        for row in run_rows(f"{share:g}", share, domain=flat, tokens=(1e6, 2e7))
+    ]
+    law = fit(rows, draws=0)
+    found = [each for each in law.warnings if each.kind == "small_effect"]
+    assert [each.text for each in found] == (["domain"] if spread else [])
+    if spread:
+        assert f"the error on left-out runs, {law.texts['domain'].heldout.mean_error:.4f}" in found[0].message
+        assert "the predicted loss at 20M tokens differs by" in found[0].message
+
+
 def test_a_law_is_kept_in_a_file_and_a_damaged_one_is_refused(tmp_path: Any) -> None:
     law = fit(runs_of((0.2, 0.4, 0.8, 1.0)), draws=20)
     write_law(law, tmp_path / "law.json")

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
 
@@ -65,6 +67,25 @@ def test_a_graph_of_planted_losses(tmp_path: Path) -> None:
         "b": {"b": pytest.approx(0.5)},
         "c": {"b": pytest.approx(0.1)},
     }
+
+
+def test_intervals_over_seeds_are_student_s(tmp_path: Path) -> None:
+    """Three seeds: t of two degrees of freedom, 4.30 and not 1.96, makes this fall one that may be none."""
+    own = (0.03, 0.05, 0.10)
+    names = [part_run(tmp_path, f"a{at}", "a", {"a": -fall}, error=0.0) for at, fall in enumerate(own)]
+    for part in "bc":
+        part_run(tmp_path, part, part, {"a": -0.05}, error=0.01)
+    fall = falls(tmp_path, *names, "b", "c")["a"]["a"]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(own), scale=stats.sem(own))
+    assert (fall.value - fall.margin, fall.value + fall.margin) == pytest.approx((low, high))
+    assert fall.error == pytest.approx(stats.sem(own))
+    assert fall.value > 1.96 * fall.error
+    assert fall.is_unsure
+    single = falls(tmp_path, names[0], "b", "c")["b"]["a"]
+    assert (single.margin, single.is_unsure) == (pytest.approx(1.96 * 0.01), False)  # documents alone
+    more = [part_run(tmp_path, f"d{at}", "a", {"a": -fall}, error=0.02) for at, fall in enumerate(own)]
+    wider = falls(tmp_path, *more, "b", "c")["a"]["a"].margin
+    assert wider == pytest.approx(np.hypot(high - np.mean(own), 1.96 * 0.02))
 
 
 def test_a_run_that_a_gate_ended_is_read_at_its_result(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from planted import DOMAIN, GENERAL, SIZED, law_of
 
 from cpt.errors import DataError, RecipeError
 from cpt.laws import Law, read_law, write_law
-from cpt.laws.law import LawWarning
+from cpt.laws.law import HeldOut, LawWarning
 from cpt.models.weights import count_parameters
 from cpt.recipe.fingerprint import identify
 from cpt.recipe.load import load
@@ -196,6 +196,18 @@ def test_doubts_about_the_law_itself_are_said_in_the_plan(law: Path) -> None:
     doubt = LawWarning(kind="not_falling", message="the loss of general does not fall", text="general")
     write_law(read_law(law).model_copy(update={"warnings": [doubt]}), law)
     assert doubt.message in PRETRAIN.forecast(config_of(law), {}, {})
+
+
+def test_an_advice_that_rests_on_noise_is_said_in_the_plan(law: Path) -> None:
+    fitted = read_law(law)
+    left = HeldOut(how="each", runs=["a"], r2=None, huber=0.0, mean_error=5.0)
+    texts = {text: found.model_copy(update={"heldout": left}) for text, found in fitted.texts.items()}
+    assert "rests on noise" not in PRETRAIN.forecast(config_of(law), {}, {})
+    write_law(fitted.model_copy(update={"texts": texts}), law)
+    forecast = PRETRAIN.forecast(config_of(law), {}, {})
+    for text in ("domain", "general"):
+        assert f"{text}: between the advised share and the ends of the fitted range, 0.1 and 1" in forecast
+    assert forecast.count("less than the error on left-out runs, 5.0000: the advice rests on noise") == 2
 
 
 def test_a_law_that_changes_after_the_plan_stops_the_stage(

@@ -130,7 +130,7 @@ def planned_tokens(
         named = config.tokens or config.mixture
         tokens += replay if named else ""
         lost = unread(config, inputs["corpus"].path("corpus"), stream, steps)
-        advice = schedule_advice(config, inputs, stream.tokens(steps))
+        advice = schedule_advice(config, inputs, steps, stream.tokens(steps))
         kept = kept_states(config, inputs, steps, stream.tokens(steps))
         said = [tokens if named else f"{tokens}: {passes}", *described(stream, steps), *lost, *advice, *kept]
         return "; ".join(said)

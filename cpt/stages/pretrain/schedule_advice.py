@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.formatting import plural
 from cpt.stages.base import Artifact
-from cpt.training.schedules import Infinite, Power
+from cpt.training.schedules import Infinite, Power, Reuse
 
 if TYPE_CHECKING:
     from cpt.stages.pretrain.config import PretrainConfig
+    from cpt.stages.pretrain.mixture import Mixture
 
 _ONE_BLEND = (
     "the blend stays the same; `reuse` as published changes it where the rate has fallen to a fifth "
     "(mixture: a phase with until: rate/5)"
 )
+
+_RATE, _PUBLISHED = "rate/", 1 / 5
+"""Beginning of a phase's `until` that names a fall of the rate, and the published fall."""
 
 BASE_WIDTH = 256
 """Width at which muP leaves the rate of matrices as it is (MiniCPM, arXiv 2404.06395, `dim_model_base`)."""
@@ -33,18 +38,43 @@ _SAME = 1.05
 """Ratio of two rates below which one goes on at the other."""
 
 
-def schedule_advice(config: PretrainConfig, inputs: Mapping[str, Artifact], tokens: int) -> list[str]:
+def schedule_advice(
+    config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int, tokens: int
+) -> list[str]:
     """Return advice on the schedule, for `cpt plan` and the log of a run.
 
     Args:
         inputs: Finished inputs; the model's width is read from it.
-        tokens: Number of tokens of the run.
+        steps, tokens: Length of the run.
     """
-    if config.schedule.kind == "reuse":
-        return [_ONE_BLEND] if len(config.mixture or ()) < 2 else []
+    if isinstance(config.schedule, Reuse):
+        return reuse_advice(config.schedule, config.mixture or (), steps)
     if isinstance(config.schedule, Power) and "model" in inputs:
         return power_advice(config.for_tokens(tokens).schedule, inputs["model"].path("model"))
     return []
+
+
+def reuse_advice(schedule: Reuse, mixture: Sequence[Mixture], steps: int) -> list[str]:
+    """Return a warning where the blend stays the same, or where the rate never gets to where it would change.
+
+    Args:
+        mixture: Phases of the mixture; none or one: one blend.
+        steps: Number of steps of the run.
+    """
+    if schedule.share_at(_PUBLISHED) is None:
+        return [
+            f"the rate falls to {schedule.min_ratio:.3g} of its start and never to a fifth, where `reuse` as "
+            "published changes the blend: it falls to a hundredth (min_ratio: 0.01)"
+        ]
+    ends = [str(phase.until) for phase in mixture if str(phase.until).startswith(_RATE)]
+    for end in ends or [f"{_RATE}5"]:
+        share = schedule.share_at(1 / float(end.removeprefix(_RATE)))
+        if share is not None and round(share * steps) >= steps:  # as phases are placed in a run
+            return [
+                f"no step is left for another blend: the rate gets to {end} after {share:.0%} of the run, "
+                f"which has {plural(steps, 'step')}. Train longer, or let it fall further (min_ratio)"
+            ]
+    return [_ONE_BLEND] if len(mixture) < 2 else []
 
 
 def power_advice(schedule: Any, model: Path) -> list[str]:

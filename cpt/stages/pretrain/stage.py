@@ -148,7 +148,7 @@ class PretrainStage(Stage[PretrainConfig]):
             *described(config),
             *repeated(stream, steps),
             *unread(config, corpus, stream, steps),
-            *schedule_advice(config, inputs, stream.tokens(steps)),
+            *schedule_advice(config, inputs, steps, stream.tokens(steps)),
             *continued_advice(config, _trained_before(inputs["model"])),
         ):
             context.progress.message(warning)
