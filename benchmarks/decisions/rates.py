@@ -24,9 +24,10 @@ KINDS = ",".join(
         "kind: constant, peak: 3e-4",
         "kind: power, peak: 0.0089, a: 2.0, decay_share: 0.2",
         "kind: power, decay_share: 0.2",
+        "kind: power, peak: 3e-4, a: 0.069, decay_share: 0.2",
     )
 )
-"""Schedules with the same warm-up; *power* as `cpt plan` advises for a width of 576, and as published."""
+"""Schedules with the same warm-up; *power* divided by the width, as published, and as `cpt plan` offers."""
 
 READ = 33_000
 """Tokens that a run of the recipe only reads."""

@@ -33,23 +33,24 @@ def advice(inputs: dict[str, Artifact], **schedule: Any) -> list[str]:
     return schedule_advice(config, inputs, STEPS, RUN)
 
 
-def test_the_published_peak_is_divided_by_the_width(tmp_path: Path) -> None:
-    """0.02 · 256 / 576 = 0.0089 and 4.6 · 256 / 576 = 2.0; what is offered is not warned of."""
+def test_the_published_peak_is_warned_of_and_a_usual_one_offered(tmp_path: Path) -> None:
+    """The offer keeps the ratio of the published a and peak, 4.6 / 0.02, and is not warned of."""
     inputs = model(tmp_path)
     (said,) = advice(inputs)
     assert "reaches a rate of 0.02" in said
     found = re.search(r"peak: ([\d.e-]+), a: ([\d.e-]+)}", said)
     assert found is not None
-    assert float(found[1]) == pytest.approx(0.02 * 256 / 576, rel=0.01)
-    assert float(found[2]) == pytest.approx(4.6 * 256 / 576, rel=0.05)
+    assert float(found[1]) == 3e-4
+    assert float(found[2]) / float(found[1]) == pytest.approx(4.6 / 0.02, rel=0.01)
     assert advice(inputs, peak=float(found[1]), a=float(found[2])) == []
 
 
-def test_low_rates_narrow_models_and_models_in_mup_are_not_warned_of(tmp_path: Path) -> None:
-    (tmp_path / "wide").mkdir()
-    assert advice(model(tmp_path / "wide"), peak=3e-4) == []
+def test_low_rates_and_models_in_mup_are_not_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    plain = model(tmp_path / "plain")
+    assert advice(plain, peak=1e-3) == []
+    assert advice(plain, peak=0.0089, a=2.0) != []  # what muP's division would give
     for name, changes in {
-        "narrow": {"hidden_size": 252},
         "minicpm": {"dim_model_base": 256},
         "granite": {"logits_scaling": 8.0},
     }.items():

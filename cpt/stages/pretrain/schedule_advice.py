@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cpt.formatting import plural
 from cpt.stages.base import Artifact
@@ -22,8 +22,8 @@ _ONE_BLEND = (
 _RATE, _PUBLISHED = "rate/", 1 / 5
 """Beginning of a phase's `until` that names a fall of the rate, and the published fall."""
 
-BASE_WIDTH = 256
-"""Width at which muP leaves the rate of matrices as it is (MiniCPM, arXiv 2404.06395, `dim_model_base`)."""
+_USUAL, _HIGH = 3e-4, 1e-3
+"""Highest usual rate of continued training, and the highest that is not warned of."""
 
 _MUP = ("dim_model_base", "logits_scaling", "mup_base_hidden_size")
 """Settings of a model that was trained in the maximal update parametrization, where they are not 1."""
@@ -77,12 +77,14 @@ def reuse_advice(schedule: Reuse, mixture: Sequence[Mixture], steps: int) -> lis
     return [_ONE_BLEND] if len(mixture) < 2 else []
 
 
-def power_advice(schedule: Any, model: Path) -> list[str]:
+def power_advice(schedule: Power, model: Path) -> list[str]:
     """Return a warning where the power schedule's rate is one for models in muP, and this model is none.
 
-    muP divides the rate of the matrices inside the layers by width / base width (Yang et al., arXiv
-    2203.03466, table 8). The published constants (arXiv 2408.13359: a 4.6, peak 0.02) are those before that
-    division. For a model without muP it is made here, in `peak` and `a`.
+    The published constants (arXiv 2408.13359: a 4.6, peak 0.02) are divided by width / 256 in muP, for the
+    matrices inside the layers (Yang et al., arXiv 2203.03466, table 8), and are for training from scratch.
+    Also that quotient, 0.0089, destroyed a model of 135M parameters within nine steps
+    (benchmarks/results/decision_kinds.json). So the rates of continued training are offered, in the published
+    ratio of `peak` and `a`.
 
     Args:
         schedule: Power schedule of a run.
@@ -93,17 +95,15 @@ def power_advice(schedule: Any, model: Path) -> list[str]:
     found = settings(model).get_text_config()
     if any(getattr(found, name, 1) not in (None, 1) for name in _MUP):
         return []
-    divisor = found.hidden_size / BASE_WIDTH
-    published = type(schedule).model_fields["peak"].default
     highest = max(schedule.rate(done, _LOOKS) for done in range(_LOOKS))
-    if divisor <= 1 or highest <= 1.05 * published / divisor:  # the advised peak has two digits
+    if highest <= _HIGH:
         return []
-    adapted = f"peak: {published / divisor:.2g}, a: {schedule.a / divisor:.2g}"
+    fields = type(schedule).model_fields
+    offered = f"peak: {_USUAL:g}, a: {fields['a'].default * _USUAL / fields['peak'].default:.2g}"
     return [
-        f"the power schedule reaches a rate of {highest:.2g}, and its published constants are for models in "
-        f"muP: without it training may diverge. muP would divide them by width / {BASE_WIDTH} = "
-        f"{divisor:.3g}: schedule: {{kind: power, {adapted}}}; for released models rates of 1e-4 to 3e-4 are "
-        "usual"
+        f"the power schedule reaches a rate of {highest:.2g}: its published constants are for models in muP, "
+        "and destroy another one within a few steps. Rates of 1e-4 to 3e-4 are usual: schedule: "
+        f"{{kind: power, {offered}}}"
     ]
 
 

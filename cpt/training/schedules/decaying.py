@@ -68,7 +68,7 @@ class Power(_Decaying):
         default=0.02,
         gt=0,
         description="Highest learning rate. As published, for models in muP (maximal update "
-        "parametrization); for others `cpt plan` offers one by the model's width.",
+        "parametrization); for others `cpt plan` warns and offers one.",
     )
     a: float = Field(default=4.6, gt=0, description="Factor of the power law.")
     b: float = Field(default=-0.51, lt=0, description="Exponent of the tokens seen.")
