@@ -96,7 +96,7 @@ def request(options: argparse.Namespace, kind: str, name: str, domain: Path, *se
     words = [
         *texts(options, domain),
         f"pretrain.tokens={plan.tokens}",
-        f"pretrain.batch_sequences={plan.batch}",
+        *([] if BATCH in plan.levels else [f"{BATCH}={plan.batch}"]),
         *plan.settings,
     ]
     limit = ["--limit", "general <= +0.01"]

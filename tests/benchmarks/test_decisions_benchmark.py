@@ -130,6 +130,15 @@ def test_sweeps_are_asked_for_with_all_levels_and_seeds(
     assert "seed=1" in warm
 
 
+@pytest.mark.parametrize("study", ["replay", "rewarming", "kinds", "batch"])
+def test_what_a_sweep_varies_is_not_set_beside(study: str, tmp_path: Path) -> None:
+    rates = module("rates")
+    words = rates.request(options_of(tmp_path, study, jobs=1), study, "x", tmp_path / "law.jsonl")
+    varied = {words[place + 1].partition("=")[0] for place, word in enumerate(words) if word == "--vary"}
+    keys = [word.partition("=")[0] for word in words]
+    assert {keys.count(key) for key in varied} == {1}
+
+
 def test_levels_are_means_over_seeds_with_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = {"a": 1.0, "b": 1.2, "c": 1.1}
     monkeypatch.setattr("cpt.recipe.journal.find_run", lambda _root, name: name)
