@@ -3,12 +3,13 @@
     python benchmarks/presets.py --text medical=FILE --text legal=FILE --text finance=FILE --runs DIR
 
 Only base, text, and the tokens before and after a document are set beside the words of the header. Recorded
-are, by preset: bits per byte of held-out domain and general text before and after with their changes, the
-continuation task, the stability gap, the weights that the merge tried, and the time of each stage; means over
-the seeds with intervals, and every run. Every seed holds out other documents.
+are, by preset, beside those of earlier commands: bits per byte of held-out domain and general text before and
+after with their changes, the continuation task, the stability gap, the weights that the merge tried, and the
+time of each stage; means over the seeds with intervals, and every run. Every seed holds out other documents.
 
-What `cpt presets` shows, recipes/figures.json, is written too. A command that was stopped goes on where it
-was; `--collect` only reads the runs, which are finished. OMP_NUM_THREADS is the number of cores of a run.
+What `cpt presets` shows, recipes/figures.json, is written too; with another model or --override nothing is. A
+command that was stopped goes on where it was; `--collect` only reads the runs, which are finished.
+OMP_NUM_THREADS is the number of cores of a run.
 """
 
 from __future__ import annotations
@@ -123,6 +124,12 @@ def shown(found: Mapping[str, Any], cores: int, processor: str) -> dict[str, Any
     }
 
 
+def earlier() -> dict[str, Any]:
+    """Return the recorded figures of presets."""
+    path = record.RESULTS / f"{RESULT}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))["figures"]) if path.exists() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--text", action="append", required=True, metavar="PRESET=FILE")
@@ -143,7 +150,10 @@ def main() -> None:
     for name in texts:
         runs = {seed: figures(options.runs / f"{name}-tiny-s{seed}") for seed in seeds}
         found[name] = over_seeds(runs) | {"runs": runs}
-    written = record.write(RESULT, found)
+    if options.override or options.model != MODEL:
+        print(json.dumps(found, indent=2))  # not the preset: nothing is recorded
+        return
+    written = record.write(RESULT, earlier() | found)
     machine = json.loads(written.read_text(encoding="utf-8"))["machine"]
     cores = int(os.environ.get("OMP_NUM_THREADS", machine["cores"]))
     all_of_them = json.loads(FIGURES.read_text(encoding="utf-8")) | shown(found, cores, machine["processor"])

@@ -28,5 +28,7 @@ def named_runs(root: Path, name: str) -> Sequence[Run]:
     for run, reason in sweep.left_out.items():
         err().print(f"{run} is left out: {reason}", soft_wrap=True)
     if not sweep.runs:
-        raise UsageError(f"no run of the sweep `{name}` has finished", hint="Run it: cpt sweep.")
+        raise UsageError(
+            f"no run of the last command of the sweep `{name}` has finished", hint="Run it: cpt sweep."
+        )
     return sweep.runs

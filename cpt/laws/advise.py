@@ -318,7 +318,8 @@ def _log_sizes(law: Law) -> np.ndarray:
 def _small_effects(question: _Question, found: _Found) -> Iterator[LawWarning]:
     """Yield a warning for each text that decides, if the advised share hardly changes its loss.
 
-    A text whose loss hardly differs between any of the fitted shares is warned of by the law itself.
+    With a limit general text decides, also where the law says that any share keeps it. A text whose loss
+    hardly differs between any of the fitted shares is warned of by the law itself.
     """
     if question.shares.size == 1:
         return

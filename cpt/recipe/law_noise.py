@@ -14,6 +14,12 @@ from cpt.recipe.law_rows import pretrain_record
 _SHARE, _AMOUNT, _MIXTURE = "replay", "tokens", "mixture"
 """Settings whose effect a law has as a variable: share and tokens. The base is one too, by its size."""
 
+_HARMLESS = ("monitor", "micro_batch_sequences")
+"""Settings that change no loss: which texts are read and how often, and how a step is divided."""
+
+_TRAINING = "pretrain"
+"""First part of the keys of the training, which stages of any name share."""
+
 
 def unmodelled(runs: Sequence[tuple[str, Run]], stage: str | None = None) -> dict[str, list[str]]:
     """Return what runs of one domain differ in, beside the variables of the law, by the name of the domain.
@@ -47,10 +53,10 @@ def _settings(run: Run, stage: str | None) -> dict[str, str]:
         found |= {f"{record.name}.{key}": value for key, value in flat(record.config).items() if key}
         found |= {f"the content of {name}": content for name, content in record.references.items()}
     own = {key: value for key, value in flat(training.config).items() if key and not _is_modelled(key)}
-    found |= {f"{training.name}.{key}": value for key, value in own.items()}
+    found |= {f"{_TRAINING}.{key}": value for key, value in own.items()}
     return {key: json.dumps(value, sort_keys=True) for key, value in found.items()}
 
 
 def _is_modelled(key: str) -> bool:
     parts = key.split(".")
-    return parts[0] in (_SHARE, _AMOUNT) or (parts[0] == _MIXTURE and parts[-1] == _SHARE)
+    return parts[0] in (_SHARE, _AMOUNT, *_HARMLESS) or (parts[0] == _MIXTURE and parts[-1] == _SHARE)

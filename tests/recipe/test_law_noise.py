@@ -57,6 +57,12 @@ def test_settings_of_the_training_and_its_data_are_compared(tmp_path: Path) -> N
     assert unmodelled([("medical", a), ("law", other)], "pretrain") == {}  # other domains are other texts
 
 
+def test_readings_and_the_division_of_a_step_change_no_loss(tmp_path: Path) -> None:
+    often = run(tmp_path, "often", {"monitor": {"every": 1}, "micro_batch_sequences": 2})
+    seldom = run(tmp_path, "seldom", {"monitor": {"every": 9}})
+    assert unmodelled([("domain", often), ("domain", seldom)], "pretrain") == {}
+
+
 def test_variables_of_the_law_may_differ(tmp_path: Path) -> None:
     first = run(tmp_path, "first", {"replay": 0.1, "tokens": 100, "mixture": [{"until": 1.0, "replay": 0.1}]})
     second = run(
