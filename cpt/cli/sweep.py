@@ -150,7 +150,8 @@ def sweep(
 
     def follow(event: SweepEvent) -> None:
         _print_event(event)
-        if event.kind in ("done", "failed") and event.ended < event.of:
+        proposed = event.of < (request.points or 0) * len(request.seeds)  # more will come
+        if event.kind in ("done", "failed") and (event.ended < event.of or proposed):
             _write_early_page(event.file, page)
 
     found = _result(run_sweep(request, execution, follow))

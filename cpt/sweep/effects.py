@@ -7,6 +7,7 @@ seeds. Readings of one training are not independent, so that intervals over its 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -162,11 +163,11 @@ class Choice(NamedTuple):
         held: Whether it is within the limit: "held" (the upper end of the interval is), "not shown" (only
             the mean is), "broken" (no configuration is), or "" without a limit.
         others: Numbers of the other configurations that may be taken, the best first.
-        leads: Difference of each other configuration to the best on the same seeds; positive: the best is
-            ahead. Those without a seed in common are absent; those beyond the limit are not.
+        leads: Difference of each other ranked configuration to the best on the same seeds, also of those
+            beyond the limit; positive: the best is ahead.
         wins: Number of seeds in which it is the best of the allowed configurations.
         seeds: Number of seeds with a result.
-        incomplete: Numbers of configurations that have results for fewer seeds, and are not ranked.
+        incomplete: Numbers of configurations that have results for fewer or other seeds, and are not ranked.
     """
 
     number: int
@@ -184,7 +185,7 @@ class Choice(NamedTuple):
 
     @property
     def lead(self) -> Mean | None:
-        """Return the difference of the runner-up; None without a seed in common."""
+        """Return the difference of the runner-up; None without one."""
         return self.leads.get(self.others[0]) if self.others else None
 
     @property
@@ -204,17 +205,19 @@ def choose(
 ) -> Choice:
     """Return the configuration with the least mean objective among those whose mean is within a limit.
 
-    If none is, the one that exceeds the limit least. Only configurations with the most seeds are ranked: one
-    that diverges in two of three trainings is not the best for its third.
+    If none is, the one that exceeds the limit least. Only configurations with the same seeds are ranked, the
+    most that any has: one that diverges in two of three trainings is not the best for its third, and means
+    over other seeds are means over other held-out documents.
 
     Args:
         objective: Configuration -> seed -> value to minimise; at least one configuration.
         limited: Configuration -> seed -> value that has a limit; None without one.
         limit: Largest allowed mean.
     """
-    most = max(map(len, objective.values()))
-    incomplete = tuple(number for number, seeds in objective.items() if len(seeds) < most)
-    objective = {number: seeds for number, seeds in objective.items() if len(seeds) == most}
+    sets = Counter(frozenset(seeds) for seeds in objective.values())
+    shared = max(sets, key=lambda seeds: (len(seeds), sets[seeds]))
+    incomplete = tuple(number for number, seeds in objective.items() if seeds.keys() != shared)
+    objective = {number: seeds for number, seeds in objective.items() if seeds.keys() == shared}
     means = {number: mean_over_seeds(list(seeds.values())) for number, seeds in objective.items()}
     bounded = {} if limited is None else {n: mean_over_seeds(list(v.values())) for n, v in limited.items()}
     allowed = [n for n in means if limited is None or (n in bounded and bounded[n].value <= limit)]
@@ -224,17 +227,17 @@ def choose(
     ranked = sorted(allowed, key=lambda number: means[number].value)
     best = ranked[0]
     leads = {
-        other: mean_over_seeds([values[seed] - objective[best][seed] for seed in common])
+        other: mean_over_seeds([values[seed] - objective[best][seed] for seed in objective[best]])
         for other, values in objective.items()
-        if other != best and (common := [seed for seed in objective[best] if seed in values])
+        if other != best
     }
     wins = sum(
         1
         for seed, value in objective[best].items()
-        if all(seed in objective[other] and value <= objective[other][seed] for other in allowed)
+        if all(value <= objective[other][seed] for other in allowed)
     )
     held = _held(bounded.get(best), limited, limit)
-    return Choice(best, held, tuple(ranked[1:]), leads, wins, most, incomplete)
+    return Choice(best, held, tuple(ranked[1:]), leads, wins, len(shared), incomplete)
 
 
 def _held(bounded: Mean | None, limited: object, limit: float) -> str:

@@ -359,11 +359,10 @@ def _sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -
         numbers = ", ".join(f"p{number:02d}" for number in choice.incomplete)
         said.append(f"Not ranked, as some of their runs failed or have not ended: {numbers}.")
     if choice.runner_up is None:
-        said.append("There is no other configuration to take.")
+        yet = " with the same seeds" if choice.incomplete else ""
+        said.append(f"There is no other configuration{yet} to take.")
         return said
-    if choice.lead is None:
-        said.append("The next one has no seed in common with it.")
-        return said
+    assert choice.lead is not None, "ranked configurations have the same seeds"
     other = in_words(by_number[choice.runner_up].values, keys)
     if choice.seeds < 2:
         said.append(
@@ -385,8 +384,8 @@ def _against_all(choice: Choice, which: str) -> str:
     """Say of which other configurations the best is shown to be ahead."""
     others, open_ = len(choice.others), choice.open
     if not open_:
-        return f"It is ahead of each of the {others} others{which}."
+        return f"It is ahead of each of the {others} others{which}, each compared alone."
     numbers = ", ".join(f"p{number:02d}" for number in sorted(open_))
     if len(open_) == others:
         return f"It is not shown to be ahead of any of the {others} others{which}."
-    return f"Of the {others} others{which}, it is not shown to be ahead of {numbers}."
+    return f"Of the {others} others{which}, each compared alone, it is not shown to be ahead of {numbers}."

@@ -74,6 +74,12 @@ def training(schedule: dict[str, Any], **more: Any) -> PretrainConfig:
     return PretrainConfig.model_validate({"schedule": schedule, "tokens": 100_000, **more})
 
 
+def test_the_rate_of_a_power_law_of_unknown_tokens_is_not_told() -> None:
+    before = PretrainConfig.model_validate({"schedule": {"kind": "power", "peak": 3e-4}})
+    assert before.tokens is None
+    assert continued_advice(training(GOES_ON, start=BEFORE_ANNEAL), before) == []
+
+
 @pytest.mark.parametrize("unit", ["steps", "tokens"])
 @pytest.mark.parametrize(
     ("own", "start", "earlier", "says"),
@@ -87,6 +93,15 @@ def training(schedule: dict[str, Any], **more: Any) -> PretrainConfig:
         (GOES_ON, BEFORE_ANNEAL, {"kind": "wsd", "peak": 1e-4}, None),
         (GOES_ON, None, {"kind": "constant", "peak": 1e-4}, None),
         (GOES_ON, None, {"kind": "constant", "peak": 2e-4}, "first ends at 0.0002: set constant: 0.0002"),
+        (
+            GOES_ON,
+            None,
+            {"kind": "linear", "floor": 5e-6},
+            "ends at 5e-06: set constant: 5e-06, floor: 5e-07",
+        ),
+        (GOES_ON, None, {"kind": "cosine", "floor": 0.0}, "ends at 0: leave `continues` out"),
+        (GOES_ON, BEFORE_ANNEAL, {"kind": "power", "peak": 1e-4, "a": 1.0}, None),
+        (GOES_ON, BEFORE_ANNEAL, {"kind": "power", "peak": 2e-4, "a": 1.0}, "set constant: 0.0002"),
         (GOES_ON, None, None, "comes from no pretrain stage"),
         (INFINITE, BEFORE_ANNEAL, INFINITE, "rises to 0.0002 once more"),
         (INFINITE, None, INFINITE, None),

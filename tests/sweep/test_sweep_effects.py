@@ -169,3 +169,11 @@ def test_few_interactions_are_found_in_noise() -> None:
         found = interaction(rows, "a", "b", levels)
         claims += bool(found and found.beyond_noise)
     assert claims <= 18  # 9%: three standard errors above 5%
+
+
+def test_configurations_with_other_seeds_are_not_ranked_beside() -> None:
+    """The third has the least mean, of seeds on which all are easy; two have the same seeds."""
+    values = {1: {17: -0.1, 18: -0.2}, 2: {17: -0.2, 18: -0.2}, 3: {18: -0.3, 19: -0.9}}
+    found = choose(values)
+    assert (found.number, found.others, found.incomplete, found.seeds) == (2, (1,), (3,), 2)
+    assert choose({3: values[3], 1: values[1]}).incomplete == (1,)  # equal numbers: the first one's seeds

@@ -174,7 +174,9 @@ def test_the_best_is_compared_with_every_other_configuration() -> None:
     file = made()
     found = result_of(file, "2026-01-01")
     assert found.recommendation is not None
-    assert found.recommendation.sentences[-1] == "It is ahead of each of the 2 others within the limit."
+    assert found.recommendation.sentences[-1] == (
+        "It is ahead of each of the 2 others within the limit, each compared alone."
+    )
     noisy = tuple(
         trial.model_copy(update={"changes": trial.changes | {"domain": trial.changes["domain"] + shift}})
         if trial.number == 2 and (shift := {17: 0.3, 18: -0.3}.get(trial.seed, 0.0))
@@ -183,7 +185,7 @@ def test_the_best_is_compared_with_every_other_configuration() -> None:
     )
     open_ = result_of(file.model_copy(update={"trials": noisy}), "2026-01-01")
     assert open_.recommendation is not None
-    said = "Of the 2 others within the limit, it is not shown to be ahead of p02."
+    said = "Of the 2 others within the limit, each compared alone, it is not shown to be ahead of p02."
     assert open_.recommendation.sentences[-1] == said
     differences = {row.number: row.difference for row in open_.configurations}
     assert differences[4] is None  # it is the best
@@ -242,7 +244,7 @@ def test_a_configuration_that_fails_in_most_seeds_is_not_recommended() -> None:
     )
     nothing_common = result_of(apart, "2026-01-01").recommendation
     assert nothing_common is not None
-    assert "The next one has no seed in common with it." in nothing_common.sentences
+    assert "There is no other configuration with the same seeds to take." in nothing_common.sentences
 
 
 def test_the_front_of_scores_is_where_they_are_high() -> None:

@@ -108,8 +108,8 @@ def power_advice(schedule: Power, model: Path) -> list[str]:
     offered = f"peak: {_USUAL:g}, a: {fields['a'].default * _USUAL / fields['peak'].default:.2g}"
     return [
         f"the power schedule reaches a rate of {highest:.2g}. Its published constants (peak 0.02) are for "
-        "models in muP, and destroyed one of 135M parameters in nine steps; 0.0089 did, too. Usual are 1e-4 to "
-        f"3e-4: {offered}"
+        "models in muP, and destroyed one of 135M parameters in nine steps; 0.0089 did, too. Usual are "
+        f"1e-4 to 3e-4: {offered}"
     ]
 
 
@@ -132,31 +132,43 @@ def continued_advice(config: PretrainConfig, earlier: PretrainConfig | None) -> 
     name, its = earlier.name or "pretrain", _rate_where_kept(config, earlier)
     if its is None:
         return []
-    own = schedule.highest
+    own, at = schedule.highest, _constant_at(schedule, its)
     if not schedule.continues:
         goes_on = config.start is not None and config.start.checkpoint == "pre-anneal"
         again = (
             f"the rate rises to {own:g} once more, and {name} kept its model before the anneal at {its:g}: "
-            f"to go on there, schedule: {{kind: infinite, continues: true, constant: {its:g}}}"
+            f"to go on there, schedule: {{kind: infinite, continues: true, {at}}}"
         )
         return [again] if goes_on and earlier.schedule.kind == "infinite" and own > _SAME * its else []
     if max(own, its) <= _SAME * min(own, its):
         return []
+    mend = f"set {at}" if at else "leave `continues` out"
     if config.start is None or config.start.checkpoint == "last":
         falls = earlier.planned_schedule.anneal_begins(_SHARES) is not None
-        mend = "start: {checkpoint: pre-anneal}" if falls else f"constant: {its:g}"
-        return [f"`continues` begins at a rate of {own:g}, but {name} ends at {its:g}: set {mend}"]
+        mend = "set start: {checkpoint: pre-anneal}" if falls else mend
+        return [f"`continues` begins at a rate of {own:g}, but {name} ends at {its:g}: {mend}"]
     return [
         f"`continues` begins at a rate of {own:g}, but {name} kept its model before the anneal at {its:g}: "
-        f"set constant: {its:g}"
+        f"{mend}"
     ]
 
 
+def _constant_at(schedule: Infinite, rate: float) -> str:
+    """Return the settings of a schedule that begins at a rate; empty if none can."""
+    if rate <= 0:
+        return ""
+    return f"constant: {rate:g}" + (f", floor: {rate / 10:g}" if rate < schedule.floor else "")
+
+
 def _rate_where_kept(config: PretrainConfig, earlier: PretrainConfig) -> float | None:
-    """Return the rate of a training at the model that a stage begins with; None for a milestone's."""
-    schedule, total = earlier.planned_schedule, _SHARES
-    if schedule.unit == "tokens" or schedule.kind == "power":
-        total = earlier.most_tokens
+    """Return the rate of a training at the model that a stage begins with; None where it is not known.
+
+    It is not for milestones, and for a power law of tokens whose number follows from the corpus.
+    """
+    schedule = earlier.planned_schedule
+    if schedule.kind == "power" and not earlier.tokens:
+        return None
+    total = earlier.most_tokens if schedule.unit == "tokens" else _SHARES
     checkpoint = "last" if config.start is None else config.start.checkpoint
     if checkpoint == "last":
         return schedule.rate(total - 1, total)
