@@ -120,6 +120,8 @@ class Budget:
                 continue
             total, made = total + found.seconds, made | found.making
         fitting = len(groups) - len(left)
+        if not fitting:  # `leave_out` tells how long they take
+            return ""
         jobs = self._execution.jobs
         said = (
             f"{fitting} of {plural(len(groups), 'configuration')} fit in {duration_in_words(self._seconds)}"

@@ -236,6 +236,7 @@ def test_measurements_take_of_the_time(recipe_file: Path) -> None:
     budget, _ = budget_of(recipe_file, 150.0)
     budget.estimates = budget.estimates.model_copy(update={"took": 60.0})
     assert budget.begin_first() == []
+    assert budget.plan() == ""
 
 
 def test_estimates_are_kept_until_the_recipe_changes(recipe_file: Path) -> None:
