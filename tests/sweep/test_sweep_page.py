@@ -158,6 +158,7 @@ def test_a_range_is_drawn_as_points() -> None:
     assert found.effects[0].levels[0].level is None
     page = render(found)
     assert "doubled" in page
+    assert "the slope of a straight line over the whole range: for each doubling" in page
 
 
 def test_nothing_has_ended() -> None:
