@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cpt.formatting import plural
 from cpt.stages.base import Artifact
-from cpt.training.schedules import Infinite, Power, Reuse
+from cpt.training.schedules import Infinite, Power, Reuse, ScheduleConfig
 
 if TYPE_CHECKING:
     from cpt.stages.pretrain.config import PretrainConfig
@@ -83,7 +83,7 @@ def _too_late(schedule: Reuse, end: str, steps: int) -> str:
     )
 
 
-def power_advice(schedule: Power, model: Path) -> list[str]:
+def power_advice(schedule: ScheduleConfig, model: Path) -> list[str]:
     """Return a warning where the power schedule's rate is one for models in muP, and this model is none.
 
     The published constants (arXiv 2408.13359: a 4.6, peak 0.02) are divided by width / 256 in muP, for the
@@ -104,7 +104,7 @@ def power_advice(schedule: Power, model: Path) -> list[str]:
     highest = max(schedule.rate(done, _LOOKS) for done in range(_LOOKS))
     if highest <= _HIGH:
         return []
-    fields = type(schedule).model_fields
+    fields = Power.model_fields
     offered = f"peak: {_USUAL:g}, a: {fields['a'].default * _USUAL / fields['peak'].default:.2g}"
     return [
         f"the power schedule reaches a rate of {highest:.2g}. Its published constants (peak 0.02) are for "
