@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from cpt.errors import UsageError
 from cpt.formatting import duration_in_words, plural
@@ -17,8 +19,8 @@ from cpt.sweep.time_limit import Price, Times, price, times_of
 class Budget:
     """The time of a sweep's runs.
 
-    A configuration begins if all its seeds fit in the rest of the time. All times inside are those of
-    processes: of two runs at the same time, both count.
+    A configuration begins if all its seeds end in time: each run begins on the job that is free first. One
+    that a stopped command had begun goes on in any case, as it would have.
 
     Args:
         state: State of the sweep, whose request has a time.
@@ -38,6 +40,7 @@ class Budget:
         self._promised: dict[str, float] = {}
         self._making: dict[str, frozenset[str]] = {}
         self.estimates = Estimates()
+        self._began = time.monotonic()
 
     @property
     def _spent(self) -> float:
@@ -46,7 +49,21 @@ class Budget:
 
     @property
     def _by_runs(self) -> float:
-        return sum(max(each.seconds, self._promised.get(each.run, 0.0)) for each in self._state.trials)
+        return math.fsum(self._each)
+
+    @property
+    def _each(self) -> list[float]:
+        """Seconds of each run: those that it has taken, or will take."""
+        returning = self._state.to_return if self._state.request.method == "tpe" else ()
+        own = [max(each.seconds, self._promised.get(each.run, 0.0)) for each in self._state.trials]
+        return [*(each.seconds for each in returning), *own]
+
+    def _free(self) -> list[float]:
+        """Return when each job is free, in seconds from the beginning, as a heap."""
+        free = [self.estimates.took] * self._execution.jobs
+        for seconds in self._each:
+            heapq.heapreplace(free, free[0] + seconds)
+        return free
 
     def _times(self) -> Times:
         # runs on one machine share it, and the estimate is that of a run alone
@@ -76,6 +93,8 @@ class Budget:
         A configuration of which nothing is known may begin as long as there is time left.
         """
         times = self._times()
+        if gone_on := next(self._gone_on(), None):
+            return self._promise(gone_on, self._price(gone_on, times, self._being_made()))
         for own in self._waiting():
             if not self._is_known(own, times):
                 if self._by_runs >= self._limit:
@@ -83,12 +102,22 @@ class Budget:
                 self._promised |= {trial.run: 0.0 for trial in own}
                 return own
             found = self._price(own, times, self._being_made())
-            if self._spent + found.seconds <= self._limit:
-                for trial in own:
-                    self._promised[trial.run] = trial.seconds + found.seconds / len(own)
-                    self._making[trial.run] = found.making
-                return own
+            if _end(self._free(), found.seconds, len(own)) <= self._seconds:
+                return self._promise(own, found)
         return []
+
+    def _gone_on(self) -> Iterator[list[Trial]]:
+        """Yield the waiting trials of each configuration that a stopped command had begun."""
+        for own in self._waiting():
+            if left := [trial for trial in own if trial.run in self._state.begun]:
+                yield left
+
+    def _promise(self, own: list[Trial], found: Price) -> list[Trial]:
+        """Set the time of trials aside; return them."""
+        for trial in own:
+            self._promised[trial.run] = trial.seconds + found.seconds / len(own)
+            self._making[trial.run] = found.making
+        return own
 
     def end(self, trial: Trial) -> None:
         """Take note that a trial has ended: its own time counts."""
@@ -110,15 +139,17 @@ class Budget:
             return ""
         if not all(self._is_known(own, times) for own in groups):
             return f"the time of the runs is not known before one has ended: {self._reason(groups)}"
-        total, made, left = self._spent, self._being_made(), list[list[Trial]]()
-        unknown: set[str] = set()
-        for own in groups:
+        free, made, left = self._free(), self._being_made(), list[list[Trial]]()
+        unknown, ends = set[str](), 0.0
+        begun = {own[0].number for own in self._gone_on()}
+        for own in sorted(groups, key=lambda own: own[0].number not in begun):
             found = self._price(own, times, made)
             unknown |= found.unknown
-            if total + found.seconds > self._limit:
+            end = _end(then := list(free), found.seconds, len(own))
+            if end > self._seconds and own[0].number not in begun:
                 left.append(own)
                 continue
-            total, made = total + found.seconds, made | found.making
+            free, made, ends = then, made | found.making, max(ends, end)
         fitting = len(groups) - len(left)
         if not fitting:  # `leave_out` tells how long they take
             return ""
@@ -126,7 +157,7 @@ class Budget:
         said = (
             f"{fitting} of {plural(len(groups), 'configuration')} fit in {duration_in_words(self._seconds)}"
         )
-        said += f", about {duration_in_words(total / jobs)} in all"
+        said += f", about {duration_in_words(ends)} in all"
         if left:
             more = self._together(left, times, made) / jobs
             said += f"; left out: {_names(left)}, about {duration_in_words(more)} more"
@@ -173,10 +204,9 @@ class Budget:
         return left_out
 
     def _nothing_fits(self, groups: Sequence[Sequence[Trial]], times: Times) -> UsageError:
-        jobs, spent = self._execution.jobs, self._spent
         prices = {own[0].number: self._price(own, times, frozenset()).seconds for own in groups}
         number = min(prices, key=lambda each: prices[each])
-        takes = (spent + prices[number]) / jobs
+        takes = _end(self._free(), prices[number], len(self._state.request.seeds))
         seeds = plural(len(self._state.request.seeds), "seed")
         return UsageError(
             f"no configuration fits in {duration_in_words(self._seconds)}: the shortest, p{number:02d}, "
@@ -187,10 +217,26 @@ class Budget:
 
     def overrun(self) -> str:
         """Return in words by how much the runs took longer than they may; empty if they did not."""
-        if self._spent <= self._limit:
+        took = max(*self._free(), time.monotonic() - self._began)
+        if took <= self._seconds:
             return ""
-        took, budget = (duration_in_words(each / self._execution.jobs) for each in (self._spent, self._limit))
-        return f"The runs took {took} instead of {budget}: a configuration that has begun is finished."
+        words = [duration_in_words(each) for each in (took, self._seconds)]
+        return f"The runs took {words[0]} instead of {words[1]}: a configuration that has begun is finished."
+
+
+def _end(free: list[float], seconds: float, count: int) -> float:
+    """Return when the last of some equal runs ends, and let them take their places.
+
+    Args:
+        free: When each job is free, as a heap.
+        seconds: Seconds of all runs together.
+        count: Number of the runs.
+    """
+    end = 0.0
+    for _ in range(count):
+        end = free[0] + seconds / count
+        heapq.heapreplace(free, end)
+    return end
 
 
 def _names(groups: Sequence[Sequence[Trial]]) -> str:

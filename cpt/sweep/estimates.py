@@ -160,9 +160,11 @@ def main(words: Sequence[str]) -> None:
             seconds[str(number)] = estimator.seconds(recipe, artifacts)
         except CptError as error:
             unknown[str(number)] = error.message
-    took = kept.took + time.monotonic() - begun
-    found = kept.model_copy(update={"seconds": seconds, "unknown": unknown, "took": took})
-    write_json(folder / FILE, found.model_dump(mode="json"))
+        except Exception as error:  # such as too little memory: the others can be estimated
+            unknown[str(number)] = f"{type(error).__name__}: {error}"
+        took = kept.took + time.monotonic() - begun
+        found = kept.model_copy(update={"seconds": seconds, "unknown": unknown, "took": took})
+        write_json(folder / FILE, found.model_dump(mode="json"))  # each, as memory may end the process
 
 
 if __name__ == "__main__":

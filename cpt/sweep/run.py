@@ -118,10 +118,15 @@ class _Sweep:
     def _follow_results(self) -> None:
         """Propose one configuration after the other, from the results so far."""
         possible = size_of(self._request.factors)
-        for _ in range(min(self._request.points or 0, possible or sys.maxsize)):
+        points = min(self._request.points or 0, possible or sys.maxsize)
+        for _ in range(points):
             values = propose(self._request.factors, self._tried(), self._request.seeds[0])
             self._state.add(values)
             if not self._run_waiting([values]):
+                left = points - len({each.number for each in self._state.trials})
+                if left:
+                    self._state.left_out += f"; {left} of {points} points were not proposed"
+                    self._state.write()
                 break
 
     def _run_waiting(self, known: Sequence[Values]) -> bool:
@@ -130,6 +135,9 @@ class _Sweep:
         Args:
             known: Configurations that were added.
         """
+        for trial in self._state.trials:  # first, as nothing else is looked at meanwhile
+            if trial.state == "waiting" and (waited := self._wait_for_orphan(trial)):
+                self._state.update(trial, seconds=trial.seconds + waited)
         if self._budget is None:
             self._run_trials(self._next)
             return True

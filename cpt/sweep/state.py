@@ -119,7 +119,10 @@ class SweepFile(SweepPart):
 
 
 class SweepState:
-    """The trials of a sweep. Every change is written at once."""
+    """The trials of a sweep. Every change is written at once.
+
+    `begun` names the runs that a stopped command had begun, and those of the same configurations.
+    """
 
     def __init__(self, folder: Path, request: SweepRequest, notes: Sequence[str] = ()) -> None:
         """Begin a sweep, or continue the one in the folder.
@@ -136,6 +139,7 @@ class SweepState:
         self._sha256 = hashlib.sha256(Path(request.recipe).read_bytes()).hexdigest()
         self._earlier: dict[str, Trial] = {}
         self._numbers: dict[str, int] = {}
+        self.begun: frozenset[str] = frozenset()
         self.trials: list[Trial] = []
         self.left_out = ""
         self.notes = tuple(notes)
@@ -149,6 +153,10 @@ class SweepState:
                 hint="Give this one another name: --name NAME.",
             )
         current = file.recipe_sha256 == self._sha256 and file.request.overrides == self.request.overrides
+        if current:
+            begun = {each.number for each in file.trials if each.state in (*ENDED, "running")}
+            left = [each for each in file.trials if each.state in ("waiting", "running")]
+            self.begun = frozenset(each.run for each in left if each.number in begun)
         for trial in file.trials:
             self._numbers[_key(trial.values)] = trial.number
             measured = trial.state == "failed" or self.request.measures <= trial.changes.keys()
@@ -156,6 +164,7 @@ class SweepState:
             seconds = trial.seconds
             if trial.state == "running":
                 seconds += _unwritten_seconds(self._path, self._path.parents[1] / trial.run / RUN_FILE)
+            seconds = seconds if current else 0.0  # the time of another recipe's runs is not this one's
             kept = trial if valid else trial.model_copy(update={"state": "waiting", "seconds": seconds})
             self._earlier[_key(trial.values, trial.seed)] = kept
 
@@ -180,7 +189,13 @@ class SweepState:
         """Let trials run again whose results are not those of the present data, settings and code."""
         for key, trial in self._earlier.items():
             if trial.state == "done" and not is_current(trial):
-                self._earlier[key] = trial.model_copy(update={"state": "waiting"})
+                self._earlier[key] = trial.model_copy(update={"state": "waiting", "seconds": 0.0})
+
+    @property
+    def to_return(self) -> list[Trial]:
+        """Return the trials of earlier commands that are not added yet."""
+        added = {trial.run for trial in self.trials}
+        return [trial for trial in self._earlier.values() if trial.run not in added]
 
     def update(self, trial: Trial, **changes: Any) -> Trial:
         """Replace a trial by one with changed fields."""
@@ -201,9 +216,7 @@ class SweepState:
 
     def write(self) -> None:
         """Write `sweep.json`, with trials of earlier commands that this one does not ask for at the end."""
-        asked = {trial.run for trial in self.trials}
-        others = [trial for trial in self._earlier.values() if trial.run not in asked]
-        file = self.file()
+        file, others = self.file(), self.to_return
         write_json(
             self._path,
             file.model_copy(update={"trials": (*file.trials, *others)}).model_dump(mode="json"),

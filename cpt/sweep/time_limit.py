@@ -81,7 +81,8 @@ def times_of(done: Sequence[Trial], estimated: Estimated, runs: Path, unmeasured
         measured={name: math.fsum(each) / len(each) for name, each in plain.items()},
         ratios={name: _ratio(each) for name, each in pairs.items()},
         ratio=_ratio(every) if every else unmeasured,
-        around=seconds_around(runs / done[0].run, done[0].seconds) if done else 0.0,
+        # the least: a run that failed at first has the time of its earlier attempts, too
+        around=min((seconds_around(runs / each.run, each.seconds) for each in done), default=0.0),
     )
 
 
@@ -144,7 +145,9 @@ def price(
             if takes is None:
                 unknown.add(entry.step.name)
             else:
-                seconds += max(0.0, takes - store.elapsed(entry.step.name, entry.fingerprint))
+                kept = store.has_partial(entry.step.name, entry.fingerprint)
+                spent = store.elapsed(entry.step.name, entry.fingerprint) if kept else 0.0
+                seconds += max(0.0, takes - spent)
     return Price(seconds, frozenset(making), frozenset(unknown))
 
 

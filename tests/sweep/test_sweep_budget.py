@@ -99,6 +99,8 @@ def test_the_time_of_a_killed_run_is_subtracted(recipe_file: Path, trials: list[
     )
     store.work_folder("pretrain", entry.fingerprint).mkdir(parents=True)
     store.note_elapsed("pretrain", entry.fingerprint, 15.0)
+    assert price(trials[:1], recipes, known, runs).seconds == whole.seconds  # it left nothing to go on with
+    (store.work_folder("pretrain", entry.fingerprint) / "checkpoint").mkdir()
     assert price(trials[:1], recipes, known, runs).seconds == pytest.approx(whole.seconds - 15.0)
 
 
@@ -218,12 +220,54 @@ def test_failed_and_earlier_attempts_count(recipe_file: Path) -> None:
     )
 
 
-def test_runs_at_the_same_time_share_a_machine_and_the_time(recipe_file: Path) -> None:
-    """Two at a time, each twice as slow: as many fit as of one at a time."""
-    for jobs in (1, 2):
-        budget, _ = budget_of(recipe_file, 350.0, jobs)
-        assert [budget.begin_first()[0].number for _ in range(3)] == [1, 2, 3]
-        assert budget.begin_first() == []
+@pytest.mark.parametrize(
+    ("jobs", "seconds", "fit"), [(1, 350.0, 3), (2, 350.0, 2), (2, 450.0, 4), (3, 350.0, 3), (3, 250.0, 0)]
+)
+def test_runs_at_the_same_time_share_a_machine_and_end_in_time(
+    recipe_file: Path, jobs: int, seconds: float, fit: int
+) -> None:
+    """100 s alone, 200 s two at a time, 300 s three at a time: the last one to end counts."""
+    budget, _ = budget_of(recipe_file, seconds, jobs)
+    begun = [budget.begin_first() for _ in range(4)]
+    assert sum(map(bool, begun)) == fit
+    assert not fit or budget_of(recipe_file, seconds, jobs)[0].plan().startswith(f"{fit} of 4")
+
+
+def test_a_run_longer_than_the_time_does_not_begin_on_many_jobs(recipe_file: Path) -> None:
+    """350 s on one of four GPUs are not in a time of 90 s, though 4 x 90 is more."""
+    budget, _ = budget_of(recipe_file, 90.0, 4)
+    budget._execution = Execution(budget._execution.runs, 4, launcher=("srun",))
+    assert budget.begin_first() == []
+
+
+def test_what_a_stopped_command_had_begun_goes_on_and_new_seeds_do_not(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """p02 with 18 running: 17 took longer than expected, and the rest is finished as it would have been."""
+    monkeypatch.setattr("cpt.sweep.budget.times_of", lambda _, estimated, *__: Times(estimated, {}))
+    budget, state = budget_of(recipe_file, 420.0, seeds=(17, 18))
+    assert [trial.number for trial in budget.begin_first()] == [1, 1]
+    for trial, (word, seconds) in zip(
+        state.trials[:4],
+        (("done", 100.0), ("done", 100.0), ("done", 210.0), ("running", 30.0)),
+        strict=True,
+    ):
+        state.update(trial, state=word, seconds=seconds, changes={"domain": 0.1, "general": 0.1})
+    again, resumed = budget_of(recipe_file, 420.0, seeds=(17, 18))
+    assert resumed.begun == {"sweep-p02-s18"}
+    assert [trial.run for trial in again.begin_first()] == ["sweep-p02-s18"]
+    assert again.begin_first() == []
+    more, _ = budget_of(recipe_file, 420.0, seeds=(17, 18, 19))
+    assert [trial.run for trial in more.begin_first()] == ["sweep-p02-s18"]
+    assert more.begin_first() == []
+
+
+def test_the_time_of_another_recipe_does_not_count(recipe_file: Path) -> None:
+    budget, state = budget_of(recipe_file, 150.0)
+    budget.end(state.update(budget.begin_first()[0], state="done", seconds=900.0))
+    recipe_file.write_text(recipe_file.read_text() + "\n# a remark\n")
+    again, _ = budget_of(recipe_file, 150.0)
+    assert [trial.number for trial in again.begin_first()] == [1]
 
 
 def test_all_seeds_of_a_configuration_begin_or_none(recipe_file: Path) -> None:
