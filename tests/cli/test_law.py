@@ -196,7 +196,10 @@ def test_a_sweep_of_other_settings_is_named_and_one_without_results_is_refused(
     (trial,) = state.add({"pretrain.schedule.peak": 0, "pretrain.replay": 0})
     monkeypatch.chdir(tmp_path)
     refused = called("law", "fit", "mixed")
-    assert (refused.code, "no run of the sweep `mixed` has finished" in refused.err) == (2, True)
+    assert (refused.code, "no run of the last command of the sweep `mixed` has finished" in refused.err) == (
+        2,
+        True,
+    )
     config = {"schedule": {"peak": 0}, "replay": 0, "tokens": 10}
     write_run(tmp_path / "runs", trial.run, run_rows("x", 0.5, size=PARAMETERS), config=config)
     state.update(trial, state="done")
