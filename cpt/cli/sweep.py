@@ -291,7 +291,12 @@ def _print(found: SweepResult, page: Path) -> None:
 
     console = out()
     if found.recommendation is None:
-        console.print(Text("No run has a result.", style="bold"))
+        why = (
+            "No run has a result."
+            if found.compared
+            else "No two configurations have results for the same seeds."
+        )
+        console.print(Text(why, style="bold"))
     else:
         first, *others = found.recommendation.sentences
         console.print(Text(first, style="bold"), soft_wrap=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,14 +39,12 @@ class Estimates(SweepPart):
         recipe_sha256, overrides: Recipe and settings of all runs that they are of.
         seconds: Seconds by configuration and stage.
         unknown: Reason why a configuration has none.
-        took: Seconds of the measurements.
     """
 
     recipe_sha256: str = ""
     overrides: tuple[str, ...] = ()
     seconds: dict[str, dict[str, float]] = Field(default={})
     unknown: dict[str, str] = Field(default={})
-    took: float = 0.0
 
     def lacking(self, numbers: Sequence[int]) -> list[int]:
         """Return the configurations that were not estimated."""
@@ -146,7 +143,6 @@ def main(words: Sequence[str]) -> None:
     Args:
         words: Folder of the sweep, and numbers of its configurations.
     """
-    begun = time.monotonic()
     folder, numbers = Path(words[0]), [int(word) for word in words[1:]]
     file = read_sweep(folder)
     kept = kept_estimates(folder, file)
@@ -162,8 +158,7 @@ def main(words: Sequence[str]) -> None:
             unknown[str(number)] = error.message
         except Exception as error:  # such as too little memory: the others can be estimated
             unknown[str(number)] = f"{type(error).__name__}: {error}"
-        took = kept.took + time.monotonic() - begun
-        found = kept.model_copy(update={"seconds": seconds, "unknown": unknown, "took": took})
+        found = kept.model_copy(update={"seconds": seconds, "unknown": unknown})
         write_json(folder / FILE, found.model_dump(mode="json"))  # each, as memory may end the process
 
 

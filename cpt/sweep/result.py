@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Hashable, Sequence
 from itertools import combinations
 from typing import Any
 
 from pydantic import Field
 
-from cpt.formatting import plural
 from cpt.report.schema import Fact, Interval
-from cpt.seeds import Mean, mean_over_seeds
+from cpt.seeds import mean_over_seeds
 from cpt.sources import DOMAIN, GENERAL
 from cpt.sweep.effects import (
     Choice,
@@ -22,10 +22,10 @@ from cpt.sweep.effects import (
     main_effects,
     pareto_front,
 )
-from cpt.sweep.factors import Factor
+from cpt.sweep.factors import Factor, size_of
 from cpt.sweep.measures import more_is_better
-from cpt.sweep.state import SweepFile, Trial
-from cpt.sweep.words import in_words, with_range
+from cpt.sweep.state import SweepFile, SweepRequest, Trial
+from cpt.sweep.words import interval, sentences
 
 
 class Configuration(Fact):
@@ -89,7 +89,12 @@ class Recommendation(Fact):
 
 
 class SweepResult(Fact):
-    """The facts of a sweep. measures: names of all measures, the minimised one and the limited one first."""
+    """The facts of a sweep.
+
+    measures: names of all measures, the minimised one and the limited one first.
+    compared: whether some configurations have results for the same seeds.
+    unproposed: number of runs of configurations that are still to be proposed.
+    """
 
     name: str
     recipe: str
@@ -102,11 +107,13 @@ class SweepResult(Fact):
     measures: list[str]
     configurations: list[Configuration]
     front: list[int] = Field(default=[])
+    compared: bool = True
     effects: list[FactorEffects] = Field(default=[])
     interactions: list[InteractionFact] = Field(default=[])
     recommendation: Recommendation | None = None
     failed: dict[str, str] = Field(default={})
     unfinished: list[str] = Field(default=[])
+    unproposed: int = 0
     left_out: str = ""
     notes: list[str] = Field(default=[])
 
@@ -126,13 +133,14 @@ def result_of(file: SweepFile, created: str) -> SweepResult:
     axes = measures[:2] if len(measures) > 1 else []
     signs = [-1.0 if more_is_better(name) else 1.0 for name in axes]
     points: dict[int, tuple[float, float]] = {}
-    most = max((len(row.runs) for row in rows), default=0)
-    for row in rows:  # a mean of fewer seeds is no match for those of all
-        if axes and len(row.runs) == most and all(name in row.changes for name in axes):
+    choice = _choice(file, done)
+    compared = choice is None or bool(choice.leads) or not choice.incomplete
+    for row in rows:  # a mean of fewer or other seeds is no match for those of all
+        ranked = choice is not None and row.number not in choice.incomplete
+        if axes and ranked and all(name in row.changes for name in axes):
             x, y = (sign * row.changes[name].value for sign, name in zip(signs, axes, strict=True))
             points[row.number] = (x, y)
     front = pareto_front(points)
-    choice = _choice(file, done)
     rows = [
         row.model_copy(
             update={
@@ -156,12 +164,22 @@ def result_of(file: SweepFile, created: str) -> SweepResult:
         front=sorted(front, key=lambda number: points[number][0]),
         effects=_effects(request.factors, done, measures),
         interactions=_interactions(request.factors, done, measures[:2]),
-        recommendation=_recommendation(choice, file, rows) if choice else None,
+        compared=compared,
+        recommendation=_recommendation(choice, file, rows) if choice and compared else None,
         failed={trial.run: trial.message for trial in asked if trial.state == "failed"},
         unfinished=[trial.run for trial in asked if trial.state in ("waiting", "running")],
+        unproposed=0 if file.left_out else _unproposed(request, len(rows)),
         left_out=file.left_out,
         notes=list(file.notes),
     )
+
+
+def _unproposed(request: SweepRequest, proposed: int) -> int:
+    """Return the number of runs of configurations that the results will propose."""
+    if request.method != "tpe":
+        return 0
+    points = min(request.points or 0, size_of(request.factors) or sys.maxsize)
+    return max(0, points - proposed) * len(request.seeds)
 
 
 def _measures(file: SweepFile, done: Sequence[Trial]) -> list[str]:
@@ -170,11 +188,6 @@ def _measures(file: SweepFile, done: Sequence[Trial]) -> list[str]:
     found = dict.fromkeys(name for trial in done for name in trial.changes)
     first = [name for name in dict.fromkeys((file.request.minimize, limit, DOMAIN, GENERAL)) if name in found]
     return [*first, *(name for name in found if name not in first)]
-
-
-def interval(mean: Mean) -> Interval:
-    """Return a mean over seeds as an interval of a page."""
-    return Interval(value=mean.value, low=mean.low, high=mean.high)
 
 
 def _configuration(number: int, trials: Sequence[Trial]) -> Configuration:
@@ -318,7 +331,7 @@ def _recommendation(choice: Choice, file: SweepFile, rows: Sequence[Configuratio
         number=choice.number,
         overrides=file.request.settings(values),
         held=choice.held,
-        sentences=_sentences(choice, file, rows),
+        sentences=sentences(choice, file, rows),
     )
 
 
@@ -330,62 +343,3 @@ def _by_configuration(done: Sequence[Trial], measure: str) -> dict[int, dict[int
         if measure in trial.changes:
             found.setdefault(trial.number, {})[trial.seed] = sign * trial.changes[measure]
     return found
-
-
-def _sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) -> list[str]:
-    """Say which configuration is best, within which limit, and how sure that is."""
-    request = file.request
-    keys = [factor.key for factor in request.factors]
-    by_number = {row.number: row for row in rows}
-    best = by_number[choice.number]
-    change = best.changes[request.minimize]
-    said = [f"Best: {in_words(best.values, keys)}", f"{request.minimize}: {with_range(change)}."]
-    if request.limit is not None and request.limit.probe in best.changes:
-        rise = with_range(best.changes[request.limit.probe])
-        said.append(
-            {
-                "held": f"{request.limit} is held: {rise}.",
-                "not shown": f"{request.limit} holds on average, {rise}, and is not shown: "
-                + ("one seed has no interval." if choice.seeds < 2 else "the interval passes it."),
-                "broken": f"No configuration holds {request.limit}; this one exceeds it least: {rise}.",
-            }.get(choice.held, "")
-        )
-    if best.broken:
-        runs = f"{best.broken} of {plural(len(best.runs), 'run')}"
-        said.append(f"A limit of the recipe was broken, or not shown to be held, in {runs}.")
-    if choice.seeds < len(request.seeds):
-        said.append(f"Only {choice.seeds} of {len(request.seeds)} seeds have a result.")
-    if choice.incomplete:
-        numbers = ", ".join(f"p{number:02d}" for number in choice.incomplete)
-        said.append(f"Not ranked, as some of their runs failed or have not ended: {numbers}.")
-    if choice.runner_up is None:
-        yet = " with the same seeds" if choice.incomplete else ""
-        said.append(f"There is no other configuration{yet} to take.")
-        return said
-    assert choice.lead is not None, "ranked configurations have the same seeds"
-    other = in_words(by_number[choice.runner_up].values, keys)
-    if choice.seeds < 2:
-        said.append(
-            f"One seed: it is {abs(choice.lead.value):.4f} ahead of {other}, and how much of that is chance "
-            "is not known: run it with several --seeds."
-        )
-        return said
-    lead = with_range(interval(choice.lead))
-    sure = choice.lead.low is not None and choice.lead.low > 0
-    ahead = "ahead of" if sure else "not shown to be ahead of"
-    wins = f"best in {choice.wins} of {plural(choice.seeds, 'seed')}"
-    said.append(f"It is {ahead} the next one, {other}, by {lead} on the same seeds; {wins}.")
-    if len(choice.others) > 1:
-        said.append(_against_all(choice, "" if request.limit is None else " within the limit"))
-    return said
-
-
-def _against_all(choice: Choice, which: str) -> str:
-    """Say of which other configurations the best is shown to be ahead."""
-    others, open_ = len(choice.others), choice.open
-    if not open_:
-        return f"It is ahead of each of the {others} others{which}, each compared alone."
-    numbers = ", ".join(f"p{number:02d}" for number in sorted(open_))
-    if len(open_) == others:
-        return f"It is not shown to be ahead of any of the {others} others{which}."
-    return f"Of the {others} others{which}, each compared alone, it is not shown to be ahead of {numbers}."

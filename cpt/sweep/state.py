@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,10 @@ FILE = "sweep.json"
 TrialState = Literal["waiting", "running", "done", "failed", "left out"]
 
 ENDED: frozenset[TrialState] = frozenset({"done", "failed"})
+
+
+_ANEW: dict[str, Any] = {"state": "waiting", "seconds": 0.0, "begun": False}
+"""Fields of a trial that begins anew."""
 
 
 class SweepPart(BaseModel):
@@ -84,7 +89,8 @@ class Trial(SweepPart):
         values: Setting of every factor.
         run: Name of the run.
         exit_code: Exit code of `cpt run`; 3 and 4 are results with a limit that is broken or not shown.
-        seconds: Time of its processes, in all attempts.
+        seconds: Time of its processes, in all attempts since it failed last.
+        begun: Whether its configuration has begun within a time for all runs: then it is finished.
         message: The error of a failed run.
         changes: Change from the base by measure; bits per byte (less is better), shares of right answers.
     """
@@ -96,6 +102,7 @@ class Trial(SweepPart):
     state: TrialState = "waiting"
     exit_code: int | None = None
     seconds: float = 0.0
+    begun: bool = False
     message: str = ""
     changes: dict[str, float] = {}
 
@@ -106,6 +113,7 @@ class SweepFile(SweepPart):
     Attributes:
         recipe_sha256: Checksum of the recipe's file when its runs were made; with another one they are
             brought up to date.
+        elapsed: Seconds that commands have run it, and runs that they left behind.
         left_out: Why trials were left out; empty if none was.
         notes: Warnings of levels that are not trained as they are written.
     """
@@ -114,15 +122,13 @@ class SweepFile(SweepPart):
     request: SweepRequest
     recipe_sha256: str
     trials: tuple[Trial, ...] = ()
+    elapsed: float = 0.0
     left_out: str = ""
     notes: tuple[str, ...] = ()
 
 
 class SweepState:
-    """The trials of a sweep. Every change is written at once.
-
-    `begun` names the runs that a stopped command had begun, and those of the same configurations.
-    """
+    """The trials of a sweep. Every change is written at once."""
 
     def __init__(self, folder: Path, request: SweepRequest, notes: Sequence[str] = ()) -> None:
         """Begin a sweep, or continue the one in the folder.
@@ -139,7 +145,7 @@ class SweepState:
         self._sha256 = hashlib.sha256(Path(request.recipe).read_bytes()).hexdigest()
         self._earlier: dict[str, Trial] = {}
         self._numbers: dict[str, int] = {}
-        self.begun: frozenset[str] = frozenset()
+        self._elapsed_before, self._since = 0.0, time.monotonic()
         self.trials: list[Trial] = []
         self.left_out = ""
         self.notes = tuple(notes)
@@ -153,19 +159,20 @@ class SweepState:
                 hint="Give this one another name: --name NAME.",
             )
         current = file.recipe_sha256 == self._sha256 and file.request.overrides == self.request.overrides
-        if current:
-            begun = {each.number for each in file.trials if each.state in (*ENDED, "running")}
-            left = [each for each in file.trials if each.state in ("waiting", "running")]
-            self.begun = frozenset(each.run for each in left if each.number in begun)
+        unwritten = {
+            trial.run: _unwritten_seconds(self._path, self._path.parents[1] / trial.run / RUN_FILE)
+            for trial in file.trials
+            if trial.state == "running"
+        }
+        if current:  # the time of another recipe's runs is not this one's
+            self._elapsed_before = file.elapsed + max(unwritten.values(), default=0.0)
         for trial in file.trials:
             self._numbers[_key(trial.values)] = trial.number
             measured = trial.state == "failed" or self.request.measures <= trial.changes.keys()
             valid = current and measured and trial.state in ENDED
-            seconds = trial.seconds
-            if trial.state == "running":
-                seconds += _unwritten_seconds(self._path, self._path.parents[1] / trial.run / RUN_FILE)
-            seconds = seconds if current else 0.0  # the time of another recipe's runs is not this one's
-            kept = trial if valid else trial.model_copy(update={"state": "waiting", "seconds": seconds})
+            seconds = trial.seconds + unwritten.get(trial.run, 0.0)
+            again = {"state": "waiting", "seconds": seconds} if current else _ANEW
+            kept = trial if valid else trial.model_copy(update=again)
             self._earlier[_key(trial.values, trial.seed)] = kept
 
     def add(self, values: Values) -> list[Trial]:
@@ -179,7 +186,7 @@ class SweepState:
             name = f"{self.request.name}-p{number:02d}-s{seed}"
             trial = known or Trial(number=number, values=values, seed=seed, run=name)
             if trial.state == "failed":  # the same command tries again
-                trial = trial.model_copy(update={"state": "waiting"})
+                trial = trial.model_copy(update=_ANEW)
             added.append(trial)
         self.trials += added
         self.write()
@@ -189,13 +196,12 @@ class SweepState:
         """Let trials run again whose results are not those of the present data, settings and code."""
         for key, trial in self._earlier.items():
             if trial.state == "done" and not is_current(trial):
-                self._earlier[key] = trial.model_copy(update={"state": "waiting", "seconds": 0.0})
+                self._earlier[key] = trial.model_copy(update=_ANEW)
 
     @property
-    def to_return(self) -> list[Trial]:
-        """Return the trials of earlier commands that are not added yet."""
-        added = {trial.run for trial in self.trials}
-        return [trial for trial in self._earlier.values() if trial.run not in added]
+    def elapsed(self) -> float:
+        """Return the seconds that commands have run the sweep."""
+        return self._elapsed_before + time.monotonic() - self._since
 
     def update(self, trial: Trial, **changes: Any) -> Trial:
         """Replace a trial by one with changed fields."""
@@ -210,13 +216,15 @@ class SweepState:
             request=self.request,
             recipe_sha256=self._sha256,
             trials=tuple(self.trials),
+            elapsed=self.elapsed,
             left_out=self.left_out,
             notes=self.notes,
         )
 
     def write(self) -> None:
         """Write `sweep.json`, with trials of earlier commands that this one does not ask for at the end."""
-        file, others = self.file(), self.to_return
+        file, asked = self.file(), {trial.run for trial in self.trials}
+        others = [trial for trial in self._earlier.values() if trial.run not in asked]
         write_json(
             self._path,
             file.model_copy(update={"trials": (*file.trials, *others)}).model_dump(mode="json"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from cpt.errors import CptError
@@ -65,24 +66,26 @@ def times_of(done: Sequence[Trial], estimated: Estimated, runs: Path, unmeasured
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     plain: dict[str, list[float]] = {}
-    seen: set[str] = set()
+    seen, around = set[str](), list[float]()
     for trial in done:
+        inside = 0.0
         for name, record in find_run(runs, trial.run).finished().items():
             if record.fingerprint in seen:
                 continue
             seen.add(record.fingerprint)
+            inside += record.seconds
             if estimate := estimated.get(trial.number, {}).get(name):
                 pairs.setdefault(name, []).append((record.seconds, estimate))
             fixed = _fixed_tokens(record.stage, record.config.get("tokens"))
             plain.setdefault(name, []).append(record.seconds / fixed)
+        around.append(max(0.0, trial.seconds - inside))
     every = [pair for each in pairs.values() for pair in each]
     return Times(
         estimated=estimated,
         measured={name: math.fsum(each) / len(each) for name, each in plain.items()},
         ratios={name: _ratio(each) for name, each in pairs.items()},
         ratio=_ratio(every) if every else unmeasured,
-        # the least: a run that failed at first has the time of its earlier attempts, too
-        around=min((seconds_around(runs / each.run, each.seconds) for each in done), default=0.0),
+        around=median(around) if around else 0.0,
     )
 
 
@@ -90,65 +93,51 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
     return math.fsum(took for took, _ in pairs) / math.fsum(estimate for _, estimate in pairs)
 
 
-def seconds_around(folder: Path, seconds: float) -> float:
-    """Return the part of a run's time that no stage took: to start, to load, to check.
-
-    Args:
-        folder: Folder of the run.
-        seconds: Time of the run's processes.
-    """
-    records = find_run(folder.parent, folder.name).finished().values()
-    return max(0.0, seconds - sum(record.seconds for record in records))
-
-
-class Price(NamedTuple):
-    """The price of some trials.
+class Work(NamedTuple):
+    """The stages that a trial makes.
 
     Attributes:
-        seconds: Time of their processes from here on.
-        making: Fingerprints of the stages that they make.
-        unknown: Names of stages of which nothing is known, counted as 0.
+        number: Number of its configuration.
+        stages: Each stage, and the seconds that a killed attempt has spent on it.
     """
 
-    seconds: float
-    making: frozenset[str]
-    unknown: frozenset[str]
+    number: int
+    stages: tuple[tuple[Entry, float], ...]
+
+    @property
+    def making(self) -> frozenset[str]:
+        """Return the fingerprints of the stages."""
+        return frozenset(entry.fingerprint for entry, _ in self.stages)
+
+    def seconds(self, times: Times) -> float:
+        """Return the seconds of the trial's process from its start on; unknown stages take none."""
+        each = [(times.of(self.number, entry), spent) for entry, spent in self.stages]
+        return times.around + math.fsum(max(0.0, takes - spent) for takes, spent in each if takes is not None)
+
+    def unknown(self, times: Times) -> frozenset[str]:
+        """Return the names of the stages of which nothing is known."""
+        names = [entry.step.name for entry, _ in self.stages if times.of(self.number, entry) is None]
+        return frozenset(names)
 
 
-def price(
-    trials: Sequence[Trial],
-    recipes: Mapping[str, Recipe],
-    times: Times,
-    runs: Path,
-    made: frozenset[str] = frozenset(),
-) -> Price:
-    """Price trials: a stage that several share is counted once, one that is made already not at all.
+def work_of(trial: Trial, recipe: Recipe, runs: Path, made: frozenset[str] = frozenset()) -> Work:
+    """Return the stages that a trial makes: not those that are made already, here or by another run.
 
-    The time that a killed run has spent on a stage is subtracted: the run goes on from its checkpoint.
+    A stage that was killed goes on from its checkpoint: the time until there is spent.
 
     Args:
-        trials: Waiting trials.
-        recipes: Recipe of each, by the name of the run.
-        times: Known times.
+        trial: Waiting trial.
+        recipe: Its recipe.
         runs: Folder of all runs.
         made: Fingerprints of stages that other runs will have made.
     """
-    seconds, making, unknown = 0.0, set[str](), set[str]()
-    for trial in trials:
-        store = Store(runs.absolute() / trial.run)
-        seconds += times.around
-        for entry in _to_run(recipes[trial.run], store):
-            if entry.fingerprint in made | making:
-                continue
-            making.add(entry.fingerprint)
-            takes = times.of(trial.number, entry)
-            if takes is None:
-                unknown.add(entry.step.name)
-            else:
-                kept = store.has_partial(entry.step.name, entry.fingerprint)
-                spent = store.elapsed(entry.step.name, entry.fingerprint) if kept else 0.0
-                seconds += max(0.0, takes - spent)
-    return Price(seconds, frozenset(making), frozenset(unknown))
+    store, stages = Store(runs.absolute() / trial.run), list[tuple[Entry, float]]()
+    for entry in _to_run(recipe, store):
+        name, fingerprint = entry.step.name, entry.fingerprint
+        if fingerprint not in made:
+            kept = store.has_partial(name, fingerprint)
+            stages.append((entry, store.elapsed(name, fingerprint) if kept else 0.0))
+    return Work(trial.number, tuple(stages))
 
 
 def _to_run(recipe: Recipe, store: Store) -> Sequence[Entry]:

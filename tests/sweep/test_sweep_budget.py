@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import forked_runs
@@ -25,7 +26,7 @@ from cpt.sweep.factors import Factor
 from cpt.sweep.process import Execution
 from cpt.sweep.run import SweepEvent, null_listener, sweep
 from cpt.sweep.state import SweepRequest, SweepState, Trial, read_sweep
-from cpt.sweep.time_limit import Times, price, seconds_around, times_of
+from cpt.sweep.time_limit import Times, times_of, work_of
 
 FACTORS = (
     Factor(key="pretrain.schedule.peak", levels=(1e-4, 3e-4)),
@@ -57,14 +58,15 @@ def test_shared_stages_are_counted_once(recipe_file: Path, trials: list[Trial]) 
     """Each of four pretrain stages takes two seconds, each of two corpora one."""
     recipes, runs = recipes_of(recipe_file, trials), recipe_file.parent / "runs"
     known = Times({each.number: {"pretrain": 2.0} for each in trials}, {"corpus": 1.0})
-    found = price(trials, recipes, known, runs)
-    assert found.seconds == pytest.approx(4 * 2.0 + 2 * 1.0)
-    assert found.unknown == {"vocabulary", "merge", "evaluate", "report"}
-    first = price(trials[:2], recipes, known, runs)
-    rest = price(trials[2:], recipes, known, runs, made=first.making)
-    assert (first.seconds, rest.seconds) == (pytest.approx(6.0), pytest.approx(4.0))
-    around = price(trials, recipes, known._replace(around=3.0), runs)
-    assert around.seconds == pytest.approx(found.seconds + 4 * 3.0)  # each run takes time to start
+    made, seconds, unknown = frozenset[str](), list[float](), set[str]()
+    for trial in trials:
+        work = work_of(trial, recipes[trial.run], runs, made)
+        made |= work.making
+        seconds.append(work.seconds(known))
+        unknown |= work.unknown(known)
+        assert work.seconds(known._replace(around=3.0)) == pytest.approx(seconds[-1] + 3.0)
+    assert seconds == pytest.approx([3.0, 3.0, 2.0, 2.0])
+    assert unknown == {"vocabulary", "merge", "evaluate", "report"}
 
 
 def test_finished_runs_correct_the_estimates(recipe_file: Path) -> None:
@@ -86,22 +88,29 @@ def test_finished_runs_correct_the_estimates(recipe_file: Path) -> None:
     assert after.of(2, corpus) == pytest.approx(done.artifacts["corpus"].seconds)
     inside = sum(record.seconds for record in done.artifacts.values())
     assert after.around == pytest.approx(100.0 - inside)
-    assert seconds_around(done.folder, 0.0) == 0.0  # another run made its stages
+    other = trial.model_copy(update={"seconds": 30.0})  # the stages are made by the first
+    assert times_of([trial, other], estimated, runs, 2.0).around == pytest.approx((100.0 - inside + 30.0) / 2)
 
 
 def test_the_time_of_a_killed_run_is_subtracted(recipe_file: Path, trials: list[Trial]) -> None:
     recipes, runs = recipes_of(recipe_file, trials), recipe_file.parent / "runs"
     known = Times({1: {"pretrain": 20.0}}, {})
-    whole = price(trials[:1], recipes, known, runs)
-    store = Store(runs / trials[0].run)
-    entry = next(
-        each for each in make_plan(recipes[trials[0].run], store).to_run if each.step.name == "pretrain"
-    )
+    (trial, recipe), store = (trials[0], recipes[trials[0].run]), Store(runs / trials[0].run)
+    entry = next(each for each in make_plan(recipe, store).to_run if each.step.name == "pretrain")
+    assert work_of(trial, recipe, runs).seconds(known) == 20.0
     store.work_folder("pretrain", entry.fingerprint).mkdir(parents=True)
     store.note_elapsed("pretrain", entry.fingerprint, 15.0)
-    assert price(trials[:1], recipes, known, runs).seconds == whole.seconds  # it left nothing to go on with
+    assert work_of(trial, recipe, runs).seconds(known) == 20.0  # it left nothing to go on with
     (store.work_folder("pretrain", entry.fingerprint) / "checkpoint").mkdir()
-    assert price(trials[:1], recipes, known, runs).seconds == pytest.approx(whole.seconds - 15.0)
+    assert work_of(trial, recipe, runs).seconds(known) == 5.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A clock of sweeps that stands still unless it is set forward."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr("cpt.sweep.state.time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
 
 
 @pytest.fixture
@@ -125,10 +134,10 @@ def test_a_configuration_that_does_not_fit_is_left_out(
     events: list[SweepEvent] = []
     file = sweep(request(recipe_file, seconds=HOUR), execution, events.append)
     assert [trial.state for trial in file.trials] == ["done", "done", "left out", "done"]
-    assert file.left_out.startswith("p03 would take about ")
+    assert file.left_out.startswith("p03: with it it would be about 2 h ")
     assert [event.kind for event in events[:3]] == ["estimates", "plan", "starts"]
     assert events[1].text == (
-        "3 of 4 configurations fit in 1 h, about 30 min in all; left out: p03, about 2 h 30 min more; not "
+        "3 of 4 configurations fit in 1 h, about 30 min in all; left out: p03, about 3 h with it; not "
         "counted before a run has ended: corpus, evaluate, merge, report, vocabulary"
     )
     out = [event.trial.run for event in events if event.kind == "left out" and event.trial]
@@ -171,6 +180,15 @@ def test_without_an_estimate_the_first_run_tells(
     assert plan == "the time of the runs is not known before one has ended: the model does not fit"
 
 
+def test_a_measurement_longer_than_the_time_is_told(recipe_file: Path, clock: Any) -> None:
+    budget, _ = budget_of(recipe_file, 50.0)
+    budget.estimates = Estimates(unknown={"1": "the model does not fit"})
+    clock.seconds = 60.0
+    assert budget.begin_first() == []
+    with pytest.raises(UsageError, match="how long a run takes is not known: the model does not fit"):
+        budget.leave_out()
+
+
 def budget_of(recipe_file: Path, seconds: float, jobs: int = 1, **changes: Any) -> tuple[Budget, SweepState]:
     """Return a budget over four configurations that are estimated at 100 s each."""
     asked = request(recipe_file, **changes)
@@ -189,7 +207,7 @@ def budget_of(recipe_file: Path, seconds: float, jobs: int = 1, **changes: Any) 
 
 
 def test_a_plan_that_was_too_optimistic_is_corrected_on_the_way(
-    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_file: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four of 100 s fit in 450 s; the first took 200 s, so that one more fits."""
     budget, state = budget_of(recipe_file, 450.0)
@@ -202,83 +220,145 @@ def test_a_plan_that_was_too_optimistic_is_corrected_on_the_way(
     for number in (1, 2):
         (trial,) = budget.begin_first()
         assert trial.number == number
+        clock.seconds += 200.0
         budget.end(state.update(trial, state="done", seconds=200.0))
     assert budget.begin_first() == []
     assert [trial.number for trial in budget.leave_out()] == [3, 4]
-    assert state.left_out == "p03, p04 would take about 6 min 40 s more, and 50 s of 7 min 30 s are left"
+    assert state.left_out == "p03, p04: with them it would be about 13 min 20 s instead of 7 min 30 s"
     assert budget.overrun() == ""
 
 
-def test_failed_and_earlier_attempts_count(recipe_file: Path) -> None:
+def test_all_time_of_the_commands_counts(recipe_file: Path, clock: Any) -> None:
+    """That of a failed run and of a measurement, too."""
     budget, state = budget_of(recipe_file, 450.0)
+    clock.seconds = 60.0
     (trial,) = budget.begin_first()
-    budget.end(state.update(trial, state="failed", seconds=380.0))
+    clock.seconds = 380.0
+    budget.end(state.update(trial, state="failed", seconds=320.0))
     assert budget.begin_first() == []
-    state.update(state.trials[0], seconds=460.0)
+    clock.seconds = 460.0
+    state.write()
     assert budget.overrun() == (
         "The runs took 7 min 40 s instead of 7 min 30 s: a configuration that has begun is finished."
     )
+    again, _ = budget_of(recipe_file, 550.0)
+    assert again.begin_first() == []  # 460 s of the command before
+    again, _ = budget_of(recipe_file, 570.0)
+    assert again.begin_first() != []
 
 
 @pytest.mark.parametrize(
     ("jobs", "seconds", "fit"), [(1, 350.0, 3), (2, 350.0, 2), (2, 450.0, 4), (3, 350.0, 3), (3, 250.0, 0)]
 )
 def test_runs_at_the_same_time_share_a_machine_and_end_in_time(
-    recipe_file: Path, jobs: int, seconds: float, fit: int
+    recipe_file: Path, clock: Any, jobs: int, seconds: float, fit: int
 ) -> None:
     """100 s alone, 200 s two at a time, 300 s three at a time: the last one to end counts."""
     budget, _ = budget_of(recipe_file, seconds, jobs)
+    plan = budget.plan()
     begun = [budget.begin_first() for _ in range(4)]
     assert sum(map(bool, begun)) == fit
-    assert not fit or budget_of(recipe_file, seconds, jobs)[0].plan().startswith(f"{fit} of 4")
+    assert not fit or plan.startswith(f"{fit} of 4")
 
 
-def test_a_run_longer_than_the_time_does_not_begin_on_many_jobs(recipe_file: Path) -> None:
-    """350 s on one of four GPUs are not in a time of 90 s, though 4 x 90 is more."""
+@pytest.fixture
+def as_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no finished run correct the estimates."""
+    monkeypatch.setattr(
+        "cpt.sweep.budget.times_of",
+        lambda _done, estimated, _runs, sharing: Times(estimated, {}, ratio=sharing),
+    )
+
+
+@pytest.mark.usefixtures("as_estimated")
+def test_a_job_that_was_idle_gives_no_time_back(recipe_file: Path, clock: Any) -> None:
+    """One run after the other on two jobs, of 200 s each in 450 s: the third would end at 600 s."""
+    budget, state = budget_of(recipe_file, 450.0, 2)
+    for _ in range(2):
+        (trial,) = budget.begin_first()
+        clock.seconds += 200.0
+        budget.end(state.update(trial, state="done", seconds=200.0))
+    assert budget.begin_first() == []
+
+
+def test_a_run_longer_than_the_time_does_not_begin_on_many_jobs(recipe_file: Path, clock: Any) -> None:
+    """100 s on one of four GPUs are not in a time of 90 s, though 4 x 90 is more."""
     budget, _ = budget_of(recipe_file, 90.0, 4)
     budget._execution = Execution(budget._execution.runs, 4, launcher=("srun",))
     assert budget.begin_first() == []
 
 
-def test_what_a_stopped_command_had_begun_goes_on_and_new_seeds_do_not(
-    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_began_without_an_estimate_is_priced_once_one_is_known(
+    recipe_file: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """p02 with 18 running: 17 took longer than expected, and the rest is finished as it would have been."""
-    monkeypatch.setattr("cpt.sweep.budget.times_of", lambda _, estimated, *__: Times(estimated, {}))
+    """Two jobs: the first ends after 100 s, so the second takes until 100 s, too, and a third fits in 210."""
+    budget, state = budget_of(recipe_file, 210.0, 2)
+    budget.estimates = Estimates()
+    one, other = budget.begin_first()[0], budget.begin_first()[0]
+    assert (one.number, other.number) == (1, 2)
+    for trial in (one, other):
+        state.update(trial, state="running")
+    clock.seconds = 40.0
+    state.update(other, seconds=40.0)
+    budget.end(state.update(one, state="done", seconds=40.0))
+    monkeypatch.setattr("cpt.sweep.budget.times_of", lambda *_: Times({}, {"pretrain": 100.0 / 500}))
+    monkeypatch.setattr(
+        "cpt.sweep.time_limit._tokens", lambda entry: 500 if entry.step.name == "pretrain" else 1
+    )
+    assert budget._free(budget._times()) == pytest.approx([40.0, 100.0])
+
+
+@pytest.mark.usefixtures("as_estimated")
+def test_what_has_begun_is_finished_after_any_number_of_stops(recipe_file: Path, clock: Any) -> None:
+    """p02 with 18 running: 17 took longer than expected. New seeds are priced as any configuration."""
     budget, state = budget_of(recipe_file, 420.0, seeds=(17, 18))
-    assert [trial.number for trial in budget.begin_first()] == [1, 1]
-    for trial, (word, seconds) in zip(
-        state.trials[:4],
-        (("done", 100.0), ("done", 100.0), ("done", 210.0), ("running", 30.0)),
-        strict=True,
-    ):
-        state.update(trial, state=word, seconds=seconds, changes={"domain": 0.1, "general": 0.1})
-    again, resumed = budget_of(recipe_file, 420.0, seeds=(17, 18))
-    assert resumed.begun == {"sweep-p02-s18"}
+    for number in (1, 2):
+        begun = budget.begin_first()
+        assert [trial.number for trial in begun] == [number, number]
+        for trial, seconds in zip(begun, (100.0, 100.0) if number == 1 else (210.0, None), strict=True):
+            if seconds is None:
+                state.update(trial, state="running")
+                continue
+            clock.seconds += seconds
+            budget.end(
+                state.update(trial, state="done", seconds=seconds, changes={"domain": 0.1, "general": 0.1})
+            )
+    for _ in range(3):  # stopped again before anything has started
+        again, resumed = budget_of(recipe_file, 420.0, seeds=(17, 18, 19))
+        assert [trial.run for trial in resumed.trials if trial.begun and trial.state == "waiting"] == [
+            "sweep-p02-s18"
+        ]
     assert [trial.run for trial in again.begin_first()] == ["sweep-p02-s18"]
     assert again.begin_first() == []
-    more, _ = budget_of(recipe_file, 420.0, seeds=(17, 18, 19))
-    assert [trial.run for trial in more.begin_first()] == ["sweep-p02-s18"]
-    assert more.begin_first() == []
 
 
-def test_the_time_of_another_recipe_does_not_count(recipe_file: Path) -> None:
+def test_a_failed_run_is_priced_before_it_is_tried_again(recipe_file: Path, clock: Any) -> None:
     budget, state = budget_of(recipe_file, 150.0)
-    budget.end(state.update(budget.begin_first()[0], state="done", seconds=900.0))
+    budget.end(state.update(budget.begin_first()[0], state="failed", seconds=100.0))
+    clock.seconds = 100.0
+    state.write()
+    again, _ = budget_of(recipe_file, 150.0)
+    assert again.begin_first() == []
+
+
+def test_the_time_of_another_recipe_does_not_count(recipe_file: Path, clock: Any) -> None:
+    _, state = budget_of(recipe_file, 150.0)
+    clock.seconds = 900.0
+    state.update(state.trials[0], state="done")
     recipe_file.write_text(recipe_file.read_text() + "\n# a remark\n")
     again, _ = budget_of(recipe_file, 150.0)
     assert [trial.number for trial in again.begin_first()] == [1]
 
 
-def test_all_seeds_of_a_configuration_begin_or_none(recipe_file: Path) -> None:
+def test_all_seeds_of_a_configuration_begin_or_none(recipe_file: Path, clock: Any) -> None:
     budget, _ = budget_of(recipe_file, 350.0, seeds=(17, 18))
     assert [trial.seed for trial in budget.begin_first()] == [17, 18]
     assert budget.begin_first() == []
 
 
-def test_measurements_take_of_the_time(recipe_file: Path) -> None:
+def test_measurements_take_of_the_time(recipe_file: Path, clock: Any) -> None:
     budget, _ = budget_of(recipe_file, 150.0)
-    budget.estimates = budget.estimates.model_copy(update={"took": 60.0})
+    clock.seconds = 60.0
     assert budget.begin_first() == []
     assert budget.plan() == ""
 

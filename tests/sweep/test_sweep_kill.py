@@ -13,6 +13,8 @@ import forked_runs
 import pytest
 
 from cpt.recipe.journal import find_run
+from cpt.sweep import run as running
+from cpt.sweep.estimates import Estimates
 from cpt.sweep.factors import Factor
 from cpt.sweep.page import render
 from cpt.sweep.process import Execution
@@ -23,9 +25,11 @@ from cpt.sweep.state import SweepFile, SweepRequest, read_sweep
 PEAKS, SEEDS = (1e-4, 3e-4, 1e-3), (17, 18)
 
 
-def request(recipe_file: Path) -> SweepRequest:
+def request(recipe_file: Path, seconds: float | None) -> SweepRequest:
     factor = Factor(key="pretrain.schedule.peak", levels=PEAKS)
-    return SweepRequest(name="sweep", recipe=str(recipe_file), factors=(factor,), seeds=SEEDS)
+    return SweepRequest(
+        name="sweep", recipe=str(recipe_file), factors=(factor,), seeds=SEEDS, seconds=seconds
+    )
 
 
 def page(file: SweepFile) -> str:
@@ -40,13 +44,19 @@ def corpora(runs: Path) -> set[int]:
     return {(each.path("corpus") / "content.txt").stat().st_ino for each in found}
 
 
+@pytest.mark.parametrize("seconds", [None, 3600.0])
 def test_a_sweep_killed_at_random_ends_with_the_same_page(
-    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None
 ) -> None:
     """Two kills of the sweep alone: its run goes on, and the next command waits for it; one of both."""
+    monkeypatch.setattr(
+        running._Sweep,
+        "_measure",
+        lambda *_: Estimates(seconds={str(n): {"pretrain": 1.0} for n in (1, 2, 3)}),
+    )
     made = recipe_file.parent / "made.txt"
     forked_runs.replace_processes(monkeypatch, made)
-    asked, whole = request(recipe_file), Execution(recipe_file.parent / "whole")
+    asked, whole = request(recipe_file, seconds), Execution(recipe_file.parent / "whole")
     expected = sweep(asked, whole)
     stages = Counter(name.rpartition("-")[0] for name in made.read_text().split())
     assert stages.total() == len(SEEDS) + len(PEAKS) * len(SEEDS)  # one corpus for all peaks of a seed

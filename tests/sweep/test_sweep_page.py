@@ -170,14 +170,32 @@ def test_nothing_has_ended() -> None:
     assert "No run has ended yet" in render(found)
 
 
+def test_only_configurations_with_the_same_seeds_are_on_the_front() -> None:
+    """p01 and p02 have two seeds each, one of them in common: the others have all three."""
+    found = result_of(without(made(), (1, 17), (2, 19)), "2026-01-01")
+    assert {1, 2}.isdisjoint(found.front)
+    assert found.front
+
+
+def test_points_that_are_still_to_be_proposed_make_a_page_unfinished() -> None:
+    file = made()
+    asked = file.request.model_copy(update={"method": "tpe", "points": 6})
+    whole = file.model_copy(update={"request": asked})
+    assert result_of(whole, "2026-01-01").unproposed == 0
+    early = whole.model_copy(update={"trials": tuple(t for t in file.trials if t.number <= 2)})
+    found = result_of(early, "2026-01-01")
+    assert found.unproposed == 4 * 3
+    assert "<strong>Unfinished</strong>: 6 of 18 runs have ended" in render(found)
+    stopped = early.model_copy(update={"left_out": "4 of 6 points were not proposed"})
+    assert "Unfinished" not in render(result_of(stopped, "2026-01-01"))
+
+
 def test_the_best_is_compared_with_every_other_configuration() -> None:
     """p04 is the best; the noise of p02 is made larger than its distance."""
     file = made()
     found = result_of(file, "2026-01-01")
     assert found.recommendation is not None
-    assert found.recommendation.sentences[-1] == (
-        "It is ahead of each of the 2 others within the limit, each compared alone."
-    )
+    assert found.recommendation.sentences[-1] == "It is ahead of each of the 2 others within the limit."
     noisy = tuple(
         trial.model_copy(update={"changes": trial.changes | {"domain": trial.changes["domain"] + shift}})
         if trial.number == 2 and (shift := {17: 0.3, 18: -0.3}.get(trial.seed, 0.0))
@@ -186,7 +204,7 @@ def test_the_best_is_compared_with_every_other_configuration() -> None:
     )
     open_ = result_of(file.model_copy(update={"trials": noisy}), "2026-01-01")
     assert open_.recommendation is not None
-    said = "Of the 2 others within the limit, each compared alone, it is not shown to be ahead of p02."
+    said = "Of the 2 others within the limit, it is not shown to be ahead of p02."
     assert open_.recommendation.sentences[-1] == said
     differences = {row.number: row.difference for row in open_.configurations}
     assert differences[4] is None  # it is the best
@@ -243,9 +261,9 @@ def test_a_configuration_that_fails_in_most_seeds_is_not_recommended() -> None:
     apart = without(
         file, *((n, s) for n in range(1, 5) for s in (17, 18, 19)), (5, 17), (5, 18), (6, 19), (6, 18)
     )
-    nothing_common = result_of(apart, "2026-01-01").recommendation
-    assert nothing_common is not None
-    assert "There is no other configuration with the same seeds to take." in nothing_common.sentences
+    nothing_common = result_of(apart, "2026-01-01")
+    assert (nothing_common.recommendation, nothing_common.compared) == (None, False)
+    assert "No two configurations have results for the same seeds" in render(nothing_common)
 
 
 def test_the_front_of_scores_is_where_they_are_high() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -289,11 +290,26 @@ def test_tpe_goes_on_after_a_failed_configuration(recipe_file: Path, execution: 
     assert len({json.dumps(trial.values) for trial in file.trials}) == 4
 
 
-def test_a_time_bounds_the_runs_even_if_the_first_ones_fail(recipe_file: Path, execution: Execution) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A clock of sweeps that goes forward by two minutes with every run that ends."""
+    now = SimpleNamespace(seconds=0.0)
+
+    def forward(event: SweepEvent) -> None:
+        now.seconds += 120.0 * (event.kind in ("done", "failed"))
+
+    monkeypatch.setattr("cpt.sweep.state.time", SimpleNamespace(monotonic=lambda: now.seconds))
+    now.forward = forward
+    return now
+
+
+def test_a_time_bounds_the_runs_even_if_the_first_ones_fail(
+    recipe_file: Path, execution: Execution, clock: Any
+) -> None:
     execution.runs.mkdir()
     for number in range(1, 5):
         (execution.runs / f"broken-sweep-p0{number}-s17").touch()
-    file = sweep(request(recipe_file, seeds=(17,), seconds=1e-6), execution)
+    file = sweep(request(recipe_file, seeds=(17,), seconds=60.0), execution, clock.forward)
     assert [trial.state for trial in file.trials] == ["failed", "left out", "left out", "left out"]
     assert file.left_out == "3 runs: no run has succeeded in the given time"
 
@@ -335,12 +351,12 @@ def test_as_many_runs_as_asked_for_go_on_at_a_time(recipe_file: Path, execution:
 
 
 def test_as_many_first_runs_as_go_on_at_a_time_tell_the_times(
-    recipe_file: Path, execution: Execution
+    recipe_file: Path, execution: Execution, clock: Any
 ) -> None:
     """One of three at a time would leave two thirds of the time unused, and be counted as a third of it."""
     execution.runs.mkdir()
     for number in range(1, 5):
         (execution.runs / f"broken-sweep-p0{number}-s17").touch()
-    asked = request(recipe_file, seeds=(17,), seconds=1e-6)
-    file = sweep(asked, Execution(execution.runs, jobs=3))
+    asked = request(recipe_file, seeds=(17,), seconds=60.0)
+    file = sweep(asked, Execution(execution.runs, jobs=3), clock.forward)
     assert [trial.state for trial in file.trials] == ["failed", "failed", "failed", "left out"]
