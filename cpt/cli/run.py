@@ -211,11 +211,11 @@ def continue_(
     """Continue a finished training from a checkpoint, with a new schedule and, by default, a fresh optimizer.
 
     The new training starts with text that the earlier one has not seen. From before an anneal (`pre-anneal`)
-    it goes on at the rate there, by the same schedule; otherwise its schedule is the default. The command
-    writes a recipe with the new stage and runs it; earlier results are kept, and later stages use the new
-    model. To resume an interrupted run, use `cpt run`. Options after `--` start several processes, as there.
+    a schedule `infinite` or `wsd` goes on at the rate there; otherwise the schedule is the default. The
+    command writes a recipe with the new stage and runs it; earlier results are kept, and later stages use the
+    new model. To resume an interrupted run, use `cpt run`. Options after `--` start several processes.
 
-    Example: cpt continue medical.yaml --tokens 50_000 --checkpoint pre-anneal continued.schedule.peak=1e-4
+    Example: cpt continue medical.yaml --tokens 50_000 continued.schedule.peak=1e-4
     """
     if launching := launch_request(context):
         own, options = launching

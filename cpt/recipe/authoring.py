@@ -85,15 +85,19 @@ def write_continuation(
     taken = {key: value for key, value in stages[at][KIND].items() if key not in _NOT_TAKEN_OVER}
     start: dict[str, Any] = {"checkpoint": int(checkpoint) if checkpoint.isdecimal() else checkpoint}
     start |= {"optimizer": True} if carried else {}
-    if checkpoint == "pre-anneal" and (schedule := _gone_on_with(continued.config)):
+    if checkpoint == "pre-anneal" and (schedule := _gone_on_with(continued.config, carried=carried)):
         taken["schedule"] = schedule
     new = {"name": name, "from": continued.name, "start": start, "tokens": tokens, **taken}
     later = [_renamed(each, continued.name, name) for each in stages[at + 1 :]]
     _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *later]}, path)
 
 
-def _gone_on_with(training: StageConfig) -> dict[str, Any]:
-    """Return the schedule that goes on from before a training's anneal; empty where none can."""
+def _gone_on_with(training: StageConfig, *, carried: bool) -> dict[str, Any]:
+    """Return the schedule that goes on from before a training's anneal; empty where none can.
+
+    Args:
+        carried: Whether its optimizer goes on, which needs no warm-up.
+    """
     from cpt.stages.pretrain.config import PretrainConfig
 
     if not isinstance(training, PretrainConfig):
@@ -103,7 +107,9 @@ def _gone_on_with(training: StageConfig) -> dict[str, Any]:
     if kind == "infinite":
         kept = {key: value for key, value in written.items() if key not in _BEFORE_CONSTANT}
         return kept | {"continues": True}
-    return written if kind == "wsd" else {}
+    if kind == "wsd":
+        return written | ({"warmup": 0.0} if carried else {})
+    return {}  # a power law counts the tokens of its own run
 
 
 def settle(path: Path, overrides: list[str], place: Environment | None = None) -> Recipe:

@@ -10,12 +10,13 @@ from typing import Any
 from cpt.recipe.diff import flat, in_order
 from cpt.recipe.journal import Run
 from cpt.recipe.law_rows import pretrain_record
+from cpt.stages.pretrain.config import PretrainConfig
 
 _SHARE, _AMOUNT, _MIXTURE = "replay", "tokens", "mixture"
 """Settings whose effect a law has as a variable: share and tokens. The base is one too, by its size."""
 
-_HARMLESS = ("monitor", "micro_batch_sequences")
-"""Settings that change no loss: which texts are read and how often, and how a step is divided."""
+_HARMLESS = frozenset({"monitor", "micro_batch_sequences"}) | PretrainConfig.not_fingerprinted
+"""Settings that change no loss: which texts are read and how often, how a step is divided, what is kept."""
 
 _TRAINING = "pretrain"
 """First part of the keys of the training, which stages of any name share."""

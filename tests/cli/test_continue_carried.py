@@ -14,6 +14,7 @@ from tiny import write_chain
 from cpt.recipe.authoring import write_continuation
 from cpt.recipe.load import load
 from cpt.stages.pretrain.config import PretrainConfig
+from cpt.training.schedules.phases import WARMUP
 
 RECIPE = """\
 name: whole
@@ -121,6 +122,11 @@ def test_from_before_an_anneal_it_goes_on_by_the_same_schedule(
     config = load(Path("before.yaml")).steps[-1].config
     assert isinstance(config, PretrainConfig)
     assert config.schedule.model_dump(include=set(written)) == written
+    carried = more | {"name": "carried", "carried": True}
+    write_continuation(load(Path("whole.yaml")), Path("carried.yaml"), checkpoint="pre-anneal", **carried)
+    config = load(Path("carried.yaml")).steps[-1].config
+    assert isinstance(config, PretrainConfig)
+    assert config.schedule.phases(100)[0].name != WARMUP
     write_continuation(load(Path("whole.yaml")), Path("last.yaml"), checkpoint="last", **more)
     config = load(Path("last.yaml")).steps[-1].config
     assert isinstance(config, PretrainConfig)

@@ -58,7 +58,8 @@ def test_settings_of_the_training_and_its_data_are_compared(tmp_path: Path) -> N
 
 
 def test_readings_and_the_division_of_a_step_change_no_loss(tmp_path: Path) -> None:
-    often = run(tmp_path, "often", {"monitor": {"every": 1}, "micro_batch_sequences": 2})
+    kept = {"checkpoint": {"every": 5}, "trackers": ["tensorboard"]}
+    often = run(tmp_path, "often", {"monitor": {"every": 1}, "micro_batch_sequences": 2} | kept)
     seldom = run(tmp_path, "seldom", {"monitor": {"every": 9}})
     assert unmodelled([("domain", often), ("domain", seldom)], "pretrain") == {}
 

@@ -50,7 +50,9 @@ class Infinite(ScheduleConfig):
         if self.continues:
             for name in ("peak", "cooldown", "cooldown_share"):
                 if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"a run that continues has no {name}: it starts at the constant rate")
+                    raise ValueError(
+                        f"a run that continues has no {name}: it starts at the constant rate (`constant`)"
+                    )
         return self
 
     @property
