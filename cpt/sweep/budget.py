@@ -122,7 +122,7 @@ class Budget:
         if (took := self._state.elapsed) <= self._seconds:
             return ""
         words = [duration_in_words(each) for each in (took, self._seconds)]
-        return f"The runs took {words[0]} instead of {words[1]}: a configuration that has begun is finished."
+        return f"The runs took {words[0]}, more than {words[1]}: a configuration that has begun is finished."
 
     def _nothing_fits(self, groups: Sequence[list[Trial]], times: Times) -> UsageError:
         budget, free = duration_in_words(self._seconds), self._free(times)
@@ -135,10 +135,12 @@ class Budget:
         ends = {own[0].number: _place(list(free), self._works(own, frozenset()), times) for own in groups}
         number = min(ends, key=lambda each: ends[each])
         seeds = plural(len(self._state.request.seeds), "seed")
+        elapsed = self._state.elapsed
+        used = f", and {duration_in_words(elapsed)} are used up" if elapsed >= 1 else ""
         minutes = math.ceil(1.2 * round(ends[number]) / 60)
         return UsageError(
             f"no configuration fits in {budget}: the shortest, p{number:02d}, "
-            f"takes about {duration_in_words(ends[number])} with {seeds}",
+            f"takes about {duration_in_words(ends[number] - elapsed)} with {seeds}{used}",
             hint=f"Give more time, such as --budget {minutes}min, or shorten the runs: "
             "fewer --seeds, or fewer tokens in the recipe.",
         )

@@ -207,8 +207,8 @@ def choose(
     """Return the configuration with the least mean objective among those whose mean is within a limit.
 
     If none is, the one that exceeds the limit least. Only configurations with the same seeds are ranked, the
-    most that any has: one that diverges in two of three trainings is not the best for its third, and means
-    over other seeds are means over other held-out documents.
+    most that several have: one that diverges in two of three trainings is not the best for its third, and
+    means over other seeds are means over other held-out documents.
 
     Args:
         objective: Configuration -> seed -> value to minimise; at least one configuration.
@@ -216,7 +216,7 @@ def choose(
         limit: Largest allowed mean.
     """
     sets = Counter(frozenset(seeds) for seeds in objective.values())
-    shared = max(sets, key=lambda seeds: (len(seeds), sets[seeds]))
+    shared = max(sets, key=lambda seeds: (sets[seeds] > 1, len(seeds), sets[seeds]))
     incomplete = tuple(number for number, seeds in objective.items() if seeds.keys() != shared)
     objective = {number: seeds for number, seeds in objective.items() if seeds.keys() == shared}
     means = {number: mean_over_seeds(list(seeds.values())) for number, seeds in objective.items()}

@@ -56,6 +56,12 @@ class Factor(BaseModel):
         """Return the shortest name: the last part of the key."""
         return self.key.rpartition(".")[2]
 
+    def has(self, value: Any) -> bool:
+        """Return True if it has this level, or this number in its range."""
+        if self.low is None or self.high is None:
+            return value in self.levels
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
     def draw(self, generator: np.random.Generator) -> Any:
         """Return a random level, or a random number of the range."""
         if self.low is None or self.high is None:

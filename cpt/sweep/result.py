@@ -137,7 +137,7 @@ def result_of(file: SweepFile, created: str) -> SweepResult:
     compared = choice is None or bool(choice.leads) or not choice.incomplete
     for row in rows:  # a mean of fewer or other seeds is no match for those of all
         ranked = choice is not None and row.number not in choice.incomplete
-        if axes and ranked and all(name in row.changes for name in axes):
+        if axes and compared and ranked and all(name in row.changes for name in axes):
             x, y = (sign * row.changes[name].value for sign, name in zip(signs, axes, strict=True))
             points[row.number] = (x, y)
     front = pareto_front(points)

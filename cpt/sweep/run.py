@@ -119,7 +119,11 @@ class _Sweep:
         """Propose one configuration after the other, from the results so far."""
         possible = size_of(self._request.factors)
         points = min(self._request.points or 0, possible or sys.maxsize)
-        for _ in range(points):
+        for values in self._state.earlier()[:points]:  # also where one of them is not tried again
+            self._state.add(values)
+        self._run_waiting([])
+        known = len({each.number for each in self._state.trials})
+        for _ in range(points - known):
             values = propose(self._request.factors, self._tried(), self._request.seeds[0])
             self._state.add(values)
             if not self._run_waiting([values]):
@@ -172,10 +176,13 @@ class _Sweep:
     def _measure(self, numbers: Sequence[int]) -> Estimates:
         """Return estimates that a process of its own measures where the runs will run."""
         words = [sys.executable, "-m", "cpt.sweep.estimates", str(self._folder), *map(str, numbers)]
+        self._state.run_clock()
         process = Process([*self._execution.launcher, *words], self._folder / "logs" / "estimates", jobs=1)
         with self._stopping({"": process}):
             while (code := process.poll()) is None:
                 time.sleep(_PAUSE)
+                if process.is_due():
+                    self._state.write()
         found = kept_estimates(self._folder, self._state.file())
         if code == 0:
             return found
@@ -221,6 +228,7 @@ class _Sweep:
                     self._look_at(running)
 
     def _start(self, trial: Trial) -> Process:
+        self._state.run_clock()
         trial = self._state.update(
             trial, state="running", seconds=trial.seconds + self._wait_for_orphan(trial)
         )
@@ -260,9 +268,11 @@ class _Sweep:
         told = False
         while folder.is_dir() and is_held(folder):
             if not told:
+                self._state.run_clock()
                 self._tell("waits", trial, "an earlier sweep's process still runs it")
             told = True
             time.sleep(_PAUSE)
+            self._state.write()
         return time.monotonic() - begun if told else 0.0
 
     def _command(self, trial: Trial) -> list[str]:

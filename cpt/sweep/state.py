@@ -145,7 +145,8 @@ class SweepState:
         self._sha256 = hashlib.sha256(Path(request.recipe).read_bytes()).hexdigest()
         self._earlier: dict[str, Trial] = {}
         self._numbers: dict[str, int] = {}
-        self._elapsed_before, self._since = 0.0, time.monotonic()
+        self._elapsed_before = 0.0
+        self._since: float | None = None
         self.trials: list[Trial] = []
         self.left_out = ""
         self.notes = tuple(notes)
@@ -162,7 +163,8 @@ class SweepState:
         unwritten = {
             trial.run: _unwritten_seconds(self._path, self._path.parents[1] / trial.run / RUN_FILE)
             for trial in file.trials
-            if trial.state == "running"
+            if trial.state
+            in ("running", "waiting")  # waiting: the command that waited for it was killed, too
         }
         if current:  # the time of another recipe's runs is not this one's
             self._elapsed_before = file.elapsed + max(unwritten.values(), default=0.0)
@@ -198,10 +200,29 @@ class SweepState:
             if trial.state == "done" and not is_current(trial):
                 self._earlier[key] = trial.model_copy(update=_ANEW)
 
+    def earlier(self) -> list[Values]:
+        """Return the configurations of earlier commands that the request has, in their order."""
+        factors = {factor.key: factor for factor in self.request.factors}
+        found: dict[int, Values] = {}
+        for trial in sorted(self._earlier.values(), key=lambda trial: trial.number):
+            values, known = trial.values, trial.seed in self.request.seeds
+            if (
+                known
+                and values.keys() == factors.keys()
+                and all(factors[k].has(v) for k, v in values.items())
+            ):
+                found.setdefault(trial.number, values)
+        return list(found.values())
+
+    def run_clock(self) -> None:
+        """Begin to count the time of this command: it runs, measures or waits for something."""
+        if self._since is None:
+            self._since = time.monotonic()
+
     @property
     def elapsed(self) -> float:
-        """Return the seconds that commands have run the sweep."""
-        return self._elapsed_before + time.monotonic() - self._since
+        """Return the seconds in which commands have run something of the sweep."""
+        return self._elapsed_before + (0.0 if self._since is None else time.monotonic() - self._since)
 
     def update(self, trial: Trial, **changes: Any) -> Trial:
         """Replace a trial by one with changed fields."""

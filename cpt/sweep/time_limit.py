@@ -68,9 +68,10 @@ def times_of(done: Sequence[Trial], estimated: Estimated, runs: Path, unmeasured
     plain: dict[str, list[float]] = {}
     seen, around = set[str](), list[float]()
     for trial in done:
-        inside = 0.0
+        inside, shares = 0.0, False
         for name, record in find_run(runs, trial.run).finished().items():
             if record.fingerprint in seen:
+                shares = True
                 continue
             seen.add(record.fingerprint)
             inside += record.seconds
@@ -78,7 +79,8 @@ def times_of(done: Sequence[Trial], estimated: Estimated, runs: Path, unmeasured
                 pairs.setdefault(name, []).append((record.seconds, estimate))
             fixed = _fixed_tokens(record.stage, record.config.get("tokens"))
             plain.setdefault(name, []).append(record.seconds / fixed)
-        around.append(max(0.0, trial.seconds - inside))
+        if not shares:  # a run that shares a stage may have waited for the one that made it
+            around.append(max(0.0, trial.seconds - inside))
     every = [pair for each in pairs.values() for pair in each]
     return Times(
         estimated=estimated,

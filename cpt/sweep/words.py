@@ -84,7 +84,7 @@ def sentences(choice: Choice, file: SweepFile, rows: Sequence[Configuration]) ->
         )
         return said
     lead = with_range(interval(choice.lead))
-    sure = choice.lead.low is not None and choice.lead.low > 0
+    sure = choice.runner_up in choice.ahead
     ahead = "ahead of" if sure else "not shown to be ahead of"
     wins = f"best in {choice.wins} of {plural(choice.seeds, 'seed')}"
     said.append(f"It is {ahead} the next one, {other}, by {lead} on the same seeds; {wins}.")

@@ -88,8 +88,8 @@ def test_finished_runs_correct_the_estimates(recipe_file: Path) -> None:
     assert after.of(2, corpus) == pytest.approx(done.artifacts["corpus"].seconds)
     inside = sum(record.seconds for record in done.artifacts.values())
     assert after.around == pytest.approx(100.0 - inside)
-    other = trial.model_copy(update={"seconds": 30.0})  # the stages are made by the first
-    assert times_of([trial, other], estimated, runs, 2.0).around == pytest.approx((100.0 - inside + 30.0) / 2)
+    other = trial.model_copy(update={"seconds": 3_000.0})  # it waited for the first one's stages
+    assert times_of([trial, other], estimated, runs, 2.0).around == pytest.approx(100.0 - inside)
 
 
 def test_the_time_of_a_killed_run_is_subtracted(recipe_file: Path, trials: list[Trial]) -> None:
@@ -195,6 +195,7 @@ def budget_of(recipe_file: Path, seconds: float, jobs: int = 1, **changes: Any) 
     runs = recipe_file.parent / "runs"
     (runs / "sweep").mkdir(parents=True, exist_ok=True)
     state = SweepState(runs / "sweep", asked)
+    state.run_clock()
     for values in configurations(asked) or ():
         state.add(values)
 
@@ -239,7 +240,7 @@ def test_all_time_of_the_commands_counts(recipe_file: Path, clock: Any) -> None:
     clock.seconds = 460.0
     state.write()
     assert budget.overrun() == (
-        "The runs took 7 min 40 s instead of 7 min 30 s: a configuration that has begun is finished."
+        "The runs took 7 min 40 s, more than 7 min 30 s: a configuration that has begun is finished."
     )
     again, _ = budget_of(recipe_file, 550.0)
     assert again.begin_first() == []  # 460 s of the command before
@@ -350,6 +351,26 @@ def test_the_time_of_another_recipe_does_not_count(recipe_file: Path, clock: Any
     assert [trial.number for trial in again.begin_first()] == [1]
 
 
+def test_a_command_that_only_looks_takes_no_time(recipe_file: Path, clock: Any) -> None:
+    _, state = budget_of(recipe_file, 150.0)
+    clock.seconds = 100.0
+    state.write()
+    looking = SweepState(state._path.parent, state.request)
+    clock.seconds = 900.0
+    assert looking.elapsed == 100.0
+    looking.run_clock()
+    clock.seconds = 910.0
+    assert looking.elapsed == 110.0
+
+
+def test_time_of_earlier_commands_is_named_where_nothing_fits(recipe_file: Path, clock: Any) -> None:
+    budget, _state = budget_of(recipe_file, 150.0)
+    clock.seconds = 120.0
+    assert budget.begin_first() == []
+    with pytest.raises(UsageError, match="takes about 1 min 40 s with 1 seed, and 2 min are used up"):
+        budget.leave_out()
+
+
 def test_all_seeds_of_a_configuration_begin_or_none(recipe_file: Path, clock: Any) -> None:
     budget, _ = budget_of(recipe_file, 350.0, seeds=(17, 18))
     assert [trial.seed for trial in budget.begin_first()] == [17, 18]
@@ -400,8 +421,16 @@ def test_the_time_of_a_killed_sweep_is_not_lost(recipe_file: Path, started: str,
     write_json(run_file, {"state": "running", "started": started})
     for path, time in ((folder / "sweep.json", "12:05:00"), (run_file, "12:05:50")):
         os.utime(path, (stamp := _stamp(f"2026-01-01T{time}+00:00"), stamp))
-    again = SweepState(folder, request(recipe_file)).add(trial.values)
+    resumed = SweepState(folder, request(recipe_file))
+    assert resumed.elapsed == pytest.approx(seconds - 3.0, abs=1.0)
+    again = resumed.add(trial.values)
     assert [(each.state, each.seconds) for each in again] == [("waiting", seconds)]
+    # that command was killed while it waited for the run, which went on for 20 s
+    for path, later in ((folder / "sweep.json", "12:06:00"), (run_file, "12:06:20")):
+        os.utime(path, (stamp := _stamp(f"2026-01-01T{later}+00:00"), stamp))
+    once_more = SweepState(folder, request(recipe_file))
+    assert once_more.add(trial.values)[0].seconds == seconds + 20.0
+    assert once_more.elapsed == pytest.approx(seconds - 3.0 + 20.0, abs=1.0)
 
 
 def test_the_time_of_a_run_is_written_while_it_runs(

@@ -177,6 +177,8 @@ def test_configurations_with_other_seeds_are_not_ranked_beside() -> None:
     found = choose(values)
     assert (found.number, found.others, found.incomplete, found.seeds) == (2, (1,), (3,), 2)
     assert choose({3: values[3], 1: values[1]}).incomplete == (1,)  # equal numbers: the first one's seeds
+    more = {1: {17: -0.1, 18: -0.2, 19: -0.1}, 2: {17: -0.3, 18: -0.2}, 3: {17: -0.1, 18: -0.1}}
+    assert (choose(more).number, choose(more).incomplete) == (2, (1,))  # one more seed of one alone
 
 
 @pytest.mark.parametrize("count", [3, 6, 12])

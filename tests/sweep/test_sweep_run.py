@@ -20,6 +20,7 @@ from cpt.sweep.factors import Factor
 from cpt.sweep.result import result_of
 from cpt.sweep.run import Execution, SweepEvent, null_listener, sweep
 from cpt.sweep.state import SweepFile, SweepRequest, SweepState, Trial, read_sweep
+from cpt.sweep.time_limit import Times
 
 FAKE = """
 import json, pathlib, sys
@@ -360,3 +361,20 @@ def test_as_many_first_runs_as_go_on_at_a_time_tell_the_times(
     asked = request(recipe_file, seeds=(17,), seconds=60.0)
     file = sweep(asked, Execution(execution.runs, jobs=3), clock.forward)
     assert [trial.state for trial in file.trials] == ["failed", "failed", "failed", "left out"]
+
+
+def test_tpe_keeps_all_results_where_a_failed_run_does_not_fit_again(
+    recipe_file: Path, execution: Execution, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """p02 fails; the same command with no time left tries it no more, and loses nothing."""
+    monkeypatch.setattr(running._Sweep, "_measure", lambda *_: Estimates())
+    monkeypatch.setattr("cpt.sweep.budget.times_of", lambda *_: Times({}, {}, around=10.0))
+    factors = (Factor(key="pretrain.schedule.peak", low=1e-5, high=1e-3, log=True), FACTORS[1])
+    execution.runs.mkdir()
+    (execution.runs / "broken-sweep-p02-s17").touch()
+    asked = {"factors": factors, "method": "tpe", "points": 4, "seeds": (17,), "seconds": 1_000.0}
+    first = sweep(request(recipe_file, **asked), execution, clock.forward)
+    assert [trial.state for trial in first.trials] == ["done", "failed", "done", "done"]
+    none = sweep(request(recipe_file, **(asked | {"seconds": 1.0})), execution, clock.forward)
+    assert [trial.state for trial in none.trials] == ["done", "left out", "done", "done"]
+    assert [trial.values for trial in none.trials] == [trial.values for trial in first.trials]
