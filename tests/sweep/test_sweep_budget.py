@@ -1,4 +1,4 @@
-"""The time of a sweep: priced by the estimator, corrected by finished runs, looked at between runs."""
+"""The time of a sweep: which configurations begin, what is finished, and what is left out."""
 
 from __future__ import annotations
 
