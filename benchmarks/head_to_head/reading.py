@@ -25,7 +25,7 @@ def read_model(
         `suites`, the change of each suite's average.
     """
     from cpt.corpus.document_tokenizer import special_token
-    from cpt.corpus.texts import whole_documents
+    from cpt.corpus.texts import passages
     from cpt.progress import NullProgress
     from cpt.stages.evaluate.config import EvaluateConfig
     from cpt.stages.evaluate.measurement import measure, prepare_material
@@ -34,7 +34,7 @@ def read_model(
     start = special_token(base, options.start_token, "bos")
     config = EvaluateConfig(heldout_tokens=options.probe_tokens, window=options.window)
     documents = {
-        name: whole_documents(read_texts(file), [base], config.heldout_tokens, seed)
+        name: passages(read_texts(file), [base], config.heldout_tokens, seed)
         for name, file in (("domain", texts.domain), ("general", texts.general))
     }
     material = prepare_material(documents, {}, {}, dict.fromkeys(models, start), models, config)

@@ -13,7 +13,7 @@ from cpt.corpus import documents as documents_module
 from cpt.corpus import heldout_texts as heldout_texts_module
 from cpt.corpus.document_columns import DocumentColumns
 from cpt.corpus.documents import Document, DocumentWriter, documents_path
-from cpt.corpus.texts import heldout_texts, iterate_texts, shuffled, whole_documents
+from cpt.corpus.texts import heldout_texts, iterate_texts, shuffled
 from cpt.halves import half_of
 
 
@@ -79,12 +79,3 @@ def test_corpora_of_earlier_versions_lack_columns(corpus: Path) -> None:
         pq.write_table(pq.read_table(path, columns=["id", "text"]), path)
     assert list(heldout_texts(corpus, "domain")) == list(iterate_texts(corpus, "domain", "heldout"))
     assert len(heldout_texts(corpus, "domain")) == 51
-
-
-@pytest.mark.parametrize("tokens", [1, 20, 100, 10_000])
-def test_whole_documents_are_those_of_the_list(corpus: Path, model_folder: Path, tokens: int) -> None:
-    expected = list(iterate_texts(corpus, "domain", "heldout"))
-    found = whole_documents(heldout_texts(corpus, "domain"), [model_folder], tokens, 3)
-    assert found == whole_documents(expected, [model_folder], tokens, 3)
-    assert found == list(shuffled(expected, 3))[: len(found)]
-    assert (len(found) == len(expected)) == (tokens == 10_000)

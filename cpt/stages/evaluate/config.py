@@ -53,7 +53,9 @@ class EvaluateConfig(StageConfig):
         "earlier stage that makes a model, or a model: folder (./NAME), hub id, GGUF file, file in a wheel.",
     )
     heldout_tokens: int = Field(
-        default=30_000, gt=0, description="Held-out text per source, in tokens of the base; whole documents."
+        default=30_000,
+        gt=0,
+        description="Held-out text per source, in tokens of the base; of a long document one passage.",
     )
     window: int = Field(default=1024, gt=1, description="Most tokens that are read at once.")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="Level of the confidence intervals.")

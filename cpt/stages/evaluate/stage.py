@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.corpus.recall import read_recall
-from cpt.corpus.texts import has_texts, heldout_texts, whole_documents
+from cpt.corpus.texts import has_texts, heldout_texts, passages
 from cpt.errors import CptError, Problem, StageFailed
 from cpt.halves import Half
 from cpt.references import resolve_file, resolve_model, unchanged
@@ -270,7 +270,7 @@ def _texts(
     """Return held-out documents of every probed source that the corpus has."""
     held_out = {source: heldout_texts(corpus, source, half) for source in PROBES}
     chosen = {
-        source: whole_documents(documents, models, max_tokens, seed)
+        source: passages(documents, models, max_tokens, seed)
         for source, documents in held_out.items()
         if len(documents)
     }

@@ -144,7 +144,10 @@ class MergeSearch(BaseModel):
     )
     groups: int = Field(default=1, gt=0, description="Groups of layers with weights of their own.")
     tokens: int = Field(
-        default=8_000, gt=1, description="Number of tokens of each text that are read for every merge."
+        default=8_000,
+        gt=1,
+        description="Number of tokens of each text that are read for every merge; of a long document one "
+        "passage.",
     )
     window: int = Field(default=1024, gt=1, description="Largest number of tokens that are read at once.")
     objective: SearchObjective | None = Field(

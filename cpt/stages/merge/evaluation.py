@@ -54,7 +54,7 @@ class MergeEvaluation:
             work: Scratch folder.
             progress: Listener for messages.
         """
-        from cpt.corpus.texts import whole_documents
+        from cpt.corpus.texts import passages
 
         assert plan.request.base is not None
         self._base, self._settings, self._material = plan.request.base.folder, settings, material
@@ -62,7 +62,7 @@ class MergeEvaluation:
         self._shape = _without_weights(plan, work / "shape")
         folders = (self._base, self._shape)
         self._texts = {
-            name: whole_documents(texts, folders, settings.tokens, material.seed)
+            name: passages(texts, folders, settings.tokens, material.seed)
             for name, texts in material.texts.items()
         }
         self._starts = {folder: material.start_token(folder) for folder in folders}
