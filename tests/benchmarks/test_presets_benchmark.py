@@ -50,6 +50,7 @@ def test_means_are_over_seeds_of_the_chosen_model(benchmark: Any) -> None:
             "bits_per_byte": {"domain": texts, "general": texts},
             "merge": {"points": points},
             "seconds": {"corpus": 1.0, "pretrain": seconds - 1.0},
+            "suites": {name: {"legal": {"difference": change / 10}} for name in ("accuracy", "p_gold")},
         }
 
     runs = {17: run(-0.1, 0.5, 10.0), 18: run(-0.2, 0.7, 20.0), 19: run(-0.3, 0.6, 30.0)}
@@ -58,6 +59,9 @@ def test_means_are_over_seeds_of_the_chosen_model(benchmark: Any) -> None:
     half = 4.302653 * 0.1 / 3**0.5  # Student's t of two degrees of freedom
     assert found["texts"]["domain"]["change"]["low"] == pytest.approx(-0.2 - half, rel=1e-5)
     assert (found["weight"]["value"], found["seconds"]["value"]) == pytest.approx((0.6, 20.0))
+    assert found["suites"]["p_gold"]["legal"]["value"] == pytest.approx(-0.02)
+    del runs[18]["suites"]
+    assert benchmark.over_seeds(runs)["suites"] == {}  # a mean is over all seeds
     (shown,) = benchmark.shown({"legal": found | {"runs": runs}}, 1, "A processor").values()
     gave = Gave(**shown)
     assert (gave.seconds, gave.machine, gave.seeds, gave.tiny) == (20.0, "1 core, A processor", 3, True)
