@@ -1,8 +1,10 @@
 """Run presets' tiny variants, as their headers give them, on a real model and text, with several seeds.
 
-    python benchmarks/presets.py --text medical=FILE --text legal=FILE --text finance=FILE --runs DIR
+    python benchmarks/presets.py medical infinite --text data/medical.jsonl=FILE \\
+        --text data/legal.jsonl=FILE --text data/finance.jsonl=FILE --runs DIR
 
-Only base, text, and the tokens before and after a document are set beside the words of the header. Recorded
+A file that a preset names is that of --text. Beside the words of the header only base, texts, and the tokens
+before and after a document are set. Recorded
 are, by preset, beside those of earlier commands: bits per byte of held-out domain and general text before and
 after with their changes, the continuation task, the stability gap, the weights that the merge tried, and the
 time of each stage; means over the seeds with intervals, and every run. Every seed holds out other documents.
@@ -22,11 +24,12 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import record
+from ruamel.yaml import YAML
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FIGURES = RECIPES / "figures.json"
@@ -47,22 +50,38 @@ def tiny(name: str) -> list[str]:
     return shlex.split(found.partition("cpt run FILE ")[2])
 
 
-def overrides(options: argparse.Namespace, name: str, text: Path, seed: int) -> list[str]:
+def overrides(options: argparse.Namespace, name: str, seed: int) -> list[str]:
     """Return all overrides of one run."""
-    own = [
-        f"name={name}-tiny-s{seed}",
-        f"seed={seed}",
-        f"base={options.model}",
-        f"corpus.domain.0.path={text.absolute()}",
-        f"corpus.start_token={json.dumps(options.start_token)}",
-        f"corpus.end_token={json.dumps(options.start_token)}",
-    ]
-    return [*(word for word in tiny(name) if not word.startswith("name=")), *own, *options.override]
+    own = [f"name={name}-tiny-s{seed}", f"seed={seed}", f"base={options.model}"]
+    recipe = YAML(typ="safe").load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
+    for stage in recipe["stages"]:
+        ((kind, settings),) = stage.items()
+        if kind == "corpus":
+            label = settings.get("name", kind)
+            own += [f"{label}.{end}_token={json.dumps(options.start_token)}" for end in ("start", "end")]
+            own += [
+                f"{label}.{key}={options.text[file]}"
+                for key, file in _leaves(settings)
+                if file in options.text
+            ]
+    header = [word for word in tiny(name) if not word.startswith("name=")]
+    replaced = tuple(f"{word.partition('=')[0]}." for word in header)
+    kept = [word for word in own if not word.startswith(replaced)]
+    return [*header, *kept, *options.override]
 
 
-def run(options: argparse.Namespace, name: str, text: Path, seed: int) -> None:
+def _leaves(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of settings with their values."""
+    if isinstance(settings, Mapping | list):
+        for name, value in settings.items() if isinstance(settings, Mapping) else enumerate(settings):
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, settings
+
+
+def run(options: argparse.Namespace, name: str, seed: int) -> None:
     """Run a preset with a seed, or what is left of it."""
-    words = overrides(options, name, text, seed)
+    words = overrides(options, name, seed)
     command = [sys.executable, "-m", "cpt", "run", str(RECIPES / f"{name}.yaml"), *words]
     code = subprocess.run([*command, "--runs", str(options.runs)]).returncode
     if code not in ENDED:
@@ -103,11 +122,8 @@ def ask_suites(options: argparse.Namespace, folder: Path) -> None:
 
     if (kept := suites_of(folder)).exists():
         return
-    (merge,) = (
-        record
-        for record in find_run(folder.parent, folder.name).finished().values()
-        if record.stage == "merge"
-    )
+    records = find_run(folder.parent, folder.name).finished().values()
+    *_, merge = (record for record in records if record.stage == "merge")
     models = {"base": resolve_model(options.model), "after": merge.path("model")}
     found = compare_suites(
         SUITES,
@@ -181,7 +197,8 @@ def earlier() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--text", action="append", required=True, metavar="PRESET=FILE")
+    parser.add_argument("presets", nargs="+", metavar="PRESET")
+    parser.add_argument("--text", action="append", default=[], metavar="data/NAME=FILE")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     parser.add_argument("--seeds", default="17,18,19", metavar="N,N,N")
     parser.add_argument("--model", default=MODEL)
@@ -191,15 +208,16 @@ def main() -> None:
     parser.add_argument("--collect", action="store_true", help="run nothing")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    texts = {name: Path(file) for name, _, file in (word.partition("=") for word in options.text)}
+    named = (word.partition("=") for word in options.text)
+    options.text = {name: Path(file).absolute() for name, _, file in named}
     if not options.collect:
         for seed in seeds:
-            for name, text in texts.items():
-                run(options, name, text, seed)
+            for name in options.presets:
+                run(options, name, seed)
                 if options.data is not None:
                     ask_suites(options, options.runs / f"{name}-tiny-s{seed}")
     found: dict[str, Any] = {}
-    for name in texts:
+    for name in options.presets:
         runs = {seed: figures(options.runs / f"{name}-tiny-s{seed}") for seed in seeds}
         found[name] = over_seeds(runs) | {"runs": runs}
     if options.override or options.model != MODEL:
