@@ -160,7 +160,9 @@ def over_seeds(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     asked = [run["suites"] for run in runs.values() if "suites" in run]
     suites = {
         measure: {
-            suite: mean([run[measure][suite]["difference"] for run in asked]) for suite in asked[0][measure]
+            suite: mean([run[measure][suite]["difference"] for run in asked])
+            for suite in asked[0][measure]
+            if all(suite in run[measure] for run in asked)  # an average has tasks with a signal, here: in all
         }
         for measure in (MEASURES if len(asked) == len(runs) else ())
     }
