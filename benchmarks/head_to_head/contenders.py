@@ -147,7 +147,12 @@ def overrides(
     options: argparse.Namespace, base: Path, texts: Texts, rate: float, seed: int, steps: int
 ) -> list[str]:
     """Return the settings of our recipe for one run."""
-    replay = [f"corpus.replay=[{{path: {json.dumps(str(options.replay))}}}]"] if options.replay else []
+    replay = []
+    if options.replay:
+        replay = [
+            f"corpus.replay=[{{path: {json.dumps(str(options.replay))}}}]",
+            f"pretrain.replay={1 / options.rows}",
+        ]
     return [
         f"name={OURS}",
         f"base={base}",

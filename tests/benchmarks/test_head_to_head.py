@@ -173,9 +173,10 @@ def test_ours_is_the_packaged_recipe_with_the_settings_of_the_run(tmp_path: Path
     assert [source.path for source in corpus.replay.sources] == [str(options.replay)]
     assert pretrain.tokens == 5 * 8 * 48
     assert (pretrain.schedule.peak, pretrain.schedule.floor) == (1e-4, 1e-5)
-    assert [merge.name for merge in merges] == ["weight-050", "weight-067", "no-rise", "rise-001"]
-    assert [merge.models[0].weight for merge in merges] == [0.5, 0.67, "auto", "auto"]
-    assert [merge.gates[0].limit.allowed for merge in merges[2:]] == [0.0, 0.01]
+    assert [merge.name for merge in merges] == ["weight-050", "weight-067", "no-rise"]
+    assert pretrain.replay == 1 / 8
+    assert [merge.models[0].weight for merge in merges] == [0.5, 0.67, "auto"]
+    assert merges[2].gates[0].limit.allowed == 0.0
 
 
 def test_steps_fill_the_time() -> None:
