@@ -3,9 +3,9 @@
     python benchmarks/head_to_head.py --domain medical=FILE --domain legal=FILE --domain finance=FILE \\
         --general FILE --minutes 7 --llama-factory-python lf/bin/python
 
-Peers: LLaMA-Factory's `pt` stage with all weights and with LoRA, by the settings of its examples (but for the
-batch, see below), each at three rates with the first seed and at its best one with the others; and the Hugging Face Trainer. Ours: the
-recipe `head_to_head/ours.yaml` at two peaks. Each of its trainings gives a front: the trained model, merges
+Peers: LLaMA-Factory's `pt` stage with all weights and with LoRA, by the settings of its examples but for the
+batch, each at three rates with the first seed and at its best one with the others; and the Hugging Face
+Trainer. Ours: the recipe `head_to_head/ours.yaml` at two peaks. Each of its trainings gives a front: the trained model, merges
 with fixed weights, and merges with searched weights.
 
 All have batches of 4 sequences of 256 tokens, which go through a peer's model one by one. On one core that is
