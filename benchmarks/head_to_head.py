@@ -5,8 +5,8 @@
 
 Peers: LLaMA-Factory's `pt` stage with all weights and with LoRA, by the settings of its examples but for the
 batch, each at three rates with the first seed and at its best one with the others; and the Hugging Face
-Trainer. Ours: the recipe `head_to_head/ours.yaml` at two peaks. Each of its trainings gives a front: the trained model, merges
-with fixed weights, and merges with searched weights.
+Trainer. Ours: the recipe `head_to_head/ours.yaml` at two peaks. Each of its trainings gives a front: the
+trained model, merges with fixed weights, and a merge with a searched weight.
 
 All have batches of 4 sequences of 256 tokens, which go through a peer's model one by one. On one core that is
 best for both sides: LLaMA-Factory reads 205 tokens a second so, 200 of 512 one by one, 145 of 8 sequences of
