@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.text import Text
 
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.formatting import duration, duration_in_words, number, signed
+from cpt.formatting import duration, duration_in_words, number, signed, size
 from cpt.recipe.presets import Preset
 from cpt.recipe.presets import presets as packaged
 
@@ -16,8 +17,8 @@ from cpt.recipe.presets import presets as packaged
 def presets(as_json: Json = False) -> None:
     """List the packaged recipes: what each is for, what it needs, and what it gave when it was run.
 
-    Time is estimated for two cores, without benchmarks; nothing is loaded or fetched. `cpt estimate RECIPE
-    --gpu h100` has memory, time and cost of a recipe elsewhere.
+    Time is estimated for two cores, without benchmarks. On a GPU, memory, time and cost are those of the
+    trainings. Nothing is loaded or fetched: `cpt estimate RECIPE --gpu NAME` is for other models and GPUs.
 
     Example: cpt presets
     """
@@ -33,11 +34,18 @@ def presets(as_json: Json = False) -> None:
     console.print()
     console.print(table)
     console.print(
-        "Time: on two cores, without benchmarks. Memory, GPUs and cost: cpt estimate RECIPE --gpu NAME. "
+        f"Time: on two cores, without benchmarks; on a GPU of trainings, at ${_price(found):.2f} an hour. "
+        "Other models and GPUs: cpt estimate RECIPE --gpu NAME --price X. "
         "To copy one: cpt init my.yaml --template NAME; its header has a variant of minutes.",
         soft_wrap=True,
     )
     return None
+
+
+def _price(found: Sequence[Preset]) -> float:
+    """Return the price of an hour by which all estimates are made."""
+    (price,) = {preset.needs.price for preset in found if preset.needs is not None}
+    return price
 
 
 def _needs(preset: Preset) -> str:
@@ -47,6 +55,11 @@ def _needs(preset: Preset) -> str:
         words.append(f"{number(preset.tokens)} tokens")
     if preset.cpu_seconds:
         words.append(f"about {duration_in_words(preset.cpu_seconds)}")
+    if (gpu := preset.needs) is not None:
+        cost = f"${gpu.cost:,.2f}" if gpu.cost >= 0.01 else "less than a cent"
+        words.append(
+            f"on {gpu.gpu}: {size(gpu.memory_bytes)}, {duration_in_words(gpu.training_seconds)}, {cost}"
+        )
     if preset.bound:
         words.append(preset.bound)
     return "; ".join(words)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
@@ -48,6 +48,29 @@ class Gave:
     tiny: bool = False
 
 
+class Needs(NamedTuple):
+    """What the trainings of a recipe need of a GPU, by the estimator, as the recipe stands.
+
+    Attributes:
+        gpu: Name of the GPU.
+        tokens: Tokens of all trainings, whole steps.
+        memory_bytes: Largest memory of its trainings.
+        training_seconds: Seconds of all of them; sampling, merging and evaluation are not counted.
+        price: Assumed price of an hour, in dollars.
+    """
+
+    gpu: str
+    tokens: int
+    memory_bytes: int
+    training_seconds: float
+    price: float
+
+    @property
+    def cost(self) -> float:
+        """Dollars for the trainings."""
+        return self.price * self.training_seconds / 3_600
+
+
 @dataclass(frozen=True)
 class Preset:
     """A packaged recipe.
@@ -60,6 +83,7 @@ class Preset:
         tokens: Training tokens of all stages; None without a training on text.
         sampled: Tokens that the base samples as replay text.
         cpu_seconds: Estimated duration on two cores; None for sizes and trainings that were not measured.
+        needs: Memory and time of a GPU; None without a training.
         bound: Limit on general text that the chosen merge weight keeps; None without a merge.
         gave: Figures of its run; None if it was not run.
     """
@@ -71,6 +95,7 @@ class Preset:
     tokens: int | None
     sampled: int
     cpu_seconds: float | None
+    needs: Needs | None
     bound: str | None
     gave: Gave | None
 
@@ -105,6 +130,7 @@ def preset_of(name: str, text: str) -> Preset:
         tokens=tokens,
         sampled=sampled,
         cpu_seconds=seconds if known else None,
+        needs=_needs().get(name),
         bound=bounds[-1] if bounds else None,
         gave=_figures().get(name),
     )
@@ -130,6 +156,13 @@ def _values(value: Any, key: str) -> Iterator[Any]:
     elif isinstance(value, list):
         for inner in value:
             yield from _values(inner, key)
+
+
+@cache
+def _needs() -> Mapping[str, Needs]:
+    """Return the committed estimates by recipe."""
+    text = (files("recipes") / "needs.json").read_text(encoding="utf-8")
+    return {name: Needs(**estimate) for name, estimate in json.loads(text).items()}
 
 
 @cache

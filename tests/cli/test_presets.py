@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from cpt.cli.presets import _gave
+from cpt.cli.presets import _gave, _needs
 from cpt.recipe.authoring import template
-from cpt.recipe.presets import OTHER_SECONDS, SAMPLED_PER_SECOND, TRAINED_PER_SECOND, Gave, preset_of, presets
+from cpt.recipe.presets import (
+    OTHER_SECONDS,
+    SAMPLED_PER_SECOND,
+    TRAINED_PER_SECOND,
+    Gave,
+    Needs,
+    preset_of,
+    presets,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +69,23 @@ def test_tokens_of_several_trainings_and_of_epochs_are_counted() -> None:
     stability = preset_of("stability", template("stability"))
     assert stability.tokens == pytest.approx(4 * 5_000_000 / (1 - 0.18), abs=1)
     assert preset_of("zett-smollm2", template("zett-smollm2")).tokens is None
+
+
+def test_a_gpu_is_estimated_for_every_recipe_that_trains() -> None:
+    for preset in presets():
+        if preset.tokens is None:
+            assert preset.needs is None
+            continue
+        assert preset.needs is not None, f"{preset.name}: python benchmarks/preset_needs.py"
+        assert preset.needs.tokens == pytest.approx(preset.tokens, rel=0.02)  # whole steps, whole passes
+
+
+def test_the_memory_time_and_cost_of_a_gpu_are_shown() -> None:
+    needs = Needs(gpu="h100", tokens=1, memory_bytes=11_100_000_000, training_seconds=5_400.0, price=2.0)
+    preset = replace(presets()[0], needs=needs)
+    assert "; on h100: 11.1 GB, 1 h 30 min, $3.00; " in _needs(preset)
+    short = replace(preset, needs=needs._replace(training_seconds=10.0))
+    assert "10 s, less than a cent; " in _needs(short)
 
 
 def test_figures_are_those_of_the_committed_run() -> None:
