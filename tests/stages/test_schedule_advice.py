@@ -1,4 +1,4 @@
-"""Advice on schedules: rates of the power schedule that are for models in muP, and blends of `reuse`."""
+"""Advice on schedules: warm-ups of no step, rates of `power` for models in muP, and blends of `reuse`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,33 @@ def model(folder: Path, **changes: Any) -> dict[str, Artifact]:
 def advice(inputs: dict[str, Artifact], **schedule: Any) -> list[str]:
     config = PRETRAIN.Config.model_validate({"schedule": {"kind": "power", **schedule}})
     return schedule_advice(config, inputs, STEPS, RUN)
+
+
+@pytest.mark.parametrize("kind", ["constant", "rewarm-cosine", "wsd", "infinite", "rex"])
+@pytest.mark.parametrize(
+    ("share", "steps", "offered"),
+    [(0.01, 20, 0.2), (0.02, 40, 0.1), (0.01, 60, 0.07), (0.01, 150, None), (0.0, 20, None), (0.1, 9, None)],
+)
+def test_a_warm_up_without_a_step_below_the_peak_is_told(
+    kind: str, share: float, steps: int, offered: float | None
+) -> None:
+    def told(warmup: float) -> list[str]:
+        settings = {"schedule": {"kind": kind, "warmup": warmup}}
+        return schedule_advice(PRETRAIN.Config.model_validate(settings), {}, steps, RUN)
+
+    said = told(share)
+    if offered is None:
+        assert said == []
+        return
+    assert said[0].endswith(f"Some runs break so. 4 steps are warmup: {offered:g}")
+    schedule = PRETRAIN.Config.model_validate({"schedule": {"kind": kind, "warmup": offered}}).schedule
+    assert schedule.rate(0, steps) < schedule.highest == pytest.approx(schedule.rate(4, steps), rel=0.05)
+    assert told(offered) == []
+
+
+def test_a_schedule_that_goes_on_without_a_warm_up_is_not_told() -> None:
+    schedule = {"kind": "infinite", "continues": True}
+    assert schedule_advice(PRETRAIN.Config.model_validate({"schedule": schedule}), {}, 20, RUN) == []
 
 
 def test_the_published_peak_is_warned_of_and_a_usual_one_offered(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Settings of a first recipe."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -91,6 +92,13 @@ def test_steps_grow_before_batches() -> None:
     assert (chosen().batch, chosen(training=GPU).batch) == (8, 64)
     assert chosen().steps >= FEWEST_STEPS
     assert chosen(training=GPU).micro_batch == 32  # the largest divisor of 64 up to 48
+
+
+@pytest.mark.parametrize("hours", [0.2, 0.5, 8])
+def test_a_run_warms_up_for_four_steps_or_a_hundredth(hours: float) -> None:
+    found = chosen(hours=hours)
+    assert round(found.warmup * found.steps) >= 4
+    assert found.warmup == max(0.01, math.ceil(400 / found.steps) / 100)
 
 
 def test_sequences_follow_the_documents_unless_the_run_is_short() -> None:

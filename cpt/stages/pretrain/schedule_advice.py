@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cpt.formatting import plural
 from cpt.stages.base import Artifact
 from cpt.training.schedules import Infinite, Power, Reuse, ScheduleConfig
+from cpt.training.schedules.phases import border, warmup_share
 
 if TYPE_CHECKING:
     from cpt.stages.pretrain.config import PretrainConfig
@@ -27,6 +28,9 @@ _USUAL, _HIGH = 3e-4, 1e-3
 
 _MUP = ("dim_model_base", "logits_scaling", "mup_base_hidden_size")
 """Settings of a model that was trained in the maximal update parametrization, where they are not 1."""
+
+_SHORT = 10
+"""Fewest steps of a run that is told to warm up: shorter ones are trials."""
 
 _LOOKS = 200
 """Steps of a run at which its rate is read."""
@@ -47,11 +51,30 @@ def schedule_advice(
         inputs: Finished inputs; the model's width is read from it.
         steps, tokens: Length of the run.
     """
+    advice = warmup_advice(config.schedule, steps)
     if isinstance(config.schedule, Reuse):
-        return reuse_advice(config.schedule, config.mixture or (), steps)
+        return advice + reuse_advice(config.schedule, config.mixture or (), steps)
     if isinstance(config.schedule, Power) and "model" in inputs:
-        return power_advice(config.for_tokens(tokens).schedule, inputs["model"].path("model"))
-    return []
+        return advice + power_advice(config.for_tokens(tokens).schedule, inputs["model"].path("model"))
+    return advice
+
+
+def warmup_advice(schedule: ScheduleConfig, steps: int) -> list[str]:
+    """Return a warning where a warm-up is so short that the first step has the full rate.
+
+    AdamW's first steps move every weight by the whole rate, whatever its gradient is.
+
+    Args:
+        steps: Number of steps of the run.
+    """
+    share = getattr(schedule, "warmup", None) or 0.0  # 0, and None of one that continues, are a choice
+    if share == 0 or steps < _SHORT or border(share, steps) > 1:
+        return []
+    offered = warmup_share(steps)
+    return [
+        f"warmup: {share:g} of {plural(steps, 'step')} is none: the first step has the full rate already. "
+        f"Some runs break so. {round(offered * steps)} steps are warmup: {offered:g}"
+    ]
 
 
 def reuse_advice(schedule: Reuse, mixture: Sequence[Mixture], steps: int) -> list[str]:
