@@ -244,16 +244,24 @@ def head_to_head() -> Figure:
         for label, arm in found["arms"].items():
             colour, mark, _ = sides[arm["side"]]
             means = [arm["changes"][text] for text in ("domain", "general")]
-            across, up = ([[m["value"] - m["low"]], [m["high"] - m["value"]]] for m in means)
+            across, up = (_spread(mean) for mean in means)
             at = (means[0]["value"], means[1]["value"])
             axes.errorbar(*at, xerr=across, yerr=up, fmt=mark, color=colour, elinewidth=0.8, markersize=5)
-            axes.annotate(label, at, (5, 4), textcoords="offset points", fontsize=7, color=colour)
+            words = label if len(arm["seeds"]) > 1 else f"{label} (one seed)"
+            axes.annotate(words, at, (5, 4), textcoords="offset points", fontsize=7, color=colour)
         axes.axhline(0, color=GREY, linewidth=1)
         for colour, mark, side in sides.values():
             axes.plot([], [], mark, color=colour, label=side)
         axes.legend(frameon=False, loc="best", fontsize=8)
         axes.margins(0.18)
     return figure
+
+
+def _spread(mean: Mapping[str, Any]) -> list[list[float]] | None:
+    """Return the distances of an interval's ends from a mean; None of a single seed."""
+    if mean["low"] is None:
+        return None
+    return [[mean["value"] - mean["low"]], [mean["high"] - mean["value"]]]
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {

@@ -27,14 +27,18 @@ def test_the_comparison_is_drawn_with_both_fronts(monkeypatch: pytest.MonkeyPatc
 
     def arm(side: str, domain: float) -> dict:
         mean = {"value": domain, "low": domain - 0.01, "high": domain + 0.01}
-        return {"side": side, "changes": {"domain": mean, "general": mean}}
+        return {"side": side, "changes": {"domain": mean, "general": mean}, "seeds": [17, 18, 19]}
 
+    once = {"value": -0.1, "low": None, "high": None}
+    tried = {"side": "peer", "changes": {"domain": once, "general": once}, "seeds": [17]}
     arms = {"Trainer full 0.0001": arm("peer", -0.2), "cpt 0.0001, no-rise": arm("ours", -0.3)}
+    arms["Trainer full 0.0004"] = tried
     planted = {"domains": {"medical": {"arms": arms}, "legal": {"arms": arms}}}
     monkeypatch.setattr(plots, "figures", lambda name: planted)
     monkeypatch.setitem(plots.PICTURES, "head-to-head", plots.head_to_head)
     drawn = plots.svg("head-to-head")
     assert all(word in drawn for word in (*arms, "medical text", "legal text"))
+    assert drawn.count("(one seed)") == 2
     assert len(drawn) < 40_000
 
 
