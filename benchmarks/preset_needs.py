@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def main() -> None:
             needs = needs_of(name, text, options, Path(folder))
             print(name, needs, file=sys.stderr, flush=True)
             if needs is not None:
-                lines.append(f"  {json.dumps(name)}: {json.dumps(needs._asdict())}")
+                shown = {key: value for key, value in asdict(needs).items() if key != "cost"}
+                lines.append(f"  {json.dumps(name)}: {json.dumps(shown)}")
     NEEDS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 

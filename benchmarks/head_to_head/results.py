@@ -140,7 +140,8 @@ def _require_same_text(points: Mapping[str, Mapping[int, Mapping[str, Any]]]) ->
 def _suites(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     from cpt.seeds import mean_over_seeds
 
-    names = next(iter(seeds.values()))["suites"]
+    first, *others = seeds.values()
+    names = [name for name in first["suites"] if all(name in point["suites"] for point in others)]
     return {
         name: mean_over_seeds([point["suites"][name] for point in seeds.values()])._asdict() for name in names
     }

@@ -23,7 +23,7 @@ from head_to_head.texts import Texts, divide
 
 CALIBRATION_STEPS = 4
 ATTEMPTS = 2
-CALIBRATION_SECONDS, READING_SECONDS, POINTS = 120.0, 40.0, 5
+CALIBRATION_SECONDS, READING_SECONDS, POINTS = 120.0, 40.0, 3
 """About what a calibration takes, and a reading of one model; and the points of one of our trainings."""
 
 Row = dict[str, Any]

@@ -17,8 +17,8 @@ from cpt.recipe.presets import presets as packaged
 def presets(as_json: Json = False) -> None:
     """List the packaged recipes: what each is for, what it needs, and what it gave when it was run.
 
-    Time is estimated for two cores, without benchmarks. On a GPU, memory, time and cost are those of the
-    trainings. Nothing is loaded or fetched: `cpt estimate RECIPE --gpu NAME` is for other models and GPUs.
+    Time is estimated for two cores, without benchmarks. Memory, time and cost on a GPU are those of training
+    alone. Nothing is loaded or fetched: `cpt estimate RECIPE --gpu NAME` is for other models and GPUs.
 
     Example: cpt presets
     """
@@ -34,7 +34,8 @@ def presets(as_json: Json = False) -> None:
     console.print()
     console.print(table)
     console.print(
-        f"Time: on two cores, without benchmarks; on a GPU of trainings, at ${_price(found):.2f} an hour. "
+        "Time: on two cores, without benchmarks. Figures of a GPU are of training alone, at "
+        f"${_price(found):.2f} an hour; sampling, merge search and evaluation are not counted. "
         "Other models and GPUs: cpt estimate RECIPE --gpu NAME --price X. "
         "To copy one: cpt init my.yaml --template NAME; its header has a variant of minutes.",
         soft_wrap=True,
@@ -57,9 +58,8 @@ def _needs(preset: Preset) -> str:
         words.append(f"about {duration_in_words(preset.cpu_seconds)}")
     if (gpu := preset.needs) is not None:
         cost = f"${gpu.cost:,.2f}" if gpu.cost >= 0.01 else "less than a cent"
-        words.append(
-            f"on {gpu.gpu}: {size(gpu.memory_bytes)}, {duration_in_words(gpu.training_seconds)}, {cost}"
-        )
+        time = duration_in_words(gpu.training_seconds)
+        words.append(f"training on {gpu.gpu}: {size(gpu.memory_bytes)}, {time}, {cost}")
     if preset.bound:
         words.append(preset.bound)
     return "; ".join(words)

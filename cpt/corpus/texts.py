@@ -17,7 +17,7 @@ _AHEAD = 64
 """Texts that are tokenised at once."""
 
 _PASSAGES = 32
-"""Passages that a sample of a text has at least, if there are so many documents.
+"""Passages that a sample of a text has about at least, if there are so many documents.
 
 With few whole documents one decided: of 4,000 tokens of a reference manual, three pages were read, of which
 one became worse by 0.08 bits per byte at any weight of a merge, and weight 0 was chosen."""
@@ -76,9 +76,10 @@ def passages(
     """Return one passage of each document in a seeded order, until the next would exceed `max_tokens`.
 
     The noise of a figure falls with the number of documents, not of tokens. So a document longer than a 32nd
-    of `max_tokens`, or than an equal part where there are fewer documents, gives a passage of that length
-    (64 tokens at least), from a seeded place on; a shorter one is read whole. Passages of fewer than two
-    tokens under any of the tokenizers cannot be scored and are skipped.
+    of `max_tokens`, or than an equal part where there are fewer documents, gives a passage of about that
+    length (64 tokens at least), from a seeded place on; a shorter one is read whole. Passages of fewer than
+    two tokens under any of the tokenizers cannot be scored and are skipped. What short documents leave of
+    `max_tokens` is not given to longer ones.
 
     Args:
         models: Folders with tokenizers; the first one's tokens are counted.

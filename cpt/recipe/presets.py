@@ -6,10 +6,10 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -48,7 +48,8 @@ class Gave:
     tiny: bool = False
 
 
-class Needs(NamedTuple):
+@dataclass(frozen=True)
+class Needs:
     """What the trainings of a recipe need of a GPU, by the estimator, as the recipe stands.
 
     Attributes:
@@ -57,6 +58,7 @@ class Needs(NamedTuple):
         memory_bytes: Largest memory of its trainings.
         training_seconds: Seconds of all of them; sampling, merging and evaluation are not counted.
         price: Assumed price of an hour, in dollars.
+        cost: Dollars for the trainings.
     """
 
     gpu: str
@@ -64,11 +66,10 @@ class Needs(NamedTuple):
     memory_bytes: int
     training_seconds: float
     price: float
+    cost: float = field(init=False)
 
-    @property
-    def cost(self) -> float:
-        """Dollars for the trainings."""
-        return self.price * self.training_seconds / 3_600
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cost", self.price * self.training_seconds / 3_600)
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,8 @@ def test_a_dry_run_counts_runs_and_hours(
 ) -> None:
     words = words_of(tmp_path, tiny_model, "--minutes", "6", "--seeds", "1,2,3", "--dry-run")
     module("command").main("", words)
-    # the Trainer and ours at two peaks, three seeds: 9 runs, 2 calibrations, 33 models to read
-    assert capsys.readouterr().err == f"9 runs, about {0.9 + 2 / 30 + 33 / 90:.1f} hours\n"
+    # the Trainer and ours at two peaks, three seeds: 9 runs, 2 calibrations, 21 models to read
+    assert capsys.readouterr().err == f"9 runs, about {0.9 + 2 / 30 + 21 / 90:.1f} hours\n"
     module("command").main("", [*words, "--llama-factory-python", "python", "--domain", f"b={words[1][3:]}"])
     # of each domain: 9 arms with the first seed, then one of each of 3 peers and our 2
     assert capsys.readouterr().err.startswith("38 runs")
@@ -173,10 +173,9 @@ def test_ours_is_the_packaged_recipe_with_the_settings_of_the_run(tmp_path: Path
     assert [source.path for source in corpus.replay.sources] == [str(options.replay)]
     assert pretrain.tokens == 5 * 8 * 48
     assert (pretrain.schedule.peak, pretrain.schedule.floor) == (1e-4, 1e-5)
-    assert [merge.name for merge in merges] == ["weight-050", "weight-067", "no-rise"]
+    assert [merge.name for merge in merges] == ["weight-067", "weight-080"]
     assert pretrain.replay == 1 / 8
-    assert [merge.models[0].weight for merge in merges] == [0.5, 0.67, "auto"]
-    assert merges[2].gates[0].limit.allowed == 0.0
+    assert [merge.models[0].weight for merge in merges] == [0.67, 0.8]
 
 
 def test_steps_fill_the_time() -> None:

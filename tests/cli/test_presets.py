@@ -71,20 +71,22 @@ def test_tokens_of_several_trainings_and_of_epochs_are_counted() -> None:
     assert preset_of("zett-smollm2", template("zett-smollm2")).tokens is None
 
 
-def test_a_gpu_is_estimated_for_every_recipe_that_trains() -> None:
+def test_a_gpu_is_estimated_for_every_recipe_that_trains(called: Any) -> None:
+    as_json = {each["name"]: each for each in called("presets", "--json").json}
     for preset in presets():
         if preset.tokens is None:
             assert preset.needs is None
             continue
         assert preset.needs is not None, f"{preset.name}: python benchmarks/preset_needs.py"
+        assert as_json[preset.name]["needs"]["cost"] == preset.needs.cost > 0
         assert preset.needs.tokens == pytest.approx(preset.tokens, rel=0.02)  # whole steps, whole passes
 
 
 def test_the_memory_time_and_cost_of_a_gpu_are_shown() -> None:
     needs = Needs(gpu="h100", tokens=1, memory_bytes=11_100_000_000, training_seconds=5_400.0, price=2.0)
     preset = replace(presets()[0], needs=needs)
-    assert "; on h100: 11.1 GB, 1 h 30 min, $3.00; " in _needs(preset)
-    short = replace(preset, needs=needs._replace(training_seconds=10.0))
+    assert "; training on h100: 11.1 GB, 1 h 30 min, $3.00; " in _needs(preset)
+    short = replace(preset, needs=replace(needs, training_seconds=10.0))
     assert "10 s, less than a cent; " in _needs(short)
 
 

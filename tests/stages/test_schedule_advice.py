@@ -55,6 +55,12 @@ def test_a_warm_up_without_a_step_below_the_peak_is_told(
     assert told(offered) == []
 
 
+@pytest.mark.parametrize(("kind", "steps"), [("constant", 20), ("wsd", 60), ("infinite", 60), ("power", 60)])
+def test_a_share_that_is_left_out_is_the_schedule_s_own(kind: str, steps: int) -> None:
+    schedule = PRETRAIN.Config.model_validate({"schedule": {"kind": kind}})
+    assert any("is none: the first step" in said for said in schedule_advice(schedule, {}, steps, RUN))
+
+
 def test_a_schedule_that_goes_on_without_a_warm_up_is_not_told() -> None:
     schedule = {"kind": "infinite", "continues": True}
     assert schedule_advice(PRETRAIN.Config.model_validate({"schedule": schedule}), {}, 20, RUN) == []

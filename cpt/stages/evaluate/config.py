@@ -55,9 +55,15 @@ class EvaluateConfig(StageConfig):
     heldout_tokens: int = Field(
         default=30_000,
         gt=0,
-        description="Held-out text per source, in tokens of the base; of a long document one passage.",
+        description="Held-out text per source, in tokens of the base. A document longer than about a 32nd of "
+        "it gives one passage of that length.",
     )
-    window: int = Field(default=1024, gt=1, description="Most tokens that are read at once.")
+    window: int = Field(
+        default=1024,
+        gt=1,
+        description="Most tokens that are read at once. No passage is longer than about a 32nd of "
+        "`heldout_tokens`: for a window of 4,096, set those to 131,072.",
+    )
     confidence: float = Field(default=0.95, gt=0, lt=1, description="Level of the confidence intervals.")
     precision: Precision = Field(
         default="auto", description="Precision of the models' weights; auto: bf16 where the hardware has it."

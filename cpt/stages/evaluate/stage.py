@@ -51,7 +51,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
     """Stage that measures all models on the same documents and items, one after the other."""
 
     kind: ClassVar[str] = "evaluate"
-    contract: ClassVar[int] = 5  # 5: tasks record p_gold, and the corpus's recall probe is measured
+    contract: ClassVar[int] = 6  # 6: a passage of each of many documents is read, not whole ones
     Config: ClassVar[type[StageConfig]] = EvaluateConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("scores",)

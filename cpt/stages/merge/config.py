@@ -146,10 +146,15 @@ class MergeSearch(BaseModel):
     tokens: int = Field(
         default=8_000,
         gt=1,
-        description="Number of tokens of each text that are read for every merge; of a long document one "
-        "passage.",
+        description="Number of tokens of each text that are read for every merge. A document longer than "
+        "about a 32nd of it gives one passage of that length.",
     )
-    window: int = Field(default=1024, gt=1, description="Largest number of tokens that are read at once.")
+    window: int = Field(
+        default=1024,
+        gt=1,
+        description="Largest number of tokens that are read at once; of a longer document no more than about "
+        "a 32nd of `tokens` is.",
+    )
     objective: SearchObjective | None = Field(
         default=None,
         description="What is maximised: a measure of tasks; null: the gain on the domain's held-out text.",

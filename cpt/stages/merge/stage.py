@@ -56,7 +56,7 @@ class MergeStage(Stage[MergeConfig]):
     Config: ClassVar[type[StageConfig]] = MergeConfig
     consumes: ClassVar[tuple[str, ...]] = ("model",)
     produces: ClassVar[tuple[str, ...]] = ("model",)
-    contract: ClassVar[int] = 3
+    contract: ClassVar[int] = 4  # 4: a search reads a passage of each of many documents
 
     def wire(self, config: MergeConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Return the roles: `base` and `model:<place>` for models of stages, `corpus` for a search.

@@ -67,7 +67,7 @@ def warmup_advice(schedule: ScheduleConfig, steps: int) -> list[str]:
     Args:
         steps: Number of steps of the run.
     """
-    share = getattr(schedule, "warmup", None) or 0.0  # 0, and None of one that continues, are a choice
+    share = schedule.warming
     if share == 0 or steps < _SHORT or border(share, steps) > 1:
         return []
     offered = warmup_share(steps)

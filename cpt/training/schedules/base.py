@@ -32,6 +32,11 @@ class ScheduleConfig(BaseModel, ABC):
     def highest(self) -> float:
         """Return the highest rate that the schedule can reach."""
 
+    @property
+    def warming(self) -> float:
+        """Return the share of a run that warms up."""
+        return float(getattr(self, WARMUP, 0.0))
+
     @abstractmethod
     def phases(self, total: int) -> tuple[Phase, ...]:
         """Return the phases of a run of `total` steps or tokens (see `unit`), in order, without gaps."""
