@@ -5,8 +5,8 @@
 
 Peers: LLaMA-Factory's `pt` stage with all weights and with LoRA, by the settings of its examples but for the
 batch, each at three rates with the first seed and at its best one with the others; and the Hugging Face
-Trainer. Ours: the recipe `head_to_head/ours.yaml` at two peaks, which is no preset: it is as plain as what the
-peers do. Each of its trainings gives a front: the trained model, and merges of it with its base.
+Trainer. Ours: the recipe `head_to_head/ours.yaml` at two peaks. It is no preset, but as plain as what peers
+do. Each of its trainings gives a front: the trained model, and merges of it with its base.
 
 All have batches of 4 sequences of 256 tokens, which go through a peer's model one by one: on one core
 LLaMA-Factory reads no more tokens a second of longer sequences, or of several at once.

@@ -70,6 +70,55 @@ def test_what_a_header_replaces_is_left_alone(benchmark: Any, tmp_path: Path) ->
     assert benchmark.tiny("stability")[1:] == found[: len(benchmark.tiny("stability")) - 1]
 
 
+def test_a_file_in_a_header_is_replaced_too(benchmark: Any, tmp_path: Path) -> None:
+    text = {"data/medical.jsonl": tmp_path / "own.jsonl"}
+    options = argparse.Namespace(model="other/model", start_token="<s>", override=[], text=text)
+    found = benchmark.overrides(options, "medical-study", 17)
+    assert f"corpus.domain=[{{path: {tmp_path / 'own.jsonl'}, limit: 60}}]" in found
+
+
+@pytest.mark.parametrize("word", ["medical={}", "data/legal.jsonl={}", "data/medical.jsonl=missing"])
+def test_a_text_that_no_preset_reads_is_refused(
+    word: str, benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "own.jsonl").touch()
+    words = ["presets.py", "medical", "--text", word.format(tmp_path / "own.jsonl"), "--collect"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert f"--text {word.partition('=')[0]}: no file of these presets" in capsys.readouterr().err
+
+
+def test_suites_are_those_of_the_run_s_model_and_of_all_tasks(
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted answers: on one task no model is above guessing, and it counts all the same."""
+    from evals.models import request_cache
+    from evals.result_folders import save_results
+
+    monkeypatch.syspath_prepend(BENCHMARKS.parent / "tests" / "evals")
+    from results_made import made_results, with_task
+
+    monkeypatch.setattr(request_cache, "model_fingerprint", lambda folder: folder.name * 2)
+    folder = tmp_path / "legal-tiny-s17"
+    assert benchmark.suites_of(folder, tmp_path / "after") is None
+    for role, right in {"base": 50, "after": 60}.items():
+        answers = {
+            "legal/a/telling": [number < right for number in range(100)],
+            "legal/b/silent": [number % 4 == 0 for number in range(100)],
+        }
+        results = with_task(made_results(role, answers), "silent", chance=0.25)
+        save_results(results, benchmark.answers_of(folder)[role])
+    found = benchmark.suites_of(folder, tmp_path / "after")
+    assert found["score"]["legal"] == {
+        "before": pytest.approx(0.375),
+        "after": pytest.approx(0.425),
+        "change": pytest.approx(0.05),
+        "tasks": 2,
+    }
+    assert benchmark.suites_of(folder, tmp_path / "trained-again") is None
+
+
 def test_means_are_over_seeds_of_the_chosen_model(benchmark: Any) -> None:
     def run(change: float, weight: float, seconds: float) -> dict[str, Any]:
         texts = {"before": {"value": 1.0}, "after": {"value": 1.0 + change}}
@@ -78,7 +127,12 @@ def test_means_are_over_seeds_of_the_chosen_model(benchmark: Any) -> None:
             "bits_per_byte": {"domain": texts, "general": texts},
             "merge": {"points": points},
             "seconds": {"corpus": 1.0, "pretrain": seconds - 1.0},
-            "suites": {name: {"legal": {"difference": change / 10}} for name in ("accuracy", "p_gold")},
+            "suites": {
+                name: {
+                    "legal": {"before": 0.5, "after": 0.5 + change / 10, "change": change / 10, "tasks": 3}
+                }
+                for name in ("score", "p_gold")
+            },
         }
 
     runs = {17: run(-0.1, 0.5, 10.0), 18: run(-0.2, 0.7, 20.0), 19: run(-0.3, 0.6, 30.0)}
@@ -87,7 +141,8 @@ def test_means_are_over_seeds_of_the_chosen_model(benchmark: Any) -> None:
     half = 4.302653 * 0.1 / 3**0.5  # Student's t of two degrees of freedom
     assert found["texts"]["domain"]["change"]["low"] == pytest.approx(-0.2 - half, rel=1e-5)
     assert (found["weight"]["value"], found["seconds"]["value"]) == pytest.approx((0.6, 20.0))
-    assert found["suites"]["p_gold"]["legal"]["value"] == pytest.approx(-0.02)
+    assert found["suites"]["p_gold"]["legal"]["change"]["value"] == pytest.approx(-0.02)
+    assert found["suites"]["score"]["legal"]["tasks"] == 3
     del runs[18]["suites"]
     assert benchmark.over_seeds(runs)["suites"] == {}  # a mean is over all seeds
     (shown,) = benchmark.shown({"legal": found | {"runs": runs}}, 1, "A processor").values()
