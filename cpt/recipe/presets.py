@@ -50,7 +50,7 @@ class Gave:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the trainings of a recipe need of a GPU, by the estimator, as the recipe stands.
+    """Needs of a recipe's trainings on a GPU, by the estimator, as the recipe stands.
 
     Attributes:
         gpu: Name of the GPU.
