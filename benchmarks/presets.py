@@ -250,12 +250,11 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     named = (word.partition("=") for word in options.text)
     options.text = {name: Path(file).absolute() for name, _, file in named}
-    if wrong := [
-        name for name, file in options.text.items() if not (file.is_file() and named_by(name, options))
-    ]:
-        parser.error(
-            f"--text {wrong[0]}: no file of these presets, or there is none at {options.text[wrong[0]]}"
-        )
+    for name, file in options.text.items():
+        if not named_by(name, options):
+            parser.error(f"--text {name}: none of these presets reads it")
+        if not file.is_file():
+            parser.error(f"--text {name}: no such file: {file}")
     if not options.collect:
         for seed in seeds:
             for name in options.presets:

@@ -77,16 +77,23 @@ def test_a_file_in_a_header_is_replaced_too(benchmark: Any, tmp_path: Path) -> N
     assert f"corpus.domain=[{{path: {tmp_path / 'own.jsonl'}, limit: 60}}]" in found
 
 
-@pytest.mark.parametrize("word", ["medical={}", "data/legal.jsonl={}", "data/medical.jsonl=missing"])
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("medical={}", "none of these presets reads it"),
+        ("data/legal.jsonl={}", "none of these presets reads it"),
+        ("data/medical.jsonl=missing", "no such file"),
+    ],
+)
 def test_a_text_that_no_preset_reads_is_refused(
-    word: str, benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    word: str, why: str, benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     (tmp_path / "own.jsonl").touch()
     words = ["presets.py", "medical", "--text", word.format(tmp_path / "own.jsonl"), "--collect"]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit):
         benchmark.main()
-    assert f"--text {word.partition('=')[0]}: no file of these presets" in capsys.readouterr().err
+    assert f"--text {word.partition('=')[0]}: {why}" in capsys.readouterr().err
 
 
 def test_suites_are_those_of_the_run_s_model_and_of_all_tasks(
