@@ -42,6 +42,9 @@ READABLE = 2.0
 LABEL_HEIGHT = 0.013
 """Least distance of two labels of that picture, in bits per byte."""
 
+POINT_LABEL_HEIGHT = 0.0014
+"""Least distance of two labels of the comparison with other tools, in bits per byte."""
+
 TWO_ERRORS = 2
 """Number of standard errors of a bar where a file has no 95% interval."""
 
@@ -235,25 +238,38 @@ def study() -> Figure:
 def head_to_head() -> Figure:
     """Draw the change of general text against that of the domain, of peers and of ours, for each domain."""
     domains: Mapping[str, Any] = figures("head_to_head")["domains"]
-    figure = Figure(figsize=(6.8, 3.6 * len(domains)), layout="constrained")
+    figure = Figure(figsize=(8.2, 4.2 * len(domains)), layout="constrained")
     panels = figure.subplots(len(domains), squeeze=False)[:, 0]
     sides = {"peer": (ORANGE, "s", "LLaMA-Factory and the Trainer"), "ours": (BLUE, "o", "cpt")}
     for axes, (name, found) in zip(panels, domains.items(), strict=True):
         axes.set_xlabel(f"change of {name} text (bits per byte, lower is better)")
         axes.set_ylabel("change of general text")
-        for label, arm in found["arms"].items():
+        below = dict.fromkeys(sides, -1.0)
+        arms: Mapping[str, Any] = found["arms"]
+        for label, arm in sorted(arms.items(), key=lambda each: each[1]["changes"]["general"]["value"]):
             colour, mark, _ = sides[arm["side"]]
             means = [arm["changes"][text] for text in ("domain", "general")]
             across, up = (_spread(mean) for mean in means)
             at = (means[0]["value"], means[1]["value"])
             axes.errorbar(*at, xerr=across, yerr=up, fmt=mark, color=colour, elinewidth=0.8, markersize=5)
             words = label if len(arm["seeds"]) > 1 else f"{label} (one seed)"
-            axes.annotate(words, at, (5, 4), textcoords="offset points", fontsize=7, color=colour)
-        axes.axhline(0, color=GREY, linewidth=1)
+            below[arm["side"]] = height = max(below[arm["side"]] + POINT_LABEL_HEIGHT, at[1])
+            left = (
+                arm["side"] == "ours"
+            )  # ours learn more: their labels are beyond them, peers' on the other side
+            axes.annotate(
+                words,
+                (at[0], height),
+                (-6 if left else 6, 3),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                fontsize=7,
+                color=colour,
+            )
         for colour, mark, side in sides.values():
             axes.plot([], [], mark, color=colour, label=side)
-        axes.legend(frameon=False, loc="best", fontsize=8)
-        axes.margins(0.18)
+        axes.legend(frameon=False, loc="upper left", fontsize=8)
+        axes.margins(x=0.4, y=0.12)
     return figure
 
 
