@@ -44,9 +44,9 @@ def needs_of(name: str, text: str, options: argparse.Namespace, folder: Path) ->
     words = [sys.executable, "-m", "cpt", "estimate", recipe, f"base={MODEL}", *local, "--json"]
     asked = ["--gpu", options.gpu, "--price", str(options.price)]
     done = subprocess.run([*words, *asked], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stdout}{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout)
-    if "error" in found:
-        raise SystemExit(f"{name}: {done.stdout}")
     stages = found["stages"]
     return Needs(
         gpu=options.gpu,

@@ -4,11 +4,11 @@
         --text data/legal.jsonl=FILE --text data/finance.jsonl=FILE --runs DIR
 
 A file that a preset names is that of --text. Beside the words of the header only base, texts, and the tokens
-before and after a document are set. Recorded
-are, by preset, beside those of earlier commands: bits per byte of held-out domain and general text before and
-after with their changes, the continuation task, the stability gap, the weights that the merge tried, and the
-time of each stage; means over the seeds with intervals, and every run. Every seed holds out other documents.
-With --data, the folder of the data of `cpt eval suites`, the four suites are asked before and after, too.
+before and after a document are set. Recorded are, by preset, beside those of earlier commands: bits per byte
+of held-out domain and general text before and after with their changes, the continuation task, the stability
+gap, the weights that the merge tried, and the time of each stage; means over the seeds with intervals, and
+every run. Every seed holds out other documents. With --data, the folder of the data of `cpt eval suites`, the
+four suites are asked before and after, too.
 
 What `cpt presets` shows, recipes/figures.json, is written too; with another model or --override nothing is. A
 command that was stopped goes on where it was; `--collect` only reads the runs, which are finished.

@@ -254,9 +254,7 @@ def head_to_head() -> Figure:
             axes.errorbar(*at, xerr=across, yerr=up, fmt=mark, color=colour, elinewidth=0.8, markersize=5)
             words = label if len(arm["seeds"]) > 1 else f"{label} (one seed)"
             below[arm["side"]] = height = max(below[arm["side"]] + POINT_LABEL_HEIGHT, at[1])
-            left = (
-                arm["side"] == "ours"
-            )  # ours learn more: their labels are beyond them, peers' on the other side
+            left = arm["side"] == "ours"  # ours learn more: so no label covers a point of the other side
             axes.annotate(
                 words,
                 (at[0], height),

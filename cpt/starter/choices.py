@@ -10,7 +10,7 @@ from cpt.corpus.self_generated import SAMPLED_COST
 from cpt.errors import UsageError
 from cpt.formatting import number, plural
 from cpt.starter.text_facts import TextFacts
-from cpt.training.schedules.phases import warmup_share
+from cpt.training.schedules.phases import enough_warmup
 
 FAR, NEAR = 0.75, 0.9
 """Bytes per token, relative to general text, below which a text is far from what the model knows.
@@ -241,7 +241,7 @@ def choose(facts: TextFacts, base: BaseFacts, wishes: Wishes, training: Training
         new_tokens=new,
         distil=distil,
         limit=0.02 if far else 0.01,
-        warmup=warmup_share(steps),
+        warmup=enough_warmup(steps),
         probe_every=max(5, steps // 20),
         probe_tokens=probe_tokens(tokens),
         reasons=reasons,

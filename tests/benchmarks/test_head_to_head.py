@@ -176,6 +176,7 @@ def test_ours_is_the_packaged_recipe_with_the_settings_of_the_run(tmp_path: Path
     assert [merge.name for merge in merges] == ["weight-067", "weight-080"]
     assert pretrain.replay == 1 / 8
     assert [merge.models[0].weight for merge in merges] == [0.67, 0.8]
+    assert 1 + len(merges) == module("study").POINTS  # the trained model is one
 
 
 def test_steps_fill_the_time() -> None:

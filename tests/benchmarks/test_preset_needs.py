@@ -44,7 +44,7 @@ def test_trainings_are_summed_and_the_largest_memory_is_taken(
 
     def estimate(words: list[Any], **_: Any) -> SimpleNamespace:
         asked.extend(map(str, words))
-        return SimpleNamespace(stdout=json.dumps({"stages": stages}))
+        return SimpleNamespace(returncode=0, stdout=json.dumps({"stages": stages}))
 
     monkeypatch.setattr(subprocess, "run", estimate)
     found = benchmark.needs_of("instruct", template("instruct"), options, tmp_path)
@@ -59,7 +59,7 @@ def test_a_recipe_that_cannot_be_estimated_ends_the_command(
     benchmark: Any, options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=json.dumps({"error": "no such file"}))
+        subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2, stdout="", stderr="no such file")
     )
     with pytest.raises(SystemExit, match=r"medical: .*no such file"):
         benchmark.needs_of("medical", template("medical"), options, tmp_path)

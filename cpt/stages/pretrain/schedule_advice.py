@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cpt.formatting import plural
 from cpt.stages.base import Artifact
 from cpt.training.schedules import Infinite, Power, Reuse, ScheduleConfig
-from cpt.training.schedules.phases import border, warmup_share
+from cpt.training.schedules.phases import border, enough_warmup
 
 if TYPE_CHECKING:
     from cpt.stages.pretrain.config import PretrainConfig
@@ -67,10 +67,10 @@ def warmup_advice(schedule: ScheduleConfig, steps: int) -> list[str]:
     Args:
         steps: Number of steps of the run.
     """
-    share = schedule.warming
+    share = schedule.warmup_share
     if share == 0 or steps < _SHORT or border(share, steps) > 1:
         return []
-    offered = warmup_share(steps)
+    offered = enough_warmup(steps)
     return [
         f"warmup: {share:g} of {plural(steps, 'step')} is none: the first step has the full rate already. "
         f"Some runs break so. {round(offered * steps)} steps are warmup: {offered:g}"

@@ -33,7 +33,7 @@ class ScheduleConfig(BaseModel, ABC):
         """Return the highest rate that the schedule can reach."""
 
     @property
-    def warming(self) -> float:
+    def warmup_share(self) -> float:
         """Return the share of a run that warms up."""
         return float(getattr(self, WARMUP, 0.0))
 

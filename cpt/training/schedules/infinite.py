@@ -46,7 +46,7 @@ class Infinite(ScheduleConfig):
     def _consistent(self) -> Self:
         peak = {} if self.continues else {"peak": self.peak}  # of the run before, which is not known here
         require_order(floor=self.floor, constant=self.constant, **peak)
-        require_room(warmup=self.warming, cooldown_share=self._cooldown, anneal_share=self.anneal_share)
+        require_room(warmup=self.warmup_share, cooldown_share=self._cooldown, anneal_share=self.anneal_share)
         if self.continues:
             for name in ("peak", "cooldown", "cooldown_share"):
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -60,7 +60,7 @@ class Infinite(ScheduleConfig):
         return self.constant if self.continues else self.peak
 
     @property
-    def warming(self) -> float:
+    def warmup_share(self) -> float:
         if self.warmup is None:
             return 0.0 if self.continues else _WARMUP
         return self.warmup
@@ -76,8 +76,12 @@ class Infinite(ScheduleConfig):
         cooldown = FALLS[self.cooldown]
         return lay_out(
             total,
-            warm_up(self.warming, self.highest),
-            Part("cooldown", self.warming + self._cooldown, lambda t: cooldown(t, self.peak, self.constant)),
+            warm_up(self.warmup_share, self.highest),
+            Part(
+                "cooldown",
+                self.warmup_share + self._cooldown,
+                lambda t: cooldown(t, self.peak, self.constant),
+            ),
             Part("constant", 1 - self.anneal_share, lambda _: self.constant),
             Part("anneal", 1.0, lambda t: exponential(t, self.constant, self.floor)),
         )

@@ -64,7 +64,7 @@ def warm_up(end: float, rate: float) -> Part:
     return Part(WARMUP, end, lambda t: rate * t)
 
 
-def warmup_share(total: int) -> float:
+def enough_warmup(total: int) -> float:
     """Return the share of a run of `total` steps that is a warm-up of four steps, within 1% and 20%.
 
     Of six trainings of 20 steps at 3e-4 without a warm-up one broke: gradients rose to 29, general text by
