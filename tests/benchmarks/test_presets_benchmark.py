@@ -103,7 +103,7 @@ def test_suites_are_those_of_the_run_s_model_and_of_all_tasks(
     from evals.models import request_cache
     from evals.result_folders import save_results
 
-    monkeypatch.syspath_prepend(BENCHMARKS.parent / "tests" / "evals")
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS.parent / "tests" / "evals"), *sys.path])
     from results_made import made_results, with_task
 
     monkeypatch.setattr(request_cache, "model_fingerprint", lambda folder: folder.name * 2)
