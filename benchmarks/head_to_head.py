@@ -8,9 +8,9 @@ batch, each at three rates with the first seed and at its best one with the othe
 Trainer. Ours: the recipe `head_to_head/ours.yaml` at two peaks. It is no preset, but as plain as what peers
 do. Each of its trainings gives a front: the trained model, and merges of it with its base.
 
-All have batches of 4 sequences of 256 tokens, which go through a peer's model one by one. That is not its
-best: on one core LLaMA-Factory takes 5.8 s for a step of all weights so and 5.5 s with all four at once, for
-one of LoRA 4.8 s and 4.1 s (means of five steps after the first).
+All have batches of 4 sequences of 256 tokens, which a peer computes at once: one by one, LLaMA-Factory takes
+5.8 s instead of 5.5 s for a step of all weights on one core, and 4.8 s instead of 4.1 s for one of LoRA
+(means of five steps after the first).
 
 Time is what a user waits for once the text is there: from the start of the process over reading, tokenising,
 sampling, training and merging to the written model. The steps of a contender are chosen so that it ends after

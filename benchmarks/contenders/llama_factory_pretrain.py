@@ -43,7 +43,7 @@ def main() -> None:
             "preprocessing_num_workers": job.processes,
             "output_dir": job.output,
             "max_steps": job.steps,
-            "per_device_train_batch_size": 1,
+            "per_device_train_batch_size": job.at_once,
             "gradient_accumulation_steps": job.accumulate,
             "learning_rate": job.rate,
             "lr_scheduler_type": "cosine",

@@ -22,7 +22,8 @@ class PeerJob:
         output: Folder for the model or the adapter.
         steps: Number of optimizer steps.
         length: Tokens of a sequence.
-        accumulate: Sequences of a global batch, which go through the model one by one.
+        rows: Sequences of a global batch.
+        at_once: Sequences that go through the model at once.
         rate: Peak of the learning rate.
         processes: Processes that tokenise.
     """
@@ -32,12 +33,18 @@ class PeerJob:
     output: str
     steps: int
     length: int
-    accumulate: int
+    rows: int
+    at_once: int
     rate: float
     seed: int
     bf16: bool
     processes: int
     trainable: Literal["full", "lora"] = "full"
+
+    @property
+    def accumulate(self) -> int:
+        """Number of times that sequences go through the model for one step."""
+        return self.rows // self.at_once
 
     @property
     def warmup_steps(self) -> int:

@@ -47,11 +47,17 @@ def parse(about: str, arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence")
     parser.add_argument("--rows", type=int, default=4, help="sequences of a batch")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="sequences of a batch that a peer computes at once; all if left out",
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contender")
     parser.add_argument("--heldout", type=float, default=0.1, help="share of the domain that is measured")
     parser.add_argument("--probe-tokens", type=int, default=12_000, help="of each text that is measured")
     parser.add_argument("--window", type=int, default=1024, help="most tokens that are read at once")
-    parser.add_argument("--suite", action="append", default=[], help="benchmarks: medical:quick")
+    parser.add_argument("--suite", action="append", default=[], help="benchmarks: '{domain}:smoke'")
     parser.add_argument("--data", help="folder of the suites' data")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--start-token", default="<|endoftext|>", help="before and after documents, or auto")
@@ -62,6 +68,8 @@ def parse(about: str, arguments: list[str] | None) -> argparse.Namespace:
     for key in ("general", "replay", "recipe", "runs"):
         if getattr(options, key):
             setattr(options, key, getattr(options, key).absolute())
+    if options.at_once and options.rows % options.at_once:
+        parser.error(f"--at-once {options.at_once} does not divide the {options.rows} sequences of a batch")
     options.domain = [(name, file.absolute()) for name, file in options.domain]
     return options
 

@@ -28,7 +28,7 @@ CALIBRATION_SECONDS, READING_SECONDS, POINTS = 120.0, 40.0, 3
 
 Row = dict[str, Any]
 SAME = (
-    *("minutes", "length", "rows", "threads", "heldout", "probe_tokens", "window", "start_token"),
+    *("minutes", "length", "rows", "at_once", "threads", "heldout", "probe_tokens", "window", "start_token"),
     *("override", "suite"),
 )
 
@@ -70,6 +70,8 @@ def contest(options: argparse.Namespace, base: Path, name: str, domain: Path) ->
     them. A contender that fails is left out, and the same command tries it again.
     """
     folder = folder_of(options, name, domain)
+    own = {"suite": [suite.format(domain=name) for suite in options.suite]}
+    options = argparse.Namespace(**vars(options) | own)
     rows: list[Row] = []
     paces: dict[str, Pace] = {}
     for number, seed in enumerate(seeds_of(options)):

@@ -339,7 +339,7 @@ def test_llama_factory_is_asked_for_its_documented_settings(
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS / "contenders"), *sys.path])
     job = {
         "model": "m", "text": "t.jsonl", "output": str(tmp_path / "model"), "steps": 40, "length": 512,
-        "accumulate": 8, "rate": 3e-4, "seed": 5, "bf16": True, "processes": 2, "trainable": "lora",
+        "rows": 8, "at_once": 2, "rate": 3e-4, "seed": 5, "bf16": True, "processes": 2, "trainable": "lora",
     }  # fmt: skip
     (tmp_path / "job.json").write_text(json.dumps(job))
     monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "job.json"), str(tmp_path / "result.json")])
@@ -348,7 +348,7 @@ def test_llama_factory_is_asked_for_its_documented_settings(
     expected = {
         "stage": "pt", "finetuning_type": "lora", "lora_rank": 8, "lora_target": "all", "packing": True,
         "cutoff_len": 512, "max_steps": 40, "warmup_steps": 4, "lr_scheduler_type": "cosine",
-        "learning_rate": 3e-4, "gradient_accumulation_steps": 8, "seed": 5,
+        "learning_rate": 3e-4, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "seed": 5,
     }  # fmt: skip
     assert expected.items() <= settings.items()
     info = json.loads((Path(settings["dataset_dir"]) / "dataset_info.json").read_text())
