@@ -17,7 +17,7 @@ from cpt.atomic import write_text
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.presets import presets
-from cpt.cli.questions import Answers, ask, hours_within
+from cpt.cli.questions import Answers, ask, hours_within, language_known
 from cpt.cli.tokenizer.options import shown
 from cpt.errors import UsageError
 from cpt.recipe.authoring import template
@@ -81,6 +81,7 @@ def init(
         typer.Option(
             "--language",
             metavar="CODE",
+            callback=language_known,
             help="Language of the text: en, ko, pt, …  Default: told from the text.",
         ),
     ] = None,
@@ -125,9 +126,10 @@ def init(
     if not texts and sys.stdin.isatty() and not as_json:
         if path is not None and not path.is_dir():
             _target(path, "", force)
-        default = Answers([], base, hours, gpu)
+        default = Answers([], language, base, hours, gpu)
         answers = ask(default, given, lambda first: _target(path, _name_of(path, first), force))
-        texts, base, hours, gpu = answers.texts, answers.base, answers.hours, answers.gpu
+        texts, language, base = answers.texts, answers.language, answers.base
+        hours, gpu = answers.hours, answers.gpu
     if not texts:
         _refuse(given, "without --text there is nothing to fit a recipe to", *_FITTING)
         return _write_template(_DEFAULT_TEMPLATE, path, force, as_json)

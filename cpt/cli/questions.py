@@ -15,21 +15,23 @@ from cpt.references import check
 from cpt.references.syntax import exists
 
 FEWEST_HOURS, MOST_HOURS = 0.01, 100_000
-_HERE = "here"
+_HERE, _AUTO = "here", "auto"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Facts that a recipe is fitted to: text, model, time and hardware.
+    """Facts that a recipe is fitted to: text, language, model, time and hardware.
 
     Attributes:
         texts: References of the text to learn.
+        language: Code of the language; None: told from the text.
         base: Reference of the model.
         hours: Time for everything.
         gpu: GPU by name; None: this machine.
     """
 
     texts: list[str]
+    language: str | None
     base: str
     hours: float
     gpu: str | None
@@ -46,8 +48,21 @@ def hours_within(hours: float) -> float:
     return hours
 
 
+def language_known(code: str | None) -> str | None:
+    """Return the code of a language unchanged, if there is such a language; None stays None.
+
+    Raises:
+        typer.BadParameter: There is none.
+    """
+    from cpt.corpus.blocks.language import CODES
+
+    if code is not None and code not in CODES:
+        raise typer.BadParameter(f"{code!r} is no code of a known language, such as en, ko and pt")
+    return code
+
+
 def ask(default: Answers, given: Mapping[str, Any], check_target: Callable[[str], object]) -> Answers:
-    """Ask for the text, and for model, time and hardware where they were not given.
+    """Ask for the text, and for language, model, time and hardware where they were not given.
 
     Args:
         default: Answers in brackets.
@@ -58,12 +73,16 @@ def ask(default: Answers, given: Mapping[str, Any], check_target: Callable[[str]
         Interrupted: There are no more answers (Ctrl-C, Ctrl-D).
     """
     err().print("Enter takes the answer in brackets. Ctrl-C ends without writing anything.")
-    base, hours, gpu = default.base, default.hours, default.gpu
+    language, base, hours, gpu = default.language, default.base, default.hours, default.gpu
     try:
         texts: list[str] = typer.prompt(
             "Text to learn (file, folder or pattern; several with commas)", value_proc=_texts, err=True
         )
         check_target(texts[0])
+        if "language" not in given:
+            language = typer.prompt(
+                "Language of the text (en, ko, pt, …), or auto", default=_AUTO, value_proc=_language, err=True
+            )
         if "base" not in given:
             base = typer.prompt(
                 "Model (hub id, folder or GGUF file)", default=base, value_proc=_reference, err=True
@@ -75,7 +94,7 @@ def ask(default: Answers, given: Mapping[str, Any], check_target: Callable[[str]
     except typer.Abort:
         err().print()
         raise Interrupted("interrupted; nothing was written") from None
-    return Answers(texts, base, hours, gpu)
+    return Answers(texts, language, base, hours, gpu)
 
 
 def _texts(answer: str) -> list[str]:
@@ -93,6 +112,11 @@ def _reference(answer: str) -> str:
     if problem is not None:
         raise typer.BadParameter(_one_line(problem))
     return reference
+
+
+def _language(answer: str) -> str | None:
+    code = answer.strip().lower()
+    return None if code == _AUTO else language_known(code)
 
 
 def _hours(answer: str | float) -> float:

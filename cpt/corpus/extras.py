@@ -22,7 +22,7 @@ def missing(what: str, libraries: dict[str, str]) -> str | None:
 
 
 class ExtraSettings(BaseModel):
-    """Settings of a kind of block, rating or deduplication that may need libraries of an extra.
+    """Settings of a kind of block, rating or executor that may need libraries of an extra.
 
     Attributes:
         kind: Name in recipes and in the ledger.

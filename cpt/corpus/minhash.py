@@ -9,12 +9,11 @@ Ullman, Mining of Massive Datasets, section 3.4; 14 bands of 8 rows as in FineWe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from cpt.corpus.extras import ExtraSettings
 from cpt.models.encoding import blocks
 from evals.overlap import words
 
@@ -24,10 +23,11 @@ _CHARACTERS_AT_ONCE = 1 << 19
 _DOCUMENTS_AT_ONCE = 64
 
 
-class MinHash(ExtraSettings):
+class MinHash(BaseModel):
     """Documents that share most of their word n-grams with an earlier one are left out, too."""
 
-    libraries: ClassVar[dict[str, str]] = {"rensa": "deduplicate"}
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     kind: Literal["minhash"] = "minhash"
     ngram: int = Field(
         default=5, ge=1, le=32, description="Number of words whose sequences documents are compared by."

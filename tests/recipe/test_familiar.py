@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from cpt.errors import RecipeError
+from cpt.recipe.authoring import templates
 from cpt.recipe.explain import _models_in, _names
 from cpt.recipe.familiar import FAMILIAR, Ours
 from cpt.recipe.load import load
@@ -31,6 +32,17 @@ def test_what_is_named_exists_and_the_familiar_key_does_not(key: str, ours: Ours
     assert keys_of([config], ours.key)
     if ours.stage:
         assert key not in _names(config)
+
+
+def test_the_error_names_ours_in_blocks_of_settings(tmp_path: Path) -> None:
+    path = tmp_path / "quickstart.yaml"
+    path.write_text(templates()["quickstart"])
+    keys = ["pretrain.schedule.lr", "pretrain.optimizer.lr", "corpus.domain.0.dataset"]
+    with pytest.raises(RecipeError) as caught:
+        load(path, [f"{key}=1" for key in keys])
+    hints = {problem.key: problem.hint for problem in caught.value.problems}
+    assert [hints[key] for key in keys[:2]] == ["It is `schedule.peak` of a pretrain stage here."] * 2
+    assert "`domain`" not in str(hints["corpus.domain.0.dataset"])  # a source has other keys
 
 
 def test_the_error_names_ours(recipe_file: Path) -> None:

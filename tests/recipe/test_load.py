@@ -12,6 +12,7 @@ import fake_stages
 import pytest
 
 from cpt.errors import Problem, RecipeError
+from cpt.recipe.authoring import templates
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection, make_plan
 from cpt.recipe.runner import run
@@ -27,6 +28,18 @@ def test_numbers_are_read_as_yaml_1_2(recipe_file: Path) -> None:
 def test_the_seed_has_a_default(recipe_file: Path) -> None:
     recipe_file.write_text(recipe_file.read_text().replace("seed: 17\n", ""))
     assert load(recipe_file).seed == 17
+
+
+def test_a_missing_file_hides_no_other_problem_of_its_stage(tmp_path: Path) -> None:
+    path = tmp_path / "quickstart.yaml"
+    path.write_text(templates()["quickstart"])
+    missing = "corpus.domain=[{path: nowhere.jsonl, chunk: 500, chat: turns}]"
+    with pytest.raises(RecipeError) as caught:
+        load(path, [missing, "corpus.decontaminate={suites: [nothing]}"])
+    messages = {problem.key: problem.message for problem in caught.value.problems}
+    assert "nowhere.jsonl" in messages["corpus.domain.0.path"]
+    assert messages["corpus.domain.0.chunk"] == "conversations cannot be cut into chunks"
+    assert "nothing" in messages["corpus.decontaminate.suites.0"]
 
 
 @pytest.mark.parametrize("spelling", ["- report", "- report:", "- report: {}", "- report: null"])

