@@ -10,14 +10,17 @@ from itertools import islice
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from tokenizers import Tokenizer
 
 from cpt.corpus.texts import has_texts, heldout_texts
-from cpt.errors import UsageError
+from cpt.errors import CptError, UsageError
+from cpt.models.tokenizer import load_tokenizer
 from cpt.publishing.card import model_card, without_folders
 from cpt.publishing.compatibility import Finding, compatibility
 from cpt.recipe.journal import Run
 from cpt.recipe.reported_runs import run_facts
 from cpt.recipe.store import Record
+from cpt.references import locate, resolve_tokenizer
 from cpt.stages.base import BASE
 
 CARD, RECIPE = "README.md", "recipe.yaml"
@@ -96,8 +99,7 @@ def fill(folder: Path, run: Run, name: str, licence: str | None) -> Bundle:
         target = folder / source.relative_to(model)
         target.parent.mkdir(parents=True, exist_ok=True)
         _place(source, target)
-    changed = facts.vocabulary.after is not None and facts.vocabulary.after != facts.vocabulary.before
-    findings = compatibility(model, _texts(run), changed=changed)
+    findings = compatibility(model, _texts(run), _base_tokenizer(run))
     measured = is_measured(run, record)
     card = model_card(facts, name, licence, findings, measured=measured)
     (folder / CARD).write_text(card, encoding="utf-8")
@@ -114,6 +116,15 @@ def _place(source: Path, target: Path) -> None:
             shutil.copyfile(source, target)
     else:
         shutil.copyfile(source, target)
+
+
+def _base_tokenizer(run: Run) -> Tokenizer | None:
+    """Return the tokenizer of the run's base; None if it cannot be had now."""
+    recipe, file = run.data.get("recipe") or {}, Path(run.data.get("recipe_file") or "recipe.yaml")
+    try:
+        return load_tokenizer(resolve_tokenizer(locate(str(recipe.get("base")), file.parent)))
+    except CptError:
+        return None
 
 
 def _texts(run: Run) -> list[str]:

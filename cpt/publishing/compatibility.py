@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tokenizers import Tokenizer
 
 from cpt.errors import CptError
 from cpt.json_file import read_or_none
@@ -14,6 +17,8 @@ from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.compare_tokenizers import load_for_transformers, same_ids
 
 _SHOWN = 8
+_CUTTING = ("normalizer", "pre_tokenizer")
+"""Parts of a tokenizer that cut text before tokens are looked up: llama.cpp has code of its own for each."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +36,15 @@ class Finding:
     text: str
 
 
-def compatibility(model: Path, texts: Sequence[str], *, changed: bool) -> list[Finding]:
+def compatibility(model: Path, texts: Sequence[str], base: Tokenizer | None) -> list[Finding]:
     """Return what transformers, vLLM and llama.cpp make of a model.
 
     Args:
         model: Folder of the model.
         texts: Texts on which tokenizers are compared.
-        changed: True if its vocabulary differs from its base's.
+        base: Tokenizer of its base; None if it is not at hand.
     """
-    return [_transformers(model, texts), _rows(model), _gguf(changed)]
+    return [_transformers(model, texts), _rows(model), _gguf(load_tokenizer(model), base)]
 
 
 def _transformers(model: Path, texts: Sequence[str]) -> Finding:
@@ -77,9 +82,26 @@ def _rows(model: Path) -> Finding:
     )
 
 
-def _gguf(changed: bool) -> Finding:
+def _gguf(own: Tokenizer, base: Tokenizer | None) -> Finding:
+    """Return what llama.cpp's converter makes of a tokenizer."""
+    if base is None:
+        return Finding(
+            "llama.cpp",
+            False,
+            "the base's tokenizer is not at hand, so that it is not known whether this one converts as the "
+            "base's does.",
+        )
+    changed = _differing(own, base)
     if not changed:
         return Finding("llama.cpp", True, "the vocabulary is the base's: it converts as the base does.")
+    if cutting := [part for part in changed if part in _CUTTING]:
+        return Finding(
+            "llama.cpp",
+            False,
+            f"the tokenizer has another {' and another '.join(cutting)} than the base's, so that it cuts text "
+            "otherwise: do not enter it under the name of the base's tokenizer. It converts only where "
+            "llama.cpp has a name for one that cuts text as this one does; compare ids before use.",
+        )
     return Finding(
         "llama.cpp",
         False,
@@ -87,3 +109,9 @@ def _gguf(changed: bool) -> Finding:
         "vocabulary has another one. Where it stops with `BPE pre-tokenizer was not recognized`, enter the "
         "checksum that it prints under the name of the base's tokenizer.",
     )
+
+
+def _differing(own: Tokenizer, base: Tokenizer) -> list[str]:
+    """Return the parts in which two tokenizers differ: vocabulary, added tokens, how text is cut."""
+    ours, theirs = json.loads(own.to_str()), json.loads(base.to_str())
+    return [part for part in ("model", "added_tokens", *_CUTTING) if ours.get(part) != theirs.get(part)]
