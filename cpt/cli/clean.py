@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cpt.cli.options import DEFAULT_RUNS, Json, Runs
+from cpt.cli.options import DEFAULT_RUNS, Json, Runs, run_names
 from cpt.cli.output import out, print_json, rows
 from cpt.formatting import size
 from cpt.recipe.journal import Run, find_run
@@ -19,7 +19,9 @@ from cpt.recipe.leftovers import Leftover, freed_bytes, leftovers, remove
 def clean(
     run: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Name or folder of a run. Default: all runs."),
+        typer.Argument(
+            metavar="[RUN]...", help="Name or folder of a run. Default: all runs.", autocompletion=run_names
+        ),
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", metavar="", help="Remove them; else only list.")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.options import DEFAULT_RUNS, Json, Runs
+from cpt.cli.options import DEFAULT_RUNS, Json, Runs, run_names
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.report import comparison_of
 from cpt.errors import CptError, Problem, RecipeError
@@ -29,8 +29,16 @@ _FINGERPRINT = 12
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="Name or folder of a run, or a recipe file.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The run or recipe to compare with A.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="Name or folder of a run, or a recipe file.", autocompletion=run_names
+        ),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(metavar="B", help="The run or recipe to compare with A.", autocompletion=run_names),
+    ],
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:

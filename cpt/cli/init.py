@@ -20,7 +20,7 @@ from cpt.cli.presets import presets
 from cpt.cli.questions import Answers, ask, hours_within, language_known
 from cpt.cli.tokenizer.options import shown
 from cpt.errors import UsageError
-from cpt.recipe.authoring import template
+from cpt.recipe.authoring import template, templates
 from cpt.references.syntax import LocalPath, LocalPattern, parse
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ _DEFAULT_HOURS = 2.0
 
 _FITTING = ("text", "base", "hours", "gpu", "general", "replay", "language", "suite", "text_field")
 """Parameters that fit a recipe to a text; a template has nothing for them."""
+
+
+def _template_names(incomplete: str) -> list[str]:
+    """Return the names of templates that begin so, for the completion of a shell."""
+    return [name for name in templates() if name.startswith(incomplete)]
 
 
 def init(
@@ -97,7 +102,14 @@ def init(
         str, typer.Option("--text-field", metavar="NAME", help="Field of records that holds the text.")
     ] = "text",
     name: Annotated[
-        str | None, typer.Option("--template", "-t", metavar="NAME", help="Write this template instead.")
+        str | None,
+        typer.Option(
+            "--template",
+            "-t",
+            metavar="NAME",
+            help="Write this template instead.",
+            autocompletion=_template_names,
+        ),
     ] = None,
     listing: Annotated[
         bool, typer.Option("--list", metavar="", help="List the templates (cpt presets) and exit.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,9 +33,17 @@ Overrides = Annotated[
     ),
 ]
 
+
+def run_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of runs that begin so, for the completion of a shell."""
+    root = Path(context.params.get("runs") or os.environ.get("CPT_RUNS") or DEFAULT_RUNS)
+    names = sorted(file.parent.name for file in root.glob("*/run.json"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
 RunArgument = Annotated[
     str | None,
-    typer.Argument(help="Name or folder of a run. Default: the newest run."),
+    typer.Argument(help="Name or folder of a run. Default: the newest run.", autocompletion=run_names),
 ]
 
 Runs = Annotated[

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cpt.cli.options import DEFAULT_RUNS, Json, Runs
+from cpt.cli.options import DEFAULT_RUNS, Json, RunArgument, Runs
 from cpt.cli.output import out, print_json
 from cpt.cli.tokenizer.options import shown, staged_output
 from cpt.errors import UsageError
@@ -23,9 +23,7 @@ _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*", re.IGNORECASE)
 
 
 def publish(
-    run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Name or folder of a run. Default: the newest run.")
-    ] = None,
+    run: RunArgument = None,
     output: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="New folder for model, card and recipe.")
     ] = None,

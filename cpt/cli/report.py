@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cpt.cli.options import DEFAULT_RUNS, Json, Runs
+from cpt.cli.options import DEFAULT_RUNS, Json, Runs, run_names
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.status import require_readable
 from cpt.errors import CptError, Problem, RecipeError, UsageError
@@ -34,6 +34,7 @@ def report(
         typer.Argument(
             metavar="[RUN]...",
             help="Name or folder of a run; several are compared. Default: the newest run.",
+            autocompletion=run_names,
         ),
     ] = None,
     page_file: Annotated[

@@ -98,9 +98,9 @@ def _gguf(own: Tokenizer, base: Tokenizer | None) -> Finding:
         return Finding(
             "llama.cpp",
             False,
-            f"the tokenizer has another {' and another '.join(cutting)} than the base's, so that it cuts text "
-            "otherwise: do not enter it under the name of the base's tokenizer. It converts only where "
-            "llama.cpp has a name for one that cuts text as this one does; compare ids before use.",
+            f"the tokenizer has another {' and another '.join(cutting)} than the base's, so that it "
+            "cuts text otherwise: do not enter it under the name of the base's tokenizer. It converts "
+            "only if llama.cpp has a name for one that cuts text as this does; compare ids before use.",
         )
     return Finding(
         "llama.cpp",

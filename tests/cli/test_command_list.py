@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,3 +52,28 @@ def test_names_are_completed(words: str, expected: str) -> None:
         command, capture_output=True, text=True, env={**environment, "PYTHONPATH": ":".join(sys.path)}
     )
     assert done.stdout.split() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("cpt rep", ["report"]),
+        ("cpt report fi", ["first"]),
+        ("cpt diff first se", ["second"]),
+        ("cpt publish ", ["first", "second"]),
+        ("cpt init --template medical-", ["medical-study"]),
+    ],
+)
+def test_a_shell_completes_commands_runs_and_templates(
+    words: str, expected: list[str], tmp_path: Path
+) -> None:
+    for name in ("second", "first", "runs/nested"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    for name in ("first", "second"):
+        (tmp_path / "runs" / name / "run.json").touch()
+    asked = {"_CPT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-c", "from cpt.__main__ import main; main()"],
+        cwd=tmp_path, env=os.environ | asked, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == expected
