@@ -30,8 +30,6 @@ EXTRAS = {
     "8bit": "optimizer: adamw-8bit",
     "float8": "precision: fp8",
     "concepts": "selection of documents by concepts",
-    "deduplicate": "near-duplicate removal",
-    "language": "language detection in the corpus",
     "pii": "removal of personal data",
     "ray": "corpora on several machines",
     "vectors": "FOCUS and WECHSEL initialisation",
@@ -151,7 +149,10 @@ def _gpu_remedy(cuda: str | None) -> str:
     if not Path("/proc/driver/nvidia/version").exists():
         return ""
     if cuda is None:
-        return "There is an NVIDIA driver, and this torch is built without CUDA: install a build with it."
+        return (
+            "There is an NVIDIA driver, and this torch is built without CUDA: pip install --force-reinstall "
+            "torch --index-url https://download.pytorch.org/whl/cu128"
+        )
     return "There is an NVIDIA driver, and torch finds no GPU: look at nvidia-smi and CUDA_VISIBLE_DEVICES."
 
 
@@ -167,7 +168,14 @@ def _compiler() -> Check:
         return Check("compiler", "missing", "not looked for, because torch cannot be imported")
     if reason is None:
         return Check("compiler", "ok", f"{compiler(on_gpu=on_gpu)}, for `compile`")
-    return Check("compiler", "missing", reason, "Install it, or train without: compile: false.")
+    return Check("compiler", "missing", reason, _compiler_remedy(on_gpu))
+
+
+def _compiler_remedy(on_gpu: bool) -> str:
+    install = "apt-get install g++ (dnf install gcc-c++, xcode-select --install)"
+    if on_gpu:
+        install = f"pip install triton, {install}"
+    return f"{install}, or train without: compile: false."
 
 
 def _disk(what: str, folder: Path, remedy: str) -> Check:
