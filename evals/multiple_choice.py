@@ -69,6 +69,11 @@ def continuation_items(documents: Sequence[str], count: int, seed: int) -> list[
     return items
 
 
+def can_be_continued(document: str) -> bool:
+    """Return True if a document is long enough to ask for its continuation."""
+    return _split(document) is not None
+
+
 def read_items(file: Path, limit: int | None = None) -> list[Item]:
     """Read items from JSONL with the fields `question`, `choices`, `answer` (index of the right choice).
 

@@ -41,6 +41,9 @@ The search of the merge weight reads one half of them, the report the other. Wit
 in a half no gate can act.
 """
 
+_FEWEST_ITEMS = 8
+"""Items of the continuation task below which it is left out: with fewer, no difference is ever shown."""
+
 SHORT_RUN = 100_000
 """Tokens below which a run is so short that its rate must be high.
 
@@ -113,6 +116,7 @@ class Choices:
         sampled: Tokens of replay that the model samples; 0 where replay text is given.
         new_tokens: Tokens that the vocabulary gets; 0: none.
         distil: True if their embeddings are distilled, which takes minutes.
+        continuation: True if a task asks for the continuation of held-out documents.
         limit: Largest rise of general text in bits per byte.
         probe_every, probe_tokens: Steps between readings, and tokens of each text that they read.
     """
@@ -128,6 +132,7 @@ class Choices:
     sampled: int
     new_tokens: int
     distil: bool
+    continuation: bool
     limit: float
     warmup: float
     probe_every: int
@@ -240,6 +245,7 @@ def choose(facts: TextFacts, base: BaseFacts, wishes: Wishes, training: Training
         sampled=0 if wishes.replay else _sampled(share * tokens),
         new_tokens=new,
         distil=distil,
+        continuation=heldout * facts.documents / 2 * facts.continuable >= _FEWEST_ITEMS,
         limit=0.02 if far else 0.01,
         warmup=enough_warmup(steps),
         probe_every=max(5, steps // 20),

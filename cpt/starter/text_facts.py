@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from cpt.corpus.digests import digest
 from cpt.corpus.documents import Document, Item
 from cpt.errors import DataError
+from evals.multiple_choice import can_be_continued
 from tokenizer_tools.measure import bytes_per_token
 
 MOST_BYTES = 256_000_000
@@ -37,6 +38,7 @@ class TextFacts:
         unread: Number of entries that hold no text that can be read.
         median_tokens: Median of the tokens of a document.
         bytes_per_token: Bytes per token of the base's tokenizer.
+        continuable: Share of the documents that are long enough for an item that asks for the continuation.
         languages: Share of the documents by language, the most frequent first; empty if it cannot be told.
         complete: False if only the first `MOST_BYTES` were read.
     """
@@ -48,6 +50,7 @@ class TextFacts:
     unread: int
     median_tokens: int
     bytes_per_token: float
+    continuable: float
     languages: dict[str, float]
     complete: bool = True
 
@@ -110,6 +113,7 @@ def look(
         unread=unread,
         median_tokens=max(1, round(sizes[len(sizes) // 2] / per_token)),
         bytes_per_token=per_token,
+        continuable=sum(map(can_be_continued, sample)) / len(sample),
         languages=languages(sample),
         complete=complete,
     )

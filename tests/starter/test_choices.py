@@ -29,6 +29,7 @@ FACTS = TextFacts(
     unread=0,
     median_tokens=300,
     bytes_per_token=4.0,
+    continuable=1.0,
     languages={"en": 1.0},
 )
 BASE = BaseFacts(general_bytes_per_token=4.2, positions=None)
@@ -40,6 +41,16 @@ def chosen(
     facts: TextFacts = FACTS, hours: float = 2, training: Training = LAPTOP, **wishes: object
 ) -> Choices:
     return choose(facts, BASE, Wishes(hours=hours, **wishes), training)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("documents", "share", "asked"), [(80, 1.0, True), (80, 0.9, False), (20_000, 0.01, False)]
+)
+def test_continuations_are_asked_where_enough_documents_are_long(
+    documents: int, share: float, asked: bool
+) -> None:
+    facts = replace(FACTS, documents=documents, continuable=share)
+    assert chosen(facts).continuation is asked
 
 
 def test_time_bounds_the_tokens_of_a_slow_machine() -> None:
