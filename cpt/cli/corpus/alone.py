@@ -13,7 +13,7 @@ from cpt.cli.options import Json
 from cpt.cli.output import out, print_json
 from cpt.cli.progress_bar import show_progress
 from cpt.cli.tokenizer.options import located, parameters, staged_output
-from cpt.errors import Problem, RecipeError, UsageError
+from cpt.errors import RecipeError, UsageError
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the corpus that is left.")]
 
@@ -53,7 +53,6 @@ def dedup(
         how = validated(Exact, given)
     else:
         how = validated(MinHash, {"kind": "minhash"} | given)
-        _require(how.problem(), "kind")
     sources, kept_out = sources_of(text, text_field), sources_of(heldout or [], text_field, "--heldout")
     with staged_output(output) as folder, show_progress(resumable=False) as view:
         alone.deduplicate(sources, how, folder, view, kept_out, workers or "auto")
@@ -154,11 +153,6 @@ def select(
         base = resolve_model(located(model), view) if needs_weights else resolve_tokenizer(located(model))
         alone.select(sources, how, base, folder, view, seed, workers or "auto")
     _print(output, as_json)
-
-
-def _require(problem: str | None, key: str) -> None:
-    if problem is not None:
-        raise RecipeError([Problem(problem, key=key)])
 
 
 def _print(folder: Path, as_json: bool) -> None:
