@@ -41,15 +41,14 @@ _WORDS = {
     Any: "value",
 }
 _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-_GUIDE = "../guide.md"
 _ABOUT = {
     TOP: "Keys at the top of a recipe.",
     "corpus": "Text becomes training sequences ([corpus](../corpus.md)).",
     "hypernetwork": "A hypernetwork is trained ([training a hypernetwork](../hypernetwork.md)).",
-    "vocabulary": f"A model's tokens are changed ([tokenizers alone]({_GUIDE}#tokenizers-alone)).",
-    "pretrain": f"A model is trained ([training, setting by setting]({_GUIDE}#training-setting-by-setting)).",
-    "merge": f"Models are merged, by weights or a search of them ([merging alone]({_GUIDE}#merging-alone)).",
-    "evaluate": f"Models are compared on text and tasks ([evaluation alone]({_GUIDE}#evaluation-alone)).",
+    "vocabulary": "A model's tokens are changed ([vocabulary and tokenizers](../tokenizers.md)).",
+    "pretrain": "A model is trained ([training](../training.md)).",
+    "merge": "Models are merged, by weights or a search of them ([merging](../merging.md)).",
+    "evaluate": "Models are compared on text and tasks ([evaluation](../evaluation.md)).",
     "report": "The page and its facts are written.",
 }
 """First sentence of each page."""

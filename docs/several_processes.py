@@ -1,4 +1,4 @@
-"""Write the table of features on several processes into docs/guide.md.
+"""Write the table of features on several processes into docs/several-gpus.md.
 
     python docs/several_processes.py
 
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "guide.md"
+PAGE = ROOT / "docs" / "several-gpus.md"
 BEGIN, END = "<!-- written by docs/several_processes.py -->\n", "<!-- end -->\n"
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "training")]

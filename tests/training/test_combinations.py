@@ -164,6 +164,6 @@ def test_cases_have_what_they_are_for(done: Path) -> None:
     assert (anomaly["step"], anomaly["back_to"]) == (2, 0)
 
 
-def test_the_table_of_the_guide_is_up_to_date() -> None:
+def test_the_table_of_the_page_is_up_to_date() -> None:
     table = script("several_processes")
     assert table.PAGE.read_text() == table.page(), "run python docs/several_processes.py"
