@@ -22,8 +22,8 @@ class PeerJob:
         output: Folder for the model or the adapter.
         steps: Number of optimizer steps.
         length: Tokens of a sequence.
-        rows: Sequences of a global batch.
-        at_once: Sequences that go through the model at once.
+        rows: Number of sequences of a global batch.
+        at_once: Number of sequences that go through the model at once.
         rate: Peak of the learning rate.
         processes: Processes that tokenise.
     """

@@ -68,7 +68,8 @@ def parse(about: str, arguments: list[str] | None) -> argparse.Namespace:
     for key in ("general", "replay", "recipe", "runs"):
         if getattr(options, key):
             setattr(options, key, getattr(options, key).absolute())
-    if options.at_once and options.rows % options.at_once:
+    options.at_once = options.at_once or options.rows
+    if options.rows % options.at_once:
         parser.error(f"--at-once {options.at_once} does not divide the {options.rows} sequences of a batch")
     options.domain = [(name, file.absolute()) for name, file in options.domain]
     return options

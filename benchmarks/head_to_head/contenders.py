@@ -106,7 +106,7 @@ def _peer(
         "steps": steps,
         "length": options.length,
         "rows": options.rows,
-        "at_once": options.at_once or options.rows,
+        "at_once": options.at_once,
         "rate": arm.rate,
         "seed": seed,
         "bf16": options.bf16,

@@ -35,7 +35,7 @@ _FITTING = ("text", "base", "hours", "gpu", "general", "replay", "language", "su
 
 
 def _template_names(incomplete: str) -> list[str]:
-    """Return the names of templates that begin so, for the completion of a shell."""
+    """Return the names of templates with a beginning, for the completion of a shell."""
     return [name for name in templates() if name.startswith(incomplete)]
 
 

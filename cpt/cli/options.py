@@ -35,7 +35,7 @@ Overrides = Annotated[
 
 
 def run_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of runs that begin so, for the completion of a shell."""
+    """Return the names of runs with a beginning, for the completion of a shell."""
     root = Path(context.params.get("runs") or os.environ.get("CPT_RUNS") or DEFAULT_RUNS)
     names = sorted(file.parent.name for file in root.glob("*/run.json"))
     return [name for name in names if name.startswith(incomplete)]

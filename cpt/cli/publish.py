@@ -45,7 +45,7 @@ def publish(
 ) -> None:
     """Write a run's model with a card of its figures, sources and limits, and upload it to the hub.
 
-    `--out` alone needs no network: look at the folder before you upload. No text of the sources is in it.
+    `--out` alone uploads nothing: look at the folder before you do. No text of the sources is in it.
     The tokenizer is checked for transformers, vLLM and llama.cpp.
 
     Example: cpt publish medical --out medical-model --licence apache-2.0

@@ -49,16 +49,18 @@ def hours_within(hours: float) -> float:
 
 
 def language_known(code: str | None) -> str | None:
-    """Return the code of a language unchanged, if there is such a language; None stays None.
+    """Return the code of a language in lower case, if there is such a language; None stays None.
 
     Raises:
         typer.BadParameter: There is none.
     """
+    if code is None:
+        return None
     from cpt.corpus.blocks.language import CODES
 
-    if code is not None and code not in CODES:
+    if code.strip().lower() not in CODES:
         raise typer.BadParameter(f"{code!r} is no code of a known language, such as en, ko and pt")
-    return code
+    return code.strip().lower()
 
 
 def ask(default: Answers, given: Mapping[str, Any], check_target: Callable[[str], object]) -> Answers:
@@ -115,8 +117,7 @@ def _reference(answer: str) -> str:
 
 
 def _language(answer: str) -> str | None:
-    code = answer.strip().lower()
-    return None if code == _AUTO else language_known(code)
+    return None if answer.strip().lower() == _AUTO else language_known(answer)
 
 
 def _hours(answer: str | float) -> float:

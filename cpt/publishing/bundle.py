@@ -123,7 +123,7 @@ def _base_tokenizer(run: Run) -> Tokenizer | None:
     recipe, file = run.data.get("recipe") or {}, Path(run.data.get("recipe_file") or "recipe.yaml")
     try:
         return load_tokenizer(resolve_tokenizer(locate(str(recipe.get("base")), file.parent)))
-    except CptError:
+    except (CptError, OSError):
         return None
 
 

@@ -83,7 +83,7 @@ def _rows(model: Path) -> Finding:
 
 
 def _gguf(own: Tokenizer, base: Tokenizer | None) -> Finding:
-    """Return what llama.cpp's converter makes of a tokenizer."""
+    """Return a finding on llama.cpp's converter and a tokenizer."""
     if base is None:
         return Finding(
             "llama.cpp",

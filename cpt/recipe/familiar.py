@@ -104,10 +104,6 @@ FAMILIAR: dict[str, Ours] = {
 """Keys of transformers' Trainer, LLaMA-Factory, Axolotl and LitGPT that are not keys here."""
 
 
-_BLOCKS = frozenset(ours.key.partition(".")[0] for ours in FAMILIAR.values() if "." in ours.key)
-"""Blocks of settings in which a familiar key is looked for, too: schedule, optimizer, …"""
-
-
 def hint_for(where: Sequence[int | str]) -> str | None:
     """Return how a familiar key is written here; None for other keys.
 
@@ -116,7 +112,7 @@ def hint_for(where: Sequence[int | str]) -> str | None:
     """
     *within, key = where
     ours = FAMILIAR.get(str(key))
-    if ours is None or (within and within[0] not in _BLOCKS):
+    if ours is None or (within and "." not in ours.key):
         return None
     place = f"`{ours.key}` of a {ours.stage} stage" if ours.stage else f"the recipe's `{ours.key}`"
     return f"It is {place} here{f' ({ours.note})' if ours.note else ''}."

@@ -54,25 +54,25 @@ def load(
     problems += wired.problems
     if file is not None:
         problems += _reference_problems(document, ("base",), [file.base])
-    steps = []
+    steps: dict[str, Step] = {}
+    incomplete: set[str] = set()
     for item in items:
         if item.where in configs:
             step, lacking = _step(document, item, configs[item.where], registry[item.kind], wired.inputs)
+            steps[step.name] = step
             if lacking:
-                problems += joined(lacking, _problems_beside(document, step))
-            else:
-                problems += stage_problems(document, step, {})
-                steps.append(step)
-    by_name = {step.name: step for step in steps}
-    for step in steps:
-        made_by = {role: upstream(step, role, by_name) for role in step.inputs}
+                incomplete.add(step.name)
+            find = partial(step.stage.check, step.located, {})
+            problems += joined(lacking, placed_problems(document, step, find, incomplete=bool(lacking)))
+    for step in steps.values():
+        made_by = {role: upstream(step, role, steps) for role in step.inputs}
         find = partial(step.stage.check_environment, step.located, place or Environment(), made_by)
-        not_here = placed_problems(document, step, find)
+        not_here = placed_problems(document, step, find, incomplete=bool(incomplete))
         problems += [problem for problem in not_here if problem not in problems]
     if problems or file is None:
         raise RecipeError(sorted(problems, key=lambda problem: problem.line or 0))
     base = references.locate(file.base, document.folder)
-    return Recipe(file.name, base, file.seed, tuple(steps), document, tuple(overrides))
+    return Recipe(file.name, base, file.seed, tuple(steps.values()), document, tuple(overrides))
 
 
 def stage_problems(document: Document, step: Step, inputs: Mapping[str, Artifact]) -> list[Problem]:
@@ -84,26 +84,25 @@ def stage_problems(document: Document, step: Step, inputs: Mapping[str, Artifact
     return placed_problems(document, step, lambda: step.stage.check(step.located, inputs))
 
 
-def _problems_beside(document: Document, step: Step) -> list[Problem]:
-    """Return what a stage's own checks find although files that it names are missing.
+def placed_problems(
+    document: Document, step: Step, find: Callable[[], list[Problem]], *, incomplete: bool = False
+) -> list[Problem]:
+    """Run one of a stage's checks, and return the problems at their place in the recipe.
 
-    A check that ends with an error met one of these files, which is known already.
+    Args:
+        incomplete: True if files that the recipe names are missing. A check that ends with an error then met
+            one of them, which is a problem that is known already.
     """
-    try:
-        found = step.stage.check(step.located, {})
-    except (CptError, OSError):
-        return []
-    return [_placed(document, step.where, problem) for problem in found]
-
-
-def placed_problems(document: Document, step: Step, find: Callable[[], list[Problem]]) -> list[Problem]:
-    """Run one of a stage's checks, and return the problems at their place in the recipe."""
     try:
         found = find()
     except RecipeError as error:
         found = error.problems
     except CptError as error:
-        found = [Problem(error.message, hint=error.hint)]
+        found = [] if incomplete else [Problem(error.message, hint=error.hint)]
+    except OSError:
+        if not incomplete:
+            raise
+        found = []
     return [_placed(document, step.where, problem) for problem in found]
 
 

@@ -37,12 +37,18 @@ def test_what_is_named_exists_and_the_familiar_key_does_not(key: str, ours: Ours
 def test_the_error_names_ours_in_blocks_of_settings(tmp_path: Path) -> None:
     path = tmp_path / "quickstart.yaml"
     path.write_text(templates()["quickstart"])
-    keys = ["pretrain.schedule.lr", "pretrain.optimizer.lr", "corpus.domain.0.dataset"]
+    keys = [
+        "pretrain.schedule.lr",
+        "pretrain.optimizer.lr",
+        "corpus.domain.0.dataset",
+        "pretrain.monitor.max_tokens",
+    ]
     with pytest.raises(RecipeError) as caught:
         load(path, [f"{key}=1" for key in keys])
     hints = {problem.key: problem.hint for problem in caught.value.problems}
     assert [hints[key] for key in keys[:2]] == ["It is `schedule.peak` of a pretrain stage here."] * 2
-    assert "`domain`" not in str(hints["corpus.domain.0.dataset"])  # a source has other keys
+    assert "`path`" in str(hints[keys[2]])  # a source's own keys, and not those of a stage
+    assert hints[keys[3]] == "Did you mean `tokens`?"
 
 
 def test_the_error_names_ours(recipe_file: Path) -> None:

@@ -35,11 +35,12 @@ def test_a_missing_file_hides_no_other_problem_of_its_stage(tmp_path: Path) -> N
     path.write_text(templates()["quickstart"])
     missing = "corpus.domain=[{path: nowhere.jsonl, chunk: 500, chat: turns}]"
     with pytest.raises(RecipeError) as caught:
-        load(path, [missing, "corpus.decontaminate={suites: [nothing]}"])
+        load(path, [missing, "corpus.decontaminate={suites: [nothing]}", "corpus.replay=null"])
     messages = {problem.key: problem.message for problem in caught.value.problems}
     assert "nowhere.jsonl" in messages["corpus.domain.0.path"]
     assert messages["corpus.domain.0.chunk"] == "conversations cannot be cut into chunks"
     assert "nothing" in messages["corpus.decontaminate.suites.0"]
+    assert "pretrain.replay" in messages  # that of a later stage
 
 
 @pytest.mark.parametrize("spelling", ["- report", "- report:", "- report: {}", "- report: null"])

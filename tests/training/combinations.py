@@ -1,6 +1,6 @@
 """Features of a training, and the runs that show that each works on one process, on replicas, and sharded.
 
-`docs/several_processes.py` writes the table of docs/several-gpus.md from them, `test_combinations.py` runs them.
+`docs/several_processes.py` writes a table of the documentation from them, `test_combinations.py` runs them.
 """
 
 from __future__ import annotations
