@@ -93,10 +93,14 @@ def first_recipe(
     named = sources.general or (DEFAULT_GENERAL,)
     field = sources.text_field if sources.general else "text"
     general = look(_items(named, field, folder, progress), tokenizer, most_bytes=_GENERAL_BYTES)
-    next(_items(sources.replay, sources.text_field, folder, progress), None)  # it can be read
+    # Samples are in the language of the base, which is that of most general text.
+    beside = [general.language]
+    if sources.replay:
+        replay = _items(sources.replay, sources.text_field, folder, progress)
+        beside.append(look(replay, tokenizer, most_bytes=_GENERAL_BYTES).language)
 
     def written(choices: Choices, training: Training) -> str:
-        return recipe_text(sources, facts, choices, wishes, training)
+        return recipe_text(sources, facts, choices, wishes, training, beside)
 
     base = BaseFacts(general.bytes_per_token, _positions(locate(sources.base, folder)))
     unmeasured = choose(facts, base, wishes, _UNMEASURED)

@@ -64,6 +64,7 @@ def recipe_text(
     choices: Choices,
     wishes: Wishes,
     training: Training,
+    beside: Sequence[str | None] = (),
 ) -> str:
     """Return the recipe as YAML.
 
@@ -73,6 +74,7 @@ def recipe_text(
         choices: Settings.
         wishes: Time, language and suites that were asked for.
         training: Speed and memory of the machine.
+        beside: Languages of general text and of replay, which the same blocks clean; None if unknown.
     """
     environment = Environment(
         loader=PackageLoader("cpt.starter", "."), undefined=StrictUndefined, keep_trailing_newline=True
@@ -82,8 +84,8 @@ def recipe_text(
         "number": number,
         "rate": lambda value: rate(value).replace(MINUS, "-"),
     }
-    language = wishes.language or facts.language
-    others = 1 - facts.languages.get(language or "", 1.0)
+    kept = list(dict.fromkeys(filter(None, (wishes.language or facts.language, *beside))))
+    others = 1 - sum(facts.languages.get(language, 0.0) for language in kept)
     return environment.get_template("recipe.yaml.jinja").render(
         sources=sources if sources.general else _with_general(sources),
         default_general=not sources.general,
@@ -92,8 +94,8 @@ def recipe_text(
         choices=choices,
         wishes=wishes,
         training=training,
-        language=language,
-        keeps_language=others > _MIXED,
+        kept=", ".join(kept),
+        keeps_language=bool(facts.languages) and others > _MIXED,
         others=percent(others, 0),
         suites=json.dumps(list(wishes.suites)) if wishes.suites else "",
     )

@@ -25,6 +25,7 @@ def test_a_text_is_counted_once(tiny_model: Path) -> None:
     tokens = sum(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts)
     assert found.tokens == pytest.approx(tokens, abs=1)
     assert found.bytes_per_token == pytest.approx(found.bytes / tokens)
+    assert found.continuable == 1.0
 
 
 def test_no_more_is_read_than_needed(tiny_model: Path) -> None:
