@@ -19,7 +19,7 @@ ENDED = (0, 3, 4)
 """Exit codes of a command that did its work: done, a limit is broken, a limit is not shown."""
 
 NOT_RUN = {
-    "--install-completion": "writes to the shell's own files; tests/cli/test_completion.py",
+    "--install-completion": "writes to files of the shell that runs it",
     "run recipes/quickstart.yaml": "the real model: `make quickstart`",
     "watch": "serves a page until it is stopped",
     "sweep": "nine runs; tests/sweep",
