@@ -123,7 +123,8 @@ def _devices() -> Iterator[Check]:
     try:
         import torch
     except Exception as error:  # a broken installation raises anything
-        yield Check("torch", "wrong", f"cannot be imported: {error}", "Install it again: pip install torch")
+        remedy = "Install it again: pip install --force-reinstall torch; in a checkout: make clean install"
+        yield Check("torch", "wrong", f"cannot be imported: {error}", remedy)
         return
     from cpt.estimate.devices import available_bytes
     from cpt.training.distributed.environment import this_hardware

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from cpt.cli.commands import COMMANDS, load
+from cpt.cli.options import run_names
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -77,3 +79,21 @@ def test_a_shell_completes_commands_runs_and_templates(
         cwd=tmp_path, env=os.environ | asked, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.split() == expected
+
+
+def test_run_names_follow_the_folder_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CPT_RUNS", raising=False)
+    for folder in ("given/a", "environment/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "run.json").touch()
+
+    def completed(runs: str | None) -> list[str]:
+        context = typer.Context(load("report"))
+        context.params["runs"] = runs
+        return run_names(context, "")
+
+    assert completed(None) == []  # there is no folder `runs`
+    assert completed("given") == ["a"]
+    monkeypatch.setenv("CPT_RUNS", "environment")
+    assert (completed(None), completed("given")) == (["b"], ["a"])
