@@ -40,8 +40,12 @@ def _add_order(_app: Any, page: str, source: list[str]) -> None:
 
 
 def _show_folders(app: Any, page: Any) -> None:
-    """Show links to folders of the repository as their names: the site has copies of files alone."""
+    """Show links to folders of the repository as their names: the site has copies of files alone.
+
+    A link to a page has the page's name as its target, which a folder can have as well: `gallery`.
+    """
     here = Path(app.env.doc2path(app.env.docname)).parent
     for link in list(page.findall(pending_xref)):
-        if (here / link["reftarget"]).is_dir():
+        target = here / link["reftarget"]
+        if target.is_dir() and not target.with_suffix(".md").exists():
             link.replace_self(link.children)

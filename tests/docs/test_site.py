@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,12 @@ def test_every_page_is_in_the_contents(site: Path) -> None:
     pages = {file.relative_to(ROOT / "docs").with_suffix(".html") for file in (ROOT / "docs").rglob("*.md")}
     contents = (site / "index.html").read_text()
     assert [str(page) for page in pages if f'href="{page}"' not in contents and page.stem != "index"] == []
+
+
+def test_every_link_of_the_first_page_leads_to_its_page(site: Path) -> None:
+    links = re.findall(r"\]\(([\w/-]+)\.md\)", (ROOT / "docs" / "index.md").read_text())
+    article = (site / "index.html").read_text().partition("<article")[2].partition("</article>")[0]
+    assert [page for page in links if f'href="{page}.html"' not in article] == []
 
 
 def test_a_broken_link_ends_the_build(site: Path, tmp_path: Path) -> None:
