@@ -42,8 +42,8 @@ READABLE = 2.0
 LABEL_HEIGHT = 0.013
 """Least distance of two labels of that picture, in bits per byte."""
 
-POINT_LABEL_HEIGHT = 0.0014
-"""Least distance of two labels of the comparison with other tools, in bits per byte."""
+POINT_LABEL_HEIGHT = 0.05
+"""Least distance of two labels of the comparison with other tools, as a share of the points' range."""
 
 TWO_ERRORS = 2
 """Number of standard errors of a bar where a file has no 95% interval."""
@@ -246,14 +246,20 @@ def head_to_head() -> Figure:
         axes.set_ylabel("change of general text")
         below = dict.fromkeys(sides, -1.0)
         arms: Mapping[str, Any] = found["arms"]
+        heights = [arm["changes"]["general"]["value"] for arm in arms.values()]
+        apart = POINT_LABEL_HEIGHT * (max(heights) - min(heights))
         for label, arm in sorted(arms.items(), key=lambda each: each[1]["changes"]["general"]["value"]):
             colour, mark, _ = sides[arm["side"]]
             means = [arm["changes"][text] for text in ("domain", "general")]
             across, up = (_spread(mean) for mean in means)
             at = (means[0]["value"], means[1]["value"])
-            axes.errorbar(*at, xerr=across, yerr=up, fmt=mark, color=colour, elinewidth=0.8, markersize=5)
-            words = label if len(arm["seeds"]) > 1 else f"{label} (one seed)"
-            below[arm["side"]] = height = max(below[arm["side"]] + POINT_LABEL_HEIGHT, at[1])
+            once = len(arm["seeds"]) == 1
+            filling = "white" if once else colour
+            axes.errorbar(
+                *at, xerr=across, yerr=up, fmt=mark, color=colour, mfc=filling, elinewidth=0.8, markersize=5
+            )
+            words = f"{label} (one seed)" if once else label
+            below[arm["side"]] = height = max(below[arm["side"]] + apart, at[1])
             left = arm["side"] == "ours"  # ours learn more: so no label covers a point of the other side
             axes.annotate(
                 words,
@@ -266,8 +272,8 @@ def head_to_head() -> Figure:
             )
         for colour, mark, side in sides.values():
             axes.plot([], [], mark, color=colour, label=side)
-        axes.legend(frameon=False, loc="upper left", fontsize=8)
         axes.margins(x=0.4, y=0.12)
+    panels[0].legend(frameon=False, loc="upper left", fontsize=8)
     return figure
 
 
