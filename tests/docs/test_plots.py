@@ -39,7 +39,7 @@ def test_the_comparison_is_drawn_with_both_fronts(monkeypatch: pytest.MonkeyPatc
     drawn = plots.svg("head-to-head")
     assert all(word in drawn for word in (*arms, "medical text", "legal text"))
     assert drawn.count("(one seed)") == 2
-    assert len(drawn) < 70_000
+    assert len(drawn) < 40_000
 
 
 def test_pictures_are_small_and_shown() -> None:
@@ -47,4 +47,4 @@ def test_pictures_are_small_and_shown() -> None:
     shown = {Path(link).name for page in PAGES for link in links(page) if link.endswith(".svg")}
     assert files == {f"{name}.svg" for name in plots.PICTURES}
     assert files <= shown
-    assert all(len(plots.svg(name)) < 70_000 for name in plots.PICTURES)
+    assert all(len(plots.svg(name)) < 40_000 for name in plots.PICTURES)
