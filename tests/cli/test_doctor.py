@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,10 @@ def test_a_missing_compiler_is_named_with_what_can_be_done(monkeypatch: pytest.M
     assert check.remedy.endswith("compile: false.")
     monkeypatch.setattr("cpt.training.compilation.compiler_obstacle", lambda **_: None)
     assert doctor._compiler().state == "ok"
+
+
+def test_a_torch_that_cannot_be_imported_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # the import system then raises
+    (check,) = doctor._devices()
+    assert (check.what, check.state) == ("torch", "wrong")
+    assert "make clean install" in check.remedy  # with the tested version, which pip alone does not know
